@@ -1,0 +1,286 @@
+//! Host names and addresses as they may stand in a URL, a CONNECT line or an exception.
+//!
+//! In: text. Out: a typed host or the rule that the text breaks. Only dotted-quad IPv4, bracketed IPv6 and
+//! LDH names: every other spelling of an address (decimal, octal, hexadecimal, short) is refused here, so
+//! that it never reaches a resolver which would understand it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A DNS name: letters, digits, hyphens (and underscores, which real names have), lower case, no trailing dot,
+/// labels of 1 to 63 and at most 253 characters in all; the last label is not numeric (WHATWG URL, "ends in a number").
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(String);
+
+/// A host: a name or an address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A DNS name.
+    Name(HostName),
+    /// A literal address.
+    Ip(IpAddr),
+}
+
+/// Which rule a host text breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// Empty text.
+    #[error("host must not be empty")]
+    Empty,
+    /// More than 253 characters.
+    #[error("host must be at most 253 characters long")]
+    TooLong,
+    /// A label is empty, longer than 63 characters, or starts or ends with a hyphen.
+    #[error("each label of a host must have 1 to 63 characters and must not start or end with '-'")]
+    Label,
+    /// A character other than a letter, digit, hyphen, underscore or dot.
+    #[error("host must consist of letters, digits, '-', '_' and '.'")]
+    Character,
+    /// Looks like an address but is not four decimal numbers without leading zeros.
+    #[error("an IPv4 host must be written as four decimal numbers")]
+    Ipv4Form,
+    /// Brackets without an IPv6 address (zone identifiers are refused).
+    #[error("an IPv6 host must be written as '[address]' without a zone")]
+    Ipv6Form,
+}
+
+impl HostName {
+    /// The name, lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('.')
+    }
+
+    /// The rule under which a name is refused before any look-up, if there is one: names that only mean something
+    /// inside a machine, a network or a cluster (RFC 6761, 6762, 7686, 8375, 9476; the ICANN `internal` TLD), and metadata names.
+    pub fn special(&self) -> Option<&'static str> {
+        const SUFFIXES: &[(&str, &str)] = &[
+            ("metadata.google.internal", "metadata_name"),
+            ("local", "local_name"),
+            ("localhost", "localhost_name"),
+            ("localdomain", "local_name"),
+            ("internal", "internal_name"),
+            ("svc", "cluster_name"),
+            ("cluster.local", "cluster_name"),
+            ("home.arpa", "home_name"),
+            ("in-addr.arpa", "reverse_name"),
+            ("ip6.arpa", "reverse_name"),
+            ("onion", "onion_name"),
+            ("test", "test_name"),
+            ("example", "test_name"),
+            ("invalid", "invalid_name"),
+            ("alt", "alt_name"),
+            ("lan", "local_name"),
+            ("intranet", "local_name"),
+            ("corp", "local_name"),
+            ("home", "local_name"),
+        ];
+        let by_suffix = SUFFIXES
+            .iter()
+            .find(|(suffix, _)| self.is_or_under(suffix))
+            .map(|(_, rule)| *rule);
+        by_suffix.or_else(|| (self.labels().count() == 1).then_some("single_label_name"))
+    }
+
+    fn is_or_under(&self, suffix: &str) -> bool {
+        self.0
+            .strip_suffix(suffix)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if text.is_empty() {
+            return Err(HostError::Empty);
+        }
+        // One trailing dot only marks the name as absolute.
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.len() > 253 {
+            return Err(HostError::TooLong);
+        }
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        {
+            return Err(HostError::Character);
+        }
+        let good = |label: &str| {
+            (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        if !text.split('.').all(good) {
+            return Err(HostError::Label);
+        }
+        if text.rsplit('.').next().is_some_and(is_number) {
+            return Err(HostError::Ipv4Form);
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
+/// What the URL standard's IPv4 parser would take for a number: decimal, octal or `0x` hexadecimal.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label
+        .strip_prefix("0x")
+        .or_else(|| label.strip_prefix("0X"));
+    label.bytes().all(|b| b.is_ascii_digit())
+        || hexadecimal.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+impl Host {
+    /// Namespace and name of the Service that a cluster name of the form `<service>.<namespace>.svc[.cluster.local]` means.
+    pub fn in_cluster_service(&self) -> Option<(&str, &str)> {
+        let Self::Name(name) = self else { return None };
+        let rest = name
+            .0
+            .strip_suffix(".svc.cluster.local")
+            .or_else(|| name.0.strip_suffix(".svc"))?;
+        let (service, namespace) = rest.split_once('.')?;
+        (!namespace.contains('.')).then_some((service, namespace))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Ip(IpAddr::V4(ip)) => ip.fmt(f),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let inner = rest.strip_suffix(']').ok_or(HostError::Ipv6Form)?;
+            return inner
+                .parse::<Ipv6Addr>()
+                .map(|ip| Self::Ip(IpAddr::V6(ip)))
+                .map_err(|_| HostError::Ipv6Form);
+        }
+        if let Ok(ip) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(IpAddr::V4(ip)));
+        }
+        text.parse().map(Self::Name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lowered_and_lose_one_trailing_dot() {
+        assert_eq!(
+            "WWW.Example.COM.".parse::<Host>().unwrap().to_string(),
+            "www.example.com"
+        );
+        assert_eq!("a..b".parse::<Host>(), Err(HostError::Label));
+        assert_eq!("a.b..".parse::<Host>(), Err(HostError::Label));
+    }
+
+    #[test]
+    fn every_other_spelling_of_an_ipv4_address_is_refused() {
+        for text in [
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "127.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1.2.3.256",
+            "127.0.0.0x1",
+        ] {
+            assert_eq!(text.parse::<Host>(), Err(HostError::Ipv4Form), "{text}");
+        }
+        assert_eq!(
+            "127.0.0.1".parse::<Host>(),
+            Ok(Host::Ip("127.0.0.1".parse().unwrap()))
+        );
+    }
+
+    #[test]
+    fn ipv6_needs_brackets_and_has_no_zone() {
+        assert_eq!(
+            "[::1]".parse::<Host>(),
+            Ok(Host::Ip("::1".parse().unwrap()))
+        );
+        assert_eq!("::1".parse::<Host>(), Err(HostError::Character));
+        assert_eq!("[fe80::1%25eth0]".parse::<Host>(), Err(HostError::Ipv6Form));
+        assert_eq!("[::1".parse::<Host>(), Err(HostError::Ipv6Form));
+    }
+
+    #[test]
+    fn names_outside_the_ldh_rule_are_refused() {
+        for text in [
+            "a b",
+            "a/b",
+            "a@b",
+            "a%2e",
+            "ex\u{e4}mple.com",
+            "a\0b",
+            "a:80",
+        ] {
+            assert_eq!(text.parse::<Host>(), Err(HostError::Character), "{text}");
+        }
+        assert_eq!("-a.com".parse::<Host>(), Err(HostError::Label));
+        assert_eq!("".parse::<Host>(), Err(HostError::Empty));
+        assert_eq!(
+            format!("{}.com", "a".repeat(64)).parse::<Host>(),
+            Err(HostError::Label)
+        );
+        assert_eq!(
+            vec!["abcdefgh"; 32].join(".").parse::<Host>(),
+            Err(HostError::TooLong)
+        );
+    }
+
+    #[test]
+    fn names_that_only_mean_something_inside_are_special() {
+        let special = |text: &str| text.parse::<HostName>().unwrap().special();
+        assert_eq!(special("kubernetes"), Some("single_label_name"));
+        assert_eq!(special("localhost"), Some("localhost_name"));
+        assert_eq!(special("a.localhost"), Some("localhost_name"));
+        assert_eq!(special("web.t1.svc"), Some("cluster_name"));
+        assert_eq!(special("web.t1.svc.cluster.local"), Some("local_name"));
+        assert_eq!(special("metadata.google.internal"), Some("metadata_name"));
+        assert_eq!(special("printer.local"), Some("local_name"));
+        assert_eq!(special("example.com"), None);
+        assert_eq!(special("notlocalhost.com"), None);
+        assert_eq!(special("mylocal.org"), None);
+    }
+
+    #[test]
+    fn cluster_names_name_a_service() {
+        let of = |text: &str| {
+            text.parse::<Host>()
+                .unwrap()
+                .in_cluster_service()
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        };
+        assert_eq!(
+            of("web.t1.svc.cluster.local"),
+            Some(("web".into(), "t1".into()))
+        );
+        assert_eq!(of("web.t1.svc"), Some(("web".into(), "t1".into())));
+        assert_eq!(of("pod.web.t1.svc"), None);
+        assert_eq!(of("example.com"), None);
+    }
+}
