@@ -108,10 +108,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
 
 const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
     let s = segments;
-    Ipv6Net::new_assert(
-        Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]),
-        prefix,
-    )
+    Ipv6Net::new_assert(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), prefix)
 }
 
 /// IPv4: first match wins, so narrow rows stand before the wide ones that hold them.
@@ -149,69 +146,27 @@ pub const V6_GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 /// Special parts of [`V6_GLOBAL`].
 const V6_IN_GLOBAL: &[(Ipv6Net, AddressClass)] = &[
-    (
-        v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-        AddressClass::IetfProtocol,
-    ),
-    (
-        v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-        AddressClass::Documentation,
-    ),
-    (
-        v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
-        AddressClass::EmbeddedV4,
-    ),
-    (
-        v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
-        AddressClass::As112,
-    ),
-    (
-        v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-        AddressClass::Documentation,
-    ),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), AddressClass::IetfProtocol),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), AddressClass::Documentation),
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), AddressClass::EmbeddedV4),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), AddressClass::As112),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), AddressClass::Documentation),
 ];
 
 /// Named parts of the space outside [`V6_GLOBAL`]; what is not named is [`AddressClass::NotGlobalUnicast`].
 const V6_OUTSIDE: &[(Ipv6Net, AddressClass)] = &[
-    (
-        v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
-        AddressClass::Metadata,
-    ),
-    (
-        v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-        AddressClass::Metadata,
-    ),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), AddressClass::Metadata),
+    (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), AddressClass::Metadata),
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), AddressClass::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), AddressClass::Loopback),
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), AddressClass::EmbeddedV4),
-    (
-        v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
-        AddressClass::EmbeddedV4,
-    ),
-    (
-        v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96),
-        AddressClass::EmbeddedV4,
-    ),
-    (
-        v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
-        AddressClass::EmbeddedV4,
-    ),
-    (
-        v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
-        AddressClass::UniqueLocal,
-    ),
-    (
-        v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
-        AddressClass::LinkLocal,
-    ),
-    (
-        v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
-        AddressClass::SiteLocal,
-    ),
-    (
-        v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-        AddressClass::Multicast,
-    ),
+    (v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), AddressClass::EmbeddedV4),
+    (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), AddressClass::EmbeddedV4),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), AddressClass::EmbeddedV4),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), AddressClass::UniqueLocal),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), AddressClass::LinkLocal),
+    (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), AddressClass::SiteLocal),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), AddressClass::Multicast),
 ];
 
 /// Classifies an address. IPv4-mapped IPv6 addresses are judged as the IPv4 address they are, since a dial
@@ -280,9 +235,7 @@ mod tests {
             assert!(!classify_v4(net.network()).is_global(), "{net} first");
             assert!(!classify_v4(net.broadcast()).is_global(), "{net} last");
             let before = u32::from(net.network()).checked_sub(1).map(Ipv4Addr::from);
-            let after = u32::from(net.broadcast())
-                .checked_add(1)
-                .map(Ipv4Addr::from);
+            let after = u32::from(net.broadcast()).checked_add(1).map(Ipv4Addr::from);
             for neighbour in [before, after].into_iter().flatten() {
                 let excepted = v4_excepts().iter().any(|other| other.contains(&neighbour));
                 assert_eq!(

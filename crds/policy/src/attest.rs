@@ -41,9 +41,7 @@ impl InternalKey {
 
     /// Parses the text form, white space around it allowed.
     pub fn parse(text: &str) -> Result<Self, InternalKeyError> {
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim())
-            .map_err(|_| InternalKeyError)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| InternalKeyError)?;
         bytes.try_into().map(Self).map_err(|_| InternalKeyError)
     }
 
@@ -197,9 +195,7 @@ mod tests {
         let other = InternalKey::from_bytes([4; 32]);
         let nonce = nonce_text([5; 32]);
         let (request, response) = (key.request_mac(&nonce), key.response_mac(&nonce, b"{}"));
-        assert!(
-            key.verify_request(&nonce, &request) && key.verify_response(&nonce, b"{}", &response)
-        );
+        assert!(key.verify_request(&nonce, &request) && key.verify_response(&nonce, b"{}", &response));
         assert!(!key.verify_request(&nonce, &key.response_mac(&nonce, b"")));
         assert!(!other.verify_request(&nonce, &request));
         assert!(!key.verify_request(&nonce_text([6; 32]), &request));
@@ -217,9 +213,7 @@ mod tests {
     fn the_key_survives_its_text_form_and_debug_hides_it() {
         let key = InternalKey::from_bytes([9; 32]);
         assert_eq!(
-            InternalKey::parse(&format!("{}\n", key.to_text()))
-                .unwrap()
-                .to_text(),
+            InternalKey::parse(&format!("{}\n", key.to_text())).unwrap().to_text(),
             key.to_text()
         );
         assert!(InternalKey::parse("AAAA").is_err());

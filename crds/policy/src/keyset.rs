@@ -241,10 +241,7 @@ mod tests {
             key(3, KeyState::Retiring),
         ]);
         for seed in [1, 2, 3] {
-            assert_eq!(
-                set.verify(token(seed).text(), now()).unwrap().kid,
-                *token(seed).kid()
-            );
+            assert_eq!(set.verify(token(seed).text(), now()).unwrap().kid, *token(seed).kid());
         }
         assert_eq!(set.verify(token(4).text(), now()), Err(Reject::Unknown));
         assert_eq!(set.verify("password", now()), Err(Reject::Malformed));
@@ -256,10 +253,7 @@ mod tests {
         bounded.not_before = Some("2026-11-25T00:00:00Z".parse().unwrap());
         bounded.retire_after = Some("2026-11-25T01:00:00Z".parse().unwrap());
         let set = keyset(vec![bounded]);
-        let at = |time: &str| {
-            set.verify(token(1).text(), time.parse().unwrap())
-                .map(|_| ())
-        };
+        let at = |time: &str| set.verify(token(1).text(), time.parse().unwrap()).map(|_| ());
         assert_eq!(at("2026-11-24T23:59:59Z"), Err(Reject::NotYetValid));
         assert_eq!(at("2026-11-25T00:00:00Z"), Ok(()));
         assert_eq!(at("2026-11-25T00:59:59Z"), Ok(()));
@@ -296,13 +290,7 @@ mod tests {
             KeysetError::Digest(token(1).kid().clone())
         );
         let extra = br#"{"version":1,"revision":1,"keys":[],"allowAll":true}"#;
-        assert!(matches!(
-            Keyset::parse(extra),
-            Err(KeysetError::Syntax { .. })
-        ));
-        assert!(matches!(
-            Keyset::parse(b"{"),
-            Err(KeysetError::Syntax { .. })
-        ));
+        assert!(matches!(Keyset::parse(extra), Err(KeysetError::Syntax { .. })));
+        assert!(matches!(Keyset::parse(b"{"), Err(KeysetError::Syntax { .. })));
     }
 }

@@ -235,10 +235,7 @@ impl EffectivePolicy {
         }
         let mut document = requested;
         document.capture = document.capture.capped(&ceiling.capture);
-        document
-            .egress
-            .ports
-            .retain(|port| ceiling.ports.contains(port));
+        document.egress.ports.retain(|port| ceiling.ports.contains(port));
         document.egress.ports.sort_unstable();
         document.egress.ports.dedup();
         if !ceiling.degraded_sandbox {
@@ -358,20 +355,12 @@ mod tests {
             .canonical_json();
         let extra = text.replacen("\"version\":1", "\"version\":1,\"allowAll\":true", 1);
         assert_eq!(
-            EffectivePolicy::load(extra.as_bytes())
-                .unwrap_err()
-                .reason(),
+            EffectivePolicy::load(extra.as_bytes()).unwrap_err().reason(),
             "policy_syntax"
         );
         let newer = text.replacen("\"version\":1", "\"version\":2,\"news\":[]", 1);
-        assert_eq!(
-            EffectivePolicy::load(newer.as_bytes()),
-            Err(PolicyError::Version(2))
-        );
-        assert_eq!(
-            EffectivePolicy::load(b"").unwrap_err().reason(),
-            "policy_syntax"
-        );
+        assert_eq!(EffectivePolicy::load(newer.as_bytes()), Err(PolicyError::Version(2)));
+        assert_eq!(EffectivePolicy::load(b"").unwrap_err().reason(), "policy_syntax");
     }
 
     fn limits() -> impl Strategy<Value = CaptureLimits> {

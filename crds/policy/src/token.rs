@@ -32,9 +32,7 @@ pub struct KidError;
 impl Kid {
     /// Makes a key id from 40 random bits.
     pub fn from_bytes(bytes: [u8; 5]) -> Self {
-        let bits = bytes
-            .iter()
-            .fold(0u64, |acc, byte| (acc << 8) | u64::from(*byte));
+        let bits = bytes.iter().fold(0u64, |acc, byte| (acc << 8) | u64::from(*byte));
         let character = |i: usize| {
             let index = usize::try_from((bits >> (35 - 5 * i)) & 31).unwrap_or(0);
             char::from(KID_ALPHABET[index])
@@ -59,11 +57,7 @@ impl FromStr for Kid {
 
     fn from_str(text: &str) -> Result<Self, KidError> {
         let good = text.len() == KID_LENGTH && text.bytes().all(|b| KID_ALPHABET.contains(&b));
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(KidError)
-        }
+        if good { Ok(Self(text.to_owned())) } else { Err(KidError) }
     }
 }
 
@@ -98,10 +92,7 @@ impl Token {
     pub fn generate(kid: &Kid, secret: [u8; 32]) -> Self {
         let body = format!("{PREFIX}_{kid}_{}", URL_SAFE_NO_PAD.encode(secret));
         let text = format!("{body}_{:08x}", crc32fast::hash(body.as_bytes()));
-        Self {
-            kid: kid.clone(),
-            text,
-        }
+        Self { kid: kid.clone(), text }
     }
 
     /// Parses a token's text and checks its checksum.

@@ -1,0 +1,72 @@
+# The verbs. Each installs what it needs, shows progress and is safe to run twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/screenshot-operator
+# One target directory for all checkouts: a fresh clone does not rebuild the world.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export INSTA_UPDATE ?= no
+# The flags that the cluster's programs are built with: other flags would compile Kubernetes a second time.
+export GOFLAGS ?= -trimpath -buildvcs=false
+export CGO_ENABLED ?= 0
+CLUSTER := tests/cluster/cluster.sh
+NEXTEST := cargo nextest run --locked
+CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+.PHONY: tools
+tools: ## install what the other verbs need (Debian packages, cargo-nextest)
+	@hack/tools.sh
+
+.PHONY: demo demo-down
+demo: tools ## bring everything up on this machine and take three screenshots
+	@hack/demo.sh
+demo-down: ## remove all that the demo made
+	@hack/demo.sh down
+
+.PHONY: images crds chart
+images: tools ## build the operator, capture and demo-site images into dist/images
+	@hack/images.sh all
+crds: ## regenerate the CRD and the chart's copies
+	@cargo run -q --locked -p screenshot-api --bin crdgen crds/screenshot-operator.io_screenshotservices.yaml
+	cargo build -q --locked -p capture-jail -p screenshot-operator
+	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/sync-charts.sh
+
+.PHONY: lint
+lint: tools ## format, clippy, layering, shell, chart
+	@hack/step.sh "format" cargo fmt --all --check
+	hack/step.sh "clippy" cargo clippy -q --locked --workspace --all-targets -- -D warnings
+	hack/step.sh "layers" hack/layers.sh
+	hack/step.sh "shell" shellcheck -x hack/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
+
+.PHONY: test test-unit test-capture test-chart test-operator test-cluster test-e2e
+test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
+	@hack/test.sh
+test-unit: tools ## pure logic: contract, resource, proxy
+	@$(NEXTEST) $(CRATES_UNIT)
+	cargo test -q --locked --doc -p capture-egress
+test-capture: tools ## jail and capture server against real Chromium
+	@cargo build -q --locked -p capture-jail
+	$(NEXTEST) -p capture-jail -p capture-server
+test-chart: tools ## both charts: lint, rules over every rendering, copies in sync
+	@cargo build -q --locked -p capture-jail -p screenshot-operator
+	$(CLUSTER) build
+	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
+	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/chart-test.sh
+test-operator: tools ## plans and rotation, then the operator against a real API server
+	@hack/test-operator.sh
+test-cluster: tools ## the test cluster's own program
+	@cd tests/cluster && tests=$$(go list ./internal/...) && go vet ./... && go test $$tests
+	cd ../site && go vet ./... && go test ./...
+test-e2e: tools ## the whole path in a real cluster
+	@hack/test-e2e.sh
+
+# The suites that `make test` runs, in this order.
+.PHONY: suites
+suites:
+	@echo lint test-unit test-cluster test-chart test-capture test-operator

@@ -1,0 +1,181 @@
+//! One connection of the browser, from its first byte to its end.
+//!
+//! In: a stream and the session's context. Out: an entry in the decision log. The steps stand in `run` in their
+//! only order: count, read the head, decide, dial, serve. A refusal is answered without a body.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::Timings;
+use crate::budget::{Meter, Metered};
+use crate::decide::Decider;
+use crate::dial::{self, Dial};
+use crate::forward;
+use crate::head::{self, Head, HeadError, MAX_HEAD, Request};
+use crate::log::{Log, Site};
+use crate::refusal::Refusal;
+use crate::synthetic::Synthetic;
+use crate::tunnel;
+use crate::wire::{self, HeadEnd, ReadError};
+
+/// How long and how much of what a refused browser still sends is read away, lest a reset overtake the answer.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// What every connection of a session shares.
+pub(crate) struct Context {
+    pub(crate) decider: Arc<Decider>,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) timings: Timings,
+    pub(crate) synthetic: Option<Synthetic>,
+    pub(crate) meter: Meter,
+    pub(crate) log: Log,
+}
+
+/// A connection that ends by a refusal, and whether the browser can still be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    refusal: Refusal,
+    answerable: bool,
+}
+
+impl Cut {
+    pub(crate) fn answerable(refusal: impl Into<Refusal>) -> Self {
+        Self {
+            refusal: refusal.into(),
+            answerable: true,
+        }
+    }
+
+    pub(crate) fn silent(refusal: impl Into<Refusal>) -> Self {
+        Self {
+            refusal: refusal.into(),
+            answerable: false,
+        }
+    }
+
+    pub(crate) fn silenced(self) -> Self {
+        Self {
+            answerable: false,
+            ..self
+        }
+    }
+}
+
+/// What is known about a connection so far.
+#[derive(Debug, Default)]
+struct Known {
+    site: Option<Site>,
+    address: Option<IpAddr>,
+}
+
+/// Serves one connection.
+pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream) {
+    let counted = context.meter.request().and_then(|()| context.meter.socket());
+    let _slot = match counted {
+        Ok(slot) => slot,
+        Err(spent) => {
+            let refusal = Refusal::Budget(spent);
+            context.log.refused(None, None, refusal);
+            let _ = timeout(LINGER, client.write_all(refusal.answer().as_bytes())).await;
+            return;
+        }
+    };
+    let mut known = Known::default();
+    let cut = match run(&context, &mut client, &mut known).await {
+        Ok(()) => context.meter.tripped().map(Cut::silent),
+        Err(cut) => Some(cut),
+    };
+    if let Some(Cut { refusal, answerable }) = cut {
+        context.log.refused(known.site.as_ref(), known.address, refusal);
+        if answerable {
+            answer(&mut client, refusal).await;
+        }
+    }
+}
+
+async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Result<(), Cut> {
+    let mut rest = Vec::new();
+    let Some(head) = read_head(client, &mut rest, context.timings.header).await? else {
+        return Ok(());
+    };
+    let site = known.site.insert(head.site().clone());
+    if let Head::Plain(request) = &head {
+        single(request, &rest).map_err(Cut::answerable)?;
+        if let Some(answer) = context
+            .synthetic
+            .as_ref()
+            .and_then(|synthetic| synthetic.answer(request))
+        {
+            context.log.allowed(site, None);
+            let _ = timeout(context.timings.idle, send_all(client, &answer)).await;
+            return Ok(());
+        }
+    }
+    let pinned = context
+        .decider
+        .decide(site, &context.meter)
+        .await
+        .map_err(Cut::answerable)?;
+    let dialled = dial::first(&*context.dial, pinned, context.timings.connect).await;
+    let (upstream, to) = dialled.map_err(Cut::answerable)?;
+    let mut upstream = Metered::new(upstream, &context.meter);
+    known.address = Some(to.address().ip());
+    let admitted = || context.log.allowed(site, known.address);
+    match &head {
+        Head::Connect(_) => tunnel::tunnel(client, &mut upstream, site, rest, &context.timings, admitted).await,
+        Head::Plain(request) => {
+            admitted();
+            forward::exchange(client, &mut upstream, request, &rest, context.timings.idle).await
+        }
+    }
+}
+
+/// One connection carries one request, and nothing follows its body.
+fn single(request: &Request, rest: &[u8]) -> Result<(), HeadError> {
+    let most = if request.upgrade { 0 } else { request.length };
+    if u64::try_from(rest.len()).unwrap_or(u64::MAX) > most {
+        Err(HeadError::Pipelined)
+    } else {
+        Ok(())
+    }
+}
+
+/// The head, leaving in `rest` what came with it; `None` if the browser closed without a word (a preconnect).
+async fn read_head(client: &mut TcpStream, rest: &mut Vec<u8>, wait: Duration) -> Result<Option<Head>, Cut> {
+    let mut end = HeadEnd::default();
+    let parse = |bytes: &[u8]| if end.found(bytes) { head::parse(bytes) } else { Ok(None) };
+    let read = timeout(wait, wire::read_until(client, rest, MAX_HEAD, parse)).await;
+    let error = match read {
+        Ok(Ok((head, used))) => {
+            rest.drain(..used);
+            return Ok(Some(head));
+        }
+        // A browser may open a connection ahead of need; only a head that was begun is cut short or late.
+        Ok(Err(ReadError::Closed)) | Err(_) if rest.is_empty() => return Ok(None),
+        Ok(Err(ReadError::Closed)) => HeadError::Malformed,
+        Ok(Err(ReadError::TooLarge)) => HeadError::TooLarge,
+        Ok(Err(ReadError::Parse(error))) => error,
+        Err(_) => HeadError::Slow,
+    };
+    Err(Cut::answerable(error))
+}
+
+async fn send_all(client: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    client.write_all(bytes).await?;
+    client.shutdown().await
+}
+
+async fn answer(client: &mut TcpStream, refusal: Refusal) {
+    let told = async {
+        send_all(client, refusal.answer().as_bytes()).await?;
+        tokio::io::copy(&mut client.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // The browser may be gone already; the log has it all the same.
+    let _ = timeout(LINGER, told).await;
+}

@@ -1,0 +1,104 @@
+//! The filtering forward proxy of one capture: the only way from a page to the network.
+//!
+//! In: a listener that only one browser context can reach, and a [`Scope`]. Out: a [`Session`], and at its end an
+//! [`EgressReport`]. The proxy resolves names itself, refuses if any answer is special, connects to exactly the
+//! address that it checked, for each connection anew, and meters what goes through.
+//! The crate knows the policy and nothing of callers or of the browser's control protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use screenshot_policy::policy::EffectivePolicy;
+use tokio::net::TcpListener;
+
+mod budget;
+mod connection;
+mod decide;
+mod dial;
+mod forward;
+mod head;
+mod hello;
+mod log;
+mod refusal;
+mod resolve;
+mod response;
+mod session;
+mod synthetic;
+mod tunnel;
+mod wire;
+
+pub use budget::{Budget, Spent};
+pub use decide::{Clock, Pinned};
+pub use dial::{ConnectError, Dial, SystemDial};
+pub use head::{HeadError, MAX_HEAD};
+pub use hello::{HelloError, MAX_HELLO};
+pub use log::{ALLOWED, Decision, MAX_DECISIONS};
+pub use refusal::{Fault, Refusal};
+pub use resolve::{LOOKUP_TIMEOUT, ResolveError, Resolver, SystemResolver};
+pub use response::ResponseError;
+pub use session::{EgressReport, Scope, Session};
+pub use synthetic::Synthetic;
+
+/// How long the proxy waits for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// For a whole request head, or the first bytes through a tunnel.
+    pub header: Duration,
+    /// For one attempt to connect; all attempts of one connection get twice that.
+    pub connect: Duration,
+    /// While nothing moves in either direction.
+    pub idle: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The proxy: what all sessions share.
+#[derive(Clone)]
+pub struct Egress {
+    decider: Arc<decide::Decider>,
+    dial: Arc<dyn Dial>,
+    timings: Timings,
+}
+
+impl Egress {
+    /// A proxy that decides by `policy`, whose exceptions expire by `clock`.
+    pub fn new(resolver: Arc<dyn Resolver>, dial: Arc<dyn Dial>, policy: Arc<EffectivePolicy>, clock: Clock) -> Self {
+        let decider = Arc::new(decide::Decider {
+            policy,
+            resolver,
+            clock,
+        });
+        Self {
+            decider,
+            dial,
+            timings: Timings::default(),
+        }
+    }
+
+    /// The same with other timings.
+    #[must_use]
+    pub fn with_timings(self, timings: Timings) -> Self {
+        Self { timings, ..self }
+    }
+
+    /// Serves `listener` under `scope` until the session is finished or dropped. Must be called in a tokio runtime.
+    pub fn open(&self, listener: TcpListener, scope: Scope) -> Session {
+        let context = connection::Context {
+            decider: Arc::clone(&self.decider),
+            dial: Arc::clone(&self.dial),
+            timings: self.timings,
+            synthetic: scope.synthetic,
+            meter: budget::Meter::new(scope.budget),
+            log: log::Log::new(scope.capture_id),
+        };
+        Session::start(context, listener, scope.deadline)
+    }
+}

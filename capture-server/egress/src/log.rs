@@ -1,0 +1,140 @@
+//! The decision log of one session.
+//!
+//! In: each decision. Out: the list for the report, and one log line each. Bounded: what does not fit is
+//! counted. It must not hold text that was not parsed into a host first.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use crate::refusal::Refusal;
+
+/// How many decisions one session keeps.
+pub const MAX_DECISIONS: usize = 4096;
+
+/// The outcome of a destination that was let through.
+pub const ALLOWED: &str = "allowed";
+
+/// What was decided about one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The host in canonical form; `-` if none could be parsed.
+    pub host: String,
+    /// The port; 0 if none could be parsed.
+    pub port: u16,
+    /// The address that was dialled, if it came to that.
+    pub address: Option<IpAddr>,
+    /// [`ALLOWED`] or the refusal's reason.
+    pub outcome: &'static str,
+    /// The refusal, if it was one.
+    pub refusal: Option<Refusal>,
+}
+
+impl Decision {
+    /// Whether the destination was let through.
+    pub fn is_allowed(&self) -> bool {
+        self.refusal.is_none()
+    }
+}
+
+/// The destination that a decision is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Site {
+    pub(crate) host: screenshot_policy::host::Host,
+    pub(crate) port: u16,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    capture: String,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    decisions: Vec<Decision>,
+    omitted: u64,
+}
+
+impl Log {
+    pub(crate) fn new(capture: String) -> Self {
+        Self {
+            capture,
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn allowed(&self, site: &Site, address: Option<IpAddr>) {
+        self.add(Some(site), address, None);
+    }
+
+    pub(crate) fn refused(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Refusal) {
+        self.add(site, address, Some(refusal));
+    }
+
+    fn add(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Option<Refusal>) {
+        let host = site.map_or_else(|| "-".to_owned(), |site| site.host.to_string());
+        let port = site.map_or(0, |site| site.port);
+        let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
+        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, outcome);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.decisions.len() < MAX_DECISIONS {
+            kept.decisions.push(Decision {
+                host,
+                port,
+                address,
+                outcome,
+                refusal,
+            });
+        } else {
+            kept.omitted = kept.omitted.saturating_add(1);
+        }
+    }
+
+    /// The decisions so far, in order, and how many more there were than are kept.
+    pub(crate) fn snapshot(&self) -> (Vec<Decision>, u64) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.decisions.clone(), kept.omitted)
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<Decision> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.decisions
+            .iter()
+            .filter(|decision| !decision.is_allowed())
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Spent;
+
+    #[test]
+    fn the_log_is_bounded_and_counts_what_it_leaves_out() {
+        let log = Log::new("c".into());
+        for _ in 0..MAX_DECISIONS + 3 {
+            log.refused(None, None, Refusal::Budget(Spent::Requests));
+        }
+        let (decisions, omitted) = log.snapshot();
+        assert_eq!((decisions.len(), omitted), (MAX_DECISIONS, 3));
+    }
+
+    #[test]
+    fn refusals_leave_out_what_was_allowed() {
+        let log = Log::new("c".into());
+        let site = Site {
+            host: "a.com".parse().unwrap(),
+            port: 80,
+        };
+        log.allowed(&site, None);
+        log.refused(Some(&site), None, Refusal::Budget(Spent::Sockets));
+        let refusals = log.refusals();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(
+            (refusals[0].host.as_str(), refusals[0].port, refusals[0].outcome),
+            ("a.com", 80, "budget_sockets")
+        );
+    }
+}

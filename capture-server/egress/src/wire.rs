@@ -1,0 +1,148 @@
+//! Moving bytes: bounded reads of heads, copies with an end, and splices that end when both sides fall silent.
+//!
+//! In: streams and bounds. Out: what a parser made of the first bytes, or copied bytes.
+//! It must not know what the bytes mean.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::budget::Spent;
+
+const CHUNK: usize = 16 * 1024;
+
+/// Why the first bytes came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadError<E> {
+    /// The parser refused them.
+    Parse(E),
+    /// The bound was reached before the parser was content.
+    TooLarge,
+    /// The peer closed, or the stream failed.
+    Closed,
+}
+
+/// Reads into `buf`, at most up to `limit` bytes in it, until `parse` is content.
+pub(crate) async fn read_until<R, T, E>(
+    reader: &mut R,
+    buf: &mut Vec<u8>,
+    limit: usize,
+    mut parse: impl FnMut(&[u8]) -> Result<Option<T>, E>,
+) -> Result<T, ReadError<E>>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut chunk = vec![0; 4096];
+    loop {
+        if let Some(parsed) = parse(buf).map_err(ReadError::Parse)? {
+            return Ok(parsed);
+        }
+        let room = limit.saturating_sub(buf.len()).min(chunk.len());
+        if room == 0 {
+            return Err(ReadError::TooLarge);
+        }
+        let space = chunk.get_mut(..room).unwrap_or_default();
+        match reader.read(space).await {
+            Ok(count) if count > 0 => buf.extend_from_slice(space.get(..count).unwrap_or_default()),
+            _ => return Err(ReadError::Closed),
+        }
+    }
+}
+
+/// Finds the empty line that ends a head, looking at every byte once however slowly they come.
+#[derive(Debug, Default)]
+pub(crate) struct HeadEnd {
+    seen: usize,
+}
+
+impl HeadEnd {
+    pub(crate) fn found(&mut self, bytes: &[u8]) -> bool {
+        let fresh = bytes.get(self.seen.saturating_sub(3)..).unwrap_or_default();
+        self.seen = bytes.len();
+        fresh.windows(4).any(|window| window == b"\r\n\r\n")
+    }
+}
+
+/// When bytes last moved.
+#[derive(Debug)]
+pub(crate) struct Activity(Mutex<Instant>);
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    pub(crate) fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Resolves when nothing has moved for `idle`.
+    pub(crate) async fn quiet(&self, idle: Duration) {
+        loop {
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + idle;
+            if end <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+/// Copies at most `most` bytes; returns how many are still missing when the source ends.
+pub(crate) async fn pump<R, W>(from: &mut R, to: &mut W, activity: &Activity, most: u64) -> io::Result<u64>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut chunk = vec![0; CHUNK];
+    let mut left = most;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+        let space = chunk.get_mut(..want).unwrap_or_default();
+        let count = from.read(space).await?;
+        if count == 0 {
+            break;
+        }
+        activity.touch();
+        to.write_all(space.get(..count).unwrap_or_default()).await?;
+        activity.touch();
+        left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+    to.flush().await?;
+    Ok(left)
+}
+
+/// Copies both ways until both ends have closed, one fails, or nothing has moved for `idle`.
+pub(crate) async fn splice<A, B>(a: &mut A, b: &mut B, idle: Duration)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let activity = Activity::new();
+    let (mut a_read, mut a_write) = tokio::io::split(a);
+    let (mut b_read, mut b_write) = tokio::io::split(b);
+    let there = async {
+        pump(&mut a_read, &mut b_write, &activity, u64::MAX).await?;
+        b_write.shutdown().await
+    };
+    let back = async {
+        pump(&mut b_read, &mut a_write, &activity, u64::MAX).await?;
+        a_write.shutdown().await
+    };
+    tokio::select! {
+        // How a connection ends is the ends' affair; a spent budget shows in the meter.
+        _ = async { tokio::try_join!(there, back) } => {}
+        () = activity.quiet(idle) => {}
+    }
+}
+
+/// Whether a stream failed because a budget is spent.
+pub(crate) fn is_spent(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Spent>())
+        .is_some()
+}

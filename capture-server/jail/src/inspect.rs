@@ -1,0 +1,293 @@
+//! Reads /proc: what the processes of a jail are, how they are confined, what they use.
+//!
+//! In: a jail's pid 1. Out: facts ([`crate::facts`]) and sums. Bounded reads; a process that vanishes meanwhile is left out,
+//! what cannot be read of a living one is 0 or empty, which the verdict counts as not confined.
+//! It must not decide anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+
+use crate::facts::{JailerFacts, ProcessFacts, Role};
+use crate::sys;
+
+/// The facts of this many processes fit into a frame.
+pub const MAX_LISTED: usize = 128;
+const MAX_READ: u64 = 256 * 1024;
+const MAX_ROOT: usize = 64;
+/// USER_HZ, the unit of times in /proc/PID/stat, is 100 on every architecture this runs on.
+const MS_PER_TICK: u64 = 10;
+
+/// What a jail's processes use together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processes.
+    pub processes: u32,
+    /// Threads.
+    pub tasks: u32,
+    /// Anonymous memory in bytes.
+    pub anonymous_bytes: u64,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+}
+
+fn read(path: &str) -> Option<String> {
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(MAX_READ).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Fields of /proc/PID/stat after the name, which may itself hold blanks and brackets: state, ppid, …
+fn stat_fields(stat: &str) -> Vec<u64> {
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    after
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect()
+}
+
+/// pid → parent.
+fn table() -> BTreeMap<i32, i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return BTreeMap::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let fields = stat_fields(&read(&format!("/proc/{pid}/stat"))?);
+        Some((pid, i32::try_from(*fields.first()?).ok()?))
+    })
+    .collect()
+}
+
+/// Every process below `root`, without it.
+pub fn descendants(root: i32) -> Vec<i32> {
+    let table = table();
+    let mut found = BTreeSet::from([root]);
+    let mut order = vec![root];
+    let mut next = 0;
+    while let Some(parent) = order.get(next).copied() {
+        next += 1;
+        for (pid, ppid) in &table {
+            if *ppid == parent && found.insert(*pid) {
+                order.push(*pid);
+            }
+        }
+    }
+    order.split_off(1)
+}
+
+/// Children of this process that are not in `living`, with everything below them.
+pub fn strays(living: &[i32]) -> Vec<i32> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let children = table()
+        .into_iter()
+        .filter(|(pid, parent)| *parent == own && !living.contains(pid));
+    children
+        .flat_map(|(pid, _)| std::iter::once(pid).chain(descendants(pid)))
+        .collect()
+}
+
+/// Whether `pid` is this process or below it.
+pub fn is_own(pid: i32) -> bool {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    pid == own || descendants(own).contains(&pid)
+}
+
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+fn number(status: &str, name: &str) -> u32 {
+    status_field(status, name)
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+fn namespace(pid: &str, kind: &str) -> u64 {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+    let text = link.as_deref().and_then(|link| link.to_str());
+    text.and_then(|text| text.split(['[', ']']).nth(1))
+        .and_then(|inode| inode.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Chromium's children rewrite their command line with blanks for NULs. It is their own word: a hostile process can lie
+/// here, so the verdict is about a jail that has only seen a page of our own.
+fn role(command_line: &str, is_root: bool) -> Role {
+    let kind = command_line
+        .split(['\0', ' '])
+        .find_map(|argument| argument.strip_prefix("--type="));
+    match kind {
+        None if is_root => Role::Browser,
+        Some("gpu-process") => Role::Gpu,
+        Some("zygote") => Role::Zygote,
+        Some("renderer") => Role::Renderer,
+        Some("utility") if command_line.contains("network.mojom.NetworkService") => Role::Network,
+        _ => Role::Other,
+    }
+}
+
+fn process(pid: i32, is_root: bool) -> Option<ProcessFacts> {
+    let name = pid.to_string();
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let command_line = read(&format!("/proc/{pid}/cmdline"))?;
+    // Dead and not yet reaped: nothing to confine.
+    if command_line.is_empty() || status_field(&status, "State").is_some_and(|state| state.starts_with('Z')) {
+        return None;
+    }
+    let root = fs::read_link(format!("/proc/{pid}/root")).ok();
+    let root = root
+        .map(|root| root.to_string_lossy().chars().take(MAX_ROOT).collect())
+        .unwrap_or_default();
+    Some(ProcessFacts {
+        role: role(&command_line, is_root),
+        seccomp_mode: number(&status, "Seccomp"),
+        seccomp_filters: number(&status, "Seccomp_filters"),
+        cap_eff: capabilities(&status),
+        no_new_privs: number(&status, "NoNewPrivs") == 1,
+        userns: namespace(&name, "user"),
+        pidns: namespace(&name, "pid"),
+        netns: namespace(&name, "net"),
+        root,
+    })
+}
+
+/// All of them if they cannot be read: unknown is not none.
+fn capabilities(status: &str) -> u64 {
+    status_field(status, "CapEff")
+        .and_then(|value| u64::from_str_radix(value, 16).ok())
+        .unwrap_or(u64::MAX)
+}
+
+/// The facts of a jail's processes, browser first, and whether some were left out.
+pub fn processes(root: i32) -> (Vec<ProcessFacts>, bool) {
+    let below = descendants(root);
+    let truncated = below.len() + 1 > MAX_LISTED;
+    let rest = below
+        .into_iter()
+        .take(MAX_LISTED - 1)
+        .filter_map(|pid| process(pid, false));
+    (process(root, true).into_iter().chain(rest).collect(), truncated)
+}
+
+/// The jailer's own facts.
+pub fn jailer() -> JailerFacts {
+    let status = read("/proc/self/status").unwrap_or_default();
+    JailerFacts {
+        seccomp_mode: number(&status, "Seccomp"),
+        seccomp_filters: number(&status, "Seccomp_filters"),
+        cap_eff: capabilities(&status),
+        no_new_privs: number(&status, "NoNewPrivs") == 1,
+        userns: namespace("self", "user"),
+        pidns: namespace("self", "pid"),
+        netns: namespace("self", "net"),
+        landlock_abi: sys::landlock_abi(),
+    }
+}
+
+/// The interfaces that a process sees.
+pub fn interfaces(pid: i32) -> Vec<String> {
+    interface_names(&read(&format!("/proc/{pid}/net/dev")).unwrap_or_default())
+}
+
+fn interface_names(dev: &str) -> Vec<String> {
+    dev.lines()
+        .skip(2)
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        .take(32)
+        .collect()
+}
+
+/// Routes that leave the loopback interface, both families.
+pub fn routes(pid: i32) -> u32 {
+    let v4 = read(&format!("/proc/{pid}/net/route")).unwrap_or_default();
+    let v6 = read(&format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
+    let v4 = v4
+        .lines()
+        .skip(1)
+        .filter(|line| line.split_whitespace().next().is_some_and(|name| name != "lo"))
+        .count();
+    let v6 = v6
+        .lines()
+        .filter(|line| line.split_whitespace().last().is_some_and(|name| name != "lo"))
+        .count();
+    u32::try_from(v4 + v6).unwrap_or(u32::MAX)
+}
+
+/// What a jail uses.
+pub fn usage(root: i32) -> Usage {
+    let mut sum = Usage::default();
+    for pid in std::iter::once(root).chain(descendants(root)) {
+        let Some(status) = read(&format!("/proc/{pid}/status")) else {
+            continue;
+        };
+        let fields = stat_fields(&read(&format!("/proc/{pid}/stat")).unwrap_or_default());
+        let ticks = fields
+            .get(10)
+            .unwrap_or(&0)
+            .saturating_add(*fields.get(11).unwrap_or(&0));
+        let anonymous = status_field(&status, "RssAnon").and_then(|value| value.split(' ').next()?.parse::<u64>().ok());
+        sum.processes += 1;
+        sum.tasks = sum.tasks.saturating_add(number(&status, "Threads"));
+        sum.anonymous_bytes = sum.anonymous_bytes.saturating_add(anonymous.unwrap_or(0) * 1024);
+        sum.cpu_ms = sum.cpu_ms.saturating_add(ticks * MS_PER_TICK);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        assert_eq!(stat_fields("12 (a) b (c)) S 7 8 9 0")[..3], [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_role_is_read_from_the_type_and_only_the_root_is_the_browser() {
+        assert_eq!(role("b\0--type=renderer\0", false), Role::Renderer);
+        assert_eq!(role("b\0--type=gpu-process\0", false), Role::Gpu);
+        assert_eq!(
+            role(
+                "b\0--type=utility\0--utility-sub-type=network.mojom.NetworkService\0",
+                false
+            ),
+            Role::Network
+        );
+        assert_eq!(
+            role("b\0--type=utility\0--utility-sub-type=other\0", false),
+            Role::Other
+        );
+        assert_eq!(role("/usr/b --type=zygote --x=y\0\0", false), Role::Zygote);
+        assert_eq!(role("b\0--headless\0", true), Role::Browser);
+        assert_eq!(role("b\0", false), Role::Other);
+    }
+
+    #[test]
+    fn interfaces_are_the_names_before_the_colons() {
+        let dev = "Inter-| Receive\n face |bytes\n    lo: 0 0\n  eth0: 1 2\n";
+        assert_eq!(interface_names(dev), ["lo", "eth0"]);
+        assert_eq!(interface_names(""), [""; 0]);
+    }
+
+    #[test]
+    fn unreadable_capabilities_count_as_all() {
+        assert_eq!(capabilities("CapEff:\t0000000000000000\n"), 0);
+        assert_eq!(capabilities(""), u64::MAX);
+    }
+
+    #[test]
+    fn this_process_has_facts_and_usage() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(usage(own).anonymous_bytes > 0 && usage(own).tasks > 0);
+        assert!(jailer().userns > 0 && jailer().netns > 0);
+        assert!(is_own(own) && !is_own(1) && !is_own(0));
+    }
+}

@@ -1,0 +1,196 @@
+//! The jails of one connection.
+//!
+//! In: requests. Out: answers, with descriptors beside the answer to `spawn`. Holds every living jail and how the last
+//! dead ones ended; ends jails whose memory is over budget. It must not outlive the connection ([`Session::end_all`]).
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::facts::{JailFacts, LandlockFacts};
+use crate::inspect;
+use crate::launch::{Jail, Settings, end_strays, launch};
+use crate::protocol::{
+    Call, Exit, ExitCause, JailError, JailId, JailStats, MAX_JAILS, Outcome, Request, Response, SandboxReason,
+    SpawnSpec, Step, VERSION,
+};
+
+/// How many exits are remembered until somebody asks.
+const MAX_EXITS: usize = 256;
+
+/// The jails of one connection.
+pub struct Session<'a> {
+    settings: &'a Settings,
+    next: u64,
+    living: BTreeMap<JailId, Jail>,
+    exits: BTreeMap<JailId, Exit>,
+}
+
+fn request_error(reason: SandboxReason) -> JailError {
+    JailError {
+        step: Step::Request,
+        errno: None,
+        reason,
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session without jails.
+    pub fn new(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            next: 1,
+            living: BTreeMap::new(),
+            exits: BTreeMap::new(),
+        }
+    }
+
+    /// Readable when a jail has ended.
+    pub fn pidfds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.living.values().map(|jail| jail.pidfd.as_fd())
+    }
+
+    /// Answers one request.
+    pub fn handle(&mut self, request: &Request) -> (Response, Vec<OwnedFd>) {
+        let mut fds = Vec::new();
+        let outcome = if request.version == VERSION {
+            self.call(&request.call, &mut fds)
+        } else {
+            Err(request_error(SandboxReason::BadRequest))
+        };
+        let outcome = outcome.unwrap_or_else(Outcome::Failed);
+        (
+            Response {
+                version: VERSION,
+                number: request.number,
+                outcome,
+            },
+            fds,
+        )
+    }
+
+    fn call(&mut self, call: &Call, fds: &mut Vec<OwnedFd>) -> Result<Outcome, JailError> {
+        match call {
+            Call::Spawn(spec) => self.spawn(spec, fds),
+            Call::Kill { jail } => self.kill(*jail).map(Outcome::Killed),
+            Call::Stats { jail } => self.stats(*jail).map(Outcome::Stats),
+            Call::Facts { jail } => self.facts(*jail).map(Outcome::Facts),
+        }
+    }
+
+    fn spawn(&mut self, spec: &SpawnSpec, fds: &mut Vec<OwnedFd>) -> Result<Outcome, JailError> {
+        self.collect_dead();
+        if self.living.len() >= MAX_JAILS {
+            return Err(request_error(SandboxReason::TooManyJails));
+        }
+        let (jail, ends) = launch(self.settings, spec)?;
+        let (id, degraded) = (JailId(self.next), jail.degraded);
+        self.next += 1;
+        self.living.insert(id, jail);
+        fds.extend([ends.cdp_read, ends.cdp_write]);
+        fds.extend(ends.listeners);
+        Ok(Outcome::Spawned {
+            jail: id,
+            ports: ends.ports,
+            degraded,
+        })
+    }
+
+    fn kill(&mut self, id: JailId) -> Result<Exit, JailError> {
+        match self.living.remove(&id) {
+            Some(jail) => Ok(self.end(jail, ExitCause::Killed)),
+            None => self.exits.remove(&id).ok_or(request_error(SandboxReason::UnknownJail)),
+        }
+    }
+
+    fn stats(&mut self, id: JailId) -> Result<JailStats, JailError> {
+        self.collect_dead();
+        if let Some(exit) = self.exits.get(&id).copied() {
+            let (processes, tasks, anonymous_bytes, cpu_ms) = (0, 0, 0, 0);
+            return Ok(JailStats {
+                age_ms: exit.lived_ms,
+                processes,
+                tasks,
+                anonymous_bytes,
+                cpu_ms,
+                exit: Some(exit),
+            });
+        }
+        let jail = self.living.get(&id).ok_or(request_error(SandboxReason::UnknownJail))?;
+        let usage = inspect::usage(jail.pid.as_raw_pid());
+        Ok(JailStats {
+            age_ms: u64::try_from(jail.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            processes: usage.processes,
+            tasks: usage.tasks,
+            anonymous_bytes: usage.anonymous_bytes,
+            cpu_ms: usage.cpu_ms,
+            exit: None,
+        })
+    }
+
+    fn facts(&self, id: Option<JailId>) -> Result<JailFacts, JailError> {
+        let mut facts = JailFacts {
+            jailer: inspect::jailer(),
+            jail: id,
+            degraded: false,
+            landlock: LandlockFacts::default(),
+            processes: Vec::new(),
+            truncated: false,
+            interfaces: Vec::new(),
+            routes: 0,
+        };
+        if let Some(id) = id {
+            let jail = self.living.get(&id).ok_or(request_error(SandboxReason::UnknownJail))?;
+            let pid = jail.pid.as_raw_pid();
+            (facts.degraded, facts.landlock) = (jail.degraded, jail.landlock);
+            (facts.processes, facts.truncated) = inspect::processes(pid);
+            (facts.interfaces, facts.routes) = (inspect::interfaces(pid), inspect::routes(pid));
+        }
+        Ok(facts)
+    }
+
+    /// Reaps the jails that ended by themselves and remembers how.
+    pub fn collect_dead(&mut self) {
+        self.end_where(ExitCause::Died, Jail::has_ended);
+    }
+
+    /// The watchdog: limits of the kernel are per process, the budget is for the jail.
+    pub fn watch(&mut self) {
+        self.collect_dead();
+        let over = |jail: &Jail| inspect::usage(jail.pid.as_raw_pid()).anonymous_bytes > jail.memory_budget;
+        self.end_where(ExitCause::MemoryBudget, over);
+    }
+
+    fn end_where(&mut self, cause: ExitCause, matches: impl Fn(&Jail) -> bool) {
+        let ended: Vec<_> = self
+            .living
+            .iter()
+            .filter(|(_, jail)| matches(jail))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            if let Some(jail) = self.living.remove(&id) {
+                let exit = self.end(jail, cause);
+                self.exits.insert(id, exit);
+            }
+        }
+        while self.exits.len() > MAX_EXITS {
+            self.exits.pop_first();
+        }
+    }
+
+    /// A namespace takes its processes along; without one they are looked for.
+    fn end(&self, jail: Jail, cause: ExitCause) -> Exit {
+        let degraded = jail.degraded;
+        let exit = jail.end(cause);
+        if degraded {
+            let living: Vec<_> = self.living.values().map(|jail| jail.pid.as_raw_pid()).collect();
+            end_strays(&living);
+        }
+        exit
+    }
+
+    /// Ends every jail: the connection is over.
+    pub fn end_all(&mut self) {
+        self.end_where(ExitCause::Killed, |_| true);
+    }
+}

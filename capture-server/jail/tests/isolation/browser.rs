@@ -1,0 +1,205 @@
+//! With the real Chromium.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use capture_jail::client::{ClientError, Spawned};
+use capture_jail::facts::{self, Reason, Role};
+use capture_jail::protocol::{Blocker, ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use serde_json::json;
+
+use crate::Test;
+use crate::rig::{CHROMIUM, Kind, Pipe, Rig, eventually, gone, spawn};
+use crate::weak;
+
+pub const TESTS: &[Test] = &[
+    ("a_real_browser_answers_and_is_confined_as_promised", confined),
+    (
+        "a_page_s_requests_arrive_at_its_own_context_s_listener_in_absolute_form",
+        listeners,
+    ),
+    ("a_page_is_painted_with_fonts_and_its_picture_is_a_png", painted),
+    ("a_killed_browser_leaves_no_process_and_no_profile_directory", killed),
+    (
+        "where_user_namespaces_are_filtered_a_required_jail_says_who_refuses",
+        refused,
+    ),
+    (
+        "where_user_namespaces_are_filtered_a_degraded_jail_runs_and_is_never_verified",
+        degraded,
+    ),
+];
+
+fn pipe(spawned: Spawned) -> Pipe {
+    Pipe::new(spawned.cdp_read, spawned.cdp_write)
+}
+
+fn confined() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 2);
+    let id = spawned.id;
+    assert!(!spawned.degraded);
+    let mut cdp = pipe(spawned);
+    let version = cdp.call("Browser.getVersion", &json!({}));
+    assert!(version["product"].as_str().unwrap().contains("Chrome/"), "{version}");
+    cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
+    let mut last = jailer.facts(Some(id)).unwrap();
+    eventually("the facts are as promised", || {
+        last = jailer.facts(Some(id)).unwrap();
+        let verdict = facts::verify(&last);
+        if std::env::var_os("BROWSER_LOG").is_some() {
+            eprintln!("{verdict:?} {last:#?}");
+        }
+        verdict.is_ok()
+    });
+    let count = |role| last.processes.iter().filter(|process| process.role == role).count();
+    assert_eq!((count(Role::Browser), count(Role::Network)), (1, 1), "{last:#?}");
+    assert!(
+        count(Role::Renderer) >= 1 && count(Role::Gpu) >= 1 && count(Role::Zygote) >= 2,
+        "{last:#?}"
+    );
+    assert_eq!(last.interfaces, ["lo"]);
+    let stats = jailer.stats(id).unwrap();
+    assert!(
+        stats.processes >= 5 && stats.tasks > stats.processes && stats.anonymous_bytes > 10 << 20,
+        "{stats:?}"
+    );
+    assert_eq!(stats.exit, None);
+}
+
+fn listeners() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let mut spawned = spawn(&mut jailer, 2);
+    let (fd, port) = spawned.listeners.remove(1);
+    let listener = TcpListener::from(fd);
+    let mut cdp = pipe(spawned);
+    let proxy = json!({"proxyServer": format!("http://127.0.0.1:{port}"), "proxyBypassList": "<-loopback>"});
+    let context = cdp.call("Target.createBrowserContext", &proxy)["browserContextId"].clone();
+    cdp.call(
+        "Target.createTarget",
+        &json!({"url": "http://127.0.0.1:81/x", "browserContextId": context}),
+    );
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    eventually("a request arrives", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (mut stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut head = [0; 32];
+    stream.read_exact(&mut head).unwrap();
+    assert!(
+        head.starts_with(b"GET http://127.0.0.1:81/x HTTP/1"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+}
+
+fn painted() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let mut cdp = pipe(spawn(&mut jailer, 1));
+    let url = "data:text/html,<body style='margin:0;background:%23f00'><span id=a>mmmm</span>";
+    let target = cdp.call(
+        "Target.createTarget",
+        &json!({"url": "about:blank", "width": 320, "height": 200}),
+    );
+    let attach = json!({"targetId": target["targetId"], "flatten": true});
+    let session = cdp.call("Target.attachToTarget", &attach)["sessionId"].clone();
+    // Answers when the page is committed; before that the context of a question could be destroyed.
+    cdp.call_page(&session, "Page.navigate", &json!({"url": url}));
+    let width = "document.fonts.ready.then(() => document.getElementById('a')?.getBoundingClientRect().width ?? 0)";
+    let question = json!({"expression": width, "awaitPromise": true, "returnByValue": true});
+    eventually("the text has a width", || {
+        let answer = cdp.call_page(&session, "Runtime.evaluate", &question);
+        answer["result"]["value"].as_f64().is_some_and(|width| width > 10.0)
+    });
+    let picture = cdp.call_page(&session, "Page.captureScreenshot", &json!({"format": "png"}));
+    let data = picture["data"].as_str().unwrap();
+    assert!(
+        data.starts_with("iVBORw0KGgo") && data.len() > 400,
+        "{} characters",
+        data.len()
+    );
+}
+
+fn killed() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 1);
+    let id = spawned.id;
+    let mut cdp = pipe(spawned);
+    cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
+    let pids = rig.below();
+    assert!(pids.len() >= 5 && rig.profile_count() == 1, "{pids:?}");
+    let exit = jailer.kill(id).unwrap();
+    assert_eq!((exit.cause, exit.signal), (ExitCause::Killed, Some(9)));
+    assert!(gone(&pids));
+    assert_eq!(rig.below(), [0; 0]);
+    assert_eq!(rig.profile_count(), 0);
+    let unknown = JailError {
+        step: Step::Request,
+        errno: None,
+        reason: SandboxReason::UnknownJail,
+    };
+    assert!(matches!(jailer.kill(id), Err(ClientError::Jail(error)) if error == unknown));
+}
+
+fn refused() {
+    let rig = Rig::start(Kind::Weak(CHROMIUM.into(), &[weak::USER_NAMESPACES]));
+    let mut jailer = rig.connect();
+    let error = jailer
+        .spawn(&SpawnSpec::new(1, Mode::Required), Duration::from_secs(20))
+        .unwrap_err();
+    let reason = SandboxReason::UserNamespacesBlocked(Blocker::SeccompFilter);
+    let expected = JailError {
+        step: Step::Clone,
+        errno: Some(libc::EPERM),
+        reason,
+    };
+    assert!(
+        matches!(error, ClientError::Jail(error) if error == expected),
+        "{error:?}"
+    );
+    assert_eq!(rig.profile_count(), 0);
+    assert_eq!(rig.below(), [0; 0]);
+}
+
+fn degraded() {
+    let rig = Rig::start(Kind::Weak(CHROMIUM.into(), &[weak::USER_NAMESPACES]));
+    let mut jailer = rig.connect();
+    let spawned = jailer
+        .spawn(&SpawnSpec::new(1, Mode::Degraded), Duration::from_secs(20))
+        .unwrap();
+    assert!(spawned.degraded);
+    let id = spawned.id;
+    let mut cdp = pipe(spawned);
+    cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
+    let facts = jailer.facts(Some(id)).unwrap();
+    assert!(facts.degraded && facts.landlock.files);
+    let mut reasons = Vec::new();
+    eventually("a renderer is there and known to be unfiltered", || {
+        reasons = facts::verify(&jailer.facts(Some(id)).unwrap()).unwrap_err();
+        reasons.contains(&Reason::RendererUnfiltered)
+    });
+    for reason in [
+        Reason::Degraded,
+        Reason::SharedUserNamespace,
+        Reason::SharedNetworkNamespace,
+    ] {
+        assert!(reasons.contains(&reason), "{reasons:?}");
+    }
+    let pids = rig.below();
+    assert!(pids.len() >= 3);
+    jailer.kill(id).unwrap();
+    assert!(
+        gone(&pids),
+        "no pid namespace takes them along, so the jailer must find every one"
+    );
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}

@@ -1,0 +1,181 @@
+//! With a program that looks around in the browser's place. Each wall has its control: without that layer it is open.
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use capture_jail::protocol::{ExitCause, Mode, SpawnSpec};
+
+use crate::Test;
+use crate::rig::{Pipe, Rig, eventually, spawn};
+
+const EPERM: &str = "errno 1";
+const ENOENT: &str = "errno 2";
+const EACCES: &str = "errno 13";
+const REFUSED: &str = "errno 111";
+
+pub const TESTS: &[Test] = &[
+    ("inside_there_is_only_lo_and_no_route", only_loopback),
+    (
+        "without_the_namespaces_the_host_s_loopback_is_in_reach",
+        without_namespaces,
+    ),
+    (
+        "a_file_outside_the_list_is_not_readable_even_if_its_mode_allows_it",
+        secret,
+    ),
+    ("without_landlock_the_same_file_is_readable", without_landlock),
+    ("landlock_alone_keeps_the_jail_to_its_own_ports", ports),
+    (
+        "the_jailer_s_socket_cannot_be_reached_because_it_is_not_there",
+        jailer_socket,
+    ),
+    ("no_udp_socket_can_be_made_and_without_the_filter_it_can", udp),
+    (
+        "the_program_inherits_nothing_but_its_pipes_and_constants",
+        inherits_nothing,
+    ),
+    ("limits_are_set_and_privileges_are_gone", limits),
+    ("a_jail_over_its_memory_budget_is_ended_as_a_whole", budget),
+];
+
+fn look(rig: &Rig) -> (capture_jail::client::Jailer, Pipe, u16) {
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 1);
+    let port = spawned.listeners[0].1;
+    // The listener lives on: the jail may connect to it.
+    std::mem::forget(spawned.listeners);
+    (jailer, Pipe::new(spawned.cdp_read, spawned.cdp_write), port)
+}
+
+fn on_the_host() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let question = format!("tcp {}", listener.local_addr().unwrap());
+    (listener, question)
+}
+
+fn only_loopback() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, port) = look(&rig);
+    assert_eq!(pipe.ask("interfaces"), "lo");
+    assert_eq!(pipe.ask("routes"), "0");
+    assert_eq!(pipe.ask("pid"), "1");
+    assert_eq!(pipe.ask(&format!("tcp 127.0.0.1:{port}")), "ok");
+}
+
+fn without_namespaces() {
+    let (_listener, question) = on_the_host();
+    let rig = Rig::looking_around_without(&["landlock"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&question), REFUSED, "the jail's loopback is its own");
+    let rig = Rig::looking_around_without(&["landlock", "namespaces"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&question), "ok");
+}
+
+fn secret() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&format!("read {}", rig.secret().display())), EACCES);
+    assert_eq!(pipe.ask("read /etc/passwd"), EACCES);
+    assert_eq!(pipe.ask(&format!("write {}/x", rig.profiles.display())), EACCES);
+    assert_eq!(pipe.ask("write x"), "ok", "its own profile is writable");
+}
+
+fn without_landlock() {
+    let rig = Rig::looking_around_without(&["landlock"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&format!("read {}", rig.secret().display())), "ok");
+    assert_eq!(pipe.ask(&format!("write {}/x", rig.profiles.display())), "ok");
+}
+
+fn ports() {
+    let (_listener, question) = on_the_host();
+    let rig = Rig::looking_around_without(&["namespaces"]);
+    let (mut jailer, mut pipe, port) = look(&rig);
+    let landlock = jailer.facts(None).unwrap().jailer.landlock_abi;
+    assert!(
+        landlock >= 4,
+        "this test needs a kernel with Landlock for TCP, not ABI {landlock}"
+    );
+    assert_eq!(pipe.ask(&question), EACCES);
+    assert_eq!(pipe.ask("listen"), EACCES);
+    assert_eq!(pipe.ask(&format!("tcp 127.0.0.1:{port}")), "ok");
+}
+
+fn jailer_socket() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&format!("unix {}", rig.socket.display())), ENOENT);
+    // The control: Landlock does not cover path-name sockets, so one that is there would be in reach.
+    let _there = UnixListener::bind(&rig.socket).unwrap();
+    std::fs::set_permissions(&rig.socket, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(pipe.ask(&format!("unix {}", rig.socket.display())), "ok");
+    std::fs::remove_file(&rig.socket).unwrap();
+}
+
+fn udp() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask("udp"), EPERM);
+    // The control. In a container with the shipped profile nobody has UDP, this test neither.
+    let here = UdpSocket::bind("127.0.0.1:0");
+    let expected = here.map_or_else(
+        |error| format!("errno {}", error.raw_os_error().unwrap_or(-1)),
+        |_| "ok".to_owned(),
+    );
+    let rig = Rig::looking_around_without(&["socket-filter"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask("udp"), expected);
+}
+
+fn inherits_nothing() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(
+        pipe.ask("environment"),
+        "HOME,TMPDIR,XDG_CONFIG_HOME,XDG_CACHE_HOME,DBUS_SESSION_BUS_ADDRESS,LANG"
+    );
+    // 0-2 are /dev/null, 3 and 4 the pipe; 5 and 6 the program's own second opening of it, 7 the listing.
+    assert_eq!(pipe.ask("descriptors"), "[0, 1, 2, 3, 4, 5, 6, 7]");
+}
+
+fn limits() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask("limit Max processes"), "300/300");
+    assert_eq!(pipe.ask("limit Max data size"), format!("{0}/{0}", 700 << 20));
+    assert_eq!(pipe.ask("limit Max stack size"), format!("{0}/{0}", 2 << 20));
+    assert_eq!(pipe.ask("limit Max core file size"), "0/0");
+    assert_eq!(pipe.ask("status CapEff"), "0000000000000000");
+    assert_eq!(pipe.ask("status NoNewPrivs"), "1");
+    assert_eq!(pipe.ask("status Seccomp"), "2");
+    assert_eq!(pipe.ask("status SigBlk"), "0000000000000000");
+}
+
+fn budget() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let spec = SpawnSpec {
+        memory_budget_mb: 256,
+        ..SpawnSpec::new(1, Mode::Required)
+    };
+    let spawned = jailer.spawn(&spec, Duration::from_secs(20)).unwrap();
+    let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+    assert_eq!(pipe.ask("eat 100"), "ok");
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(
+        jailer.stats(spawned.id).unwrap().exit,
+        None,
+        "within the budget nothing happens"
+    );
+    pipe.send("eat 200"); // Whether it gets to answer is a race.
+    let mut exit = None;
+    eventually("the watchdog ends it", || {
+        exit = jailer.stats(spawned.id).unwrap().exit;
+        exit.is_some()
+    });
+    assert_eq!(exit.unwrap().cause, ExitCause::MemoryBudget);
+    assert!(pipe.receive().is_none() || pipe.receive().is_none());
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}

@@ -1,0 +1,210 @@
+//! One connection at a time, and nothing left when it ends, however it ends.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use capture_jail::client::{ClientError, Jailer};
+use capture_jail::protocol::{ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use rustix::process::Signal;
+
+use crate::Test;
+use crate::rig::{Kind, Pipe, Rig, am_root, eventually, gone, spawn};
+
+pub const TESTS: &[Test] = &[
+    (
+        "while_a_peer_is_served_the_socket_is_gone_and_nobody_else_gets_in",
+        one_peer,
+    ),
+    (
+        "when_the_peer_hangs_up_every_jail_dies_and_the_socket_comes_back",
+        hang_up,
+    ),
+    ("sigterm_ends_the_jailer_and_every_jail", sigterm),
+    (
+        "a_jailer_that_is_killed_takes_its_jails_along_and_the_next_one_tidies_up",
+        killed_jailer,
+    ),
+    ("a_peer_of_another_uid_is_refused", other_uid),
+    ("a_message_with_an_unknown_field_ends_the_connection", unknown_field),
+    (
+        "a_browser_that_is_not_there_is_a_typed_failure_that_leaves_nothing",
+        no_browser,
+    ),
+    ("a_browser_that_dies_at_once_has_died_early", early_death),
+    (
+        "a_request_out_of_range_is_refused_and_the_connection_lives_on",
+        out_of_range,
+    ),
+    ("the_jailer_refuses_to_stay_root", stays_root),
+    ("the_profile_and_the_probe_are_printed_as_json", printed),
+];
+
+fn one_peer() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    jailer.facts(None).unwrap();
+    assert!(!rig.socket.exists());
+    assert!(matches!(Jailer::connect(&rig.socket), Err(ClientError::Absent)));
+    spawn(&mut jailer, 1);
+    assert!(matches!(Jailer::connect(&rig.socket), Err(ClientError::Absent)));
+}
+
+fn hang_up() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let jails: Vec<_> = (0..2).map(|_| spawn(&mut jailer, 1)).collect();
+    let pids = rig.below();
+    assert!(pids.len() >= 2 && rig.profile_count() == 2);
+    drop(jailer);
+    eventually("every process is gone", || {
+        gone(&pids) && rig.below().is_empty() && rig.profile_count() == 0
+    });
+    drop(jails);
+    let mut jailer = rig.connect();
+    spawn(&mut jailer, 1);
+}
+
+fn sigterm() {
+    let mut rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let _spawned = spawn(&mut jailer, 1);
+    let pids = rig.below();
+    rig.signal(Signal::TERM);
+    assert!(rig.ended());
+    assert!(gone(&pids) && rig.profile_count() == 0);
+    let mut idle = Rig::looking_around();
+    eventually("it listens", || idle.socket.exists());
+    idle.signal(Signal::TERM);
+    assert!(idle.ended());
+    assert!(!idle.socket.exists());
+}
+
+fn killed_jailer() {
+    let mut rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let _spawned = spawn(&mut jailer, 1);
+    let pids = rig.below();
+    assert_eq!(pids.len(), 1);
+    rig.signal(Signal::KILL);
+    assert!(!rig.ended());
+    eventually("its jails are gone", || gone(&pids));
+    assert!(matches!(jailer.facts(None), Err(ClientError::Closed)));
+    assert_eq!(rig.profile_count(), 1, "nobody could remove it");
+    rig.restart();
+    eventually("the next jailer removes it", || rig.profile_count() == 0);
+    drop(rig.connect());
+}
+
+fn other_uid() {
+    if !am_root() {
+        return; // Only root can be another uid than the jailer's here.
+    }
+    let rig = Rig::start(Kind::OwnUidOnly);
+    assert!(matches!(rig.connect().facts(None), Err(ClientError::Closed)));
+    assert!(rig.socket.exists(), "it goes on listening");
+}
+
+fn unknown_field() {
+    let rig = Rig::looking_around();
+    drop(rig.connect());
+    eventually("the socket is back", || rig.socket.exists());
+    let mut stream = UnixStream::connect(&rig.socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let body = br#"{"version":1,"number":1,"call":{"facts":{"jail":null}},"program":"/bin/sh"}"#;
+    stream
+        .write_all(&u32::try_from(body.len()).unwrap().to_be_bytes())
+        .unwrap();
+    stream.write_all(body).unwrap();
+    // End of file, or a reset: the jailer may not have read all of it.
+    assert_eq!(std::io::Read::read(&mut stream, &mut [0; 16]).unwrap_or(0), 0);
+}
+
+fn no_browser() {
+    let rig = Rig::start(Kind::Product("/nonexistent/browser".into()));
+    let mut jailer = rig.connect();
+    let error = jailer
+        .spawn(&SpawnSpec::new(1, Mode::Required), Duration::from_secs(20))
+        .unwrap_err();
+    let expected = JailError {
+        step: Step::Exec,
+        errno: Some(libc::ENOENT),
+        reason: SandboxReason::ExecFailed,
+    };
+    assert!(
+        matches!(error, ClientError::Jail(error) if error == expected),
+        "{error:?}"
+    );
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}
+
+fn early_death() {
+    let rig = Rig::start(Kind::Product("/usr/bin/false".into()));
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 1);
+    assert_eq!(Pipe::new(spawned.cdp_read, spawned.cdp_write).receive(), None);
+    let mut exit = None;
+    eventually("it is noticed", || {
+        exit = jailer.stats(spawned.id).unwrap().exit;
+        exit.is_some()
+    });
+    let asked = jailer.kill(spawned.id).unwrap();
+    assert_eq!(Some(asked), exit);
+    assert_eq!((asked.cause, asked.code), (ExitCause::DiedEarly, Some(1)));
+}
+
+fn out_of_range() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let error = jailer
+        .spawn(&SpawnSpec::new(17, Mode::Required), Duration::from_secs(20))
+        .unwrap_err();
+    let expected = JailError {
+        step: Step::Request,
+        errno: None,
+        reason: SandboxReason::BadRequest,
+    };
+    assert!(
+        matches!(error, ClientError::Jail(error) if error == expected),
+        "{error:?}"
+    );
+    let spawned = spawn(&mut jailer, 16);
+    assert_eq!(spawned.listeners.len(), 16);
+}
+
+fn stays_root() {
+    if !am_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut jailer = Command::new(env!("CARGO_BIN_EXE_capture-jail"));
+    let status = jailer
+        .arg("serve")
+        .arg(directory.path().join("s"))
+        .args(["--uid", "0"])
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+fn printed() {
+    for arguments in [
+        &["seccomp-profile", "--arch", "aarch64"][..],
+        &["seccomp-profile"],
+        &["probe"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_capture-jail"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        assert!(
+            serde_json::from_slice::<serde_json::Value>(&output.stdout)
+                .unwrap()
+                .is_object()
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! A jailer with layers taken away: the controls that show that each layer, and nothing else, is what stops a browser.
+
+use capture_jail::child::Layers;
+use capture_jail::launch::Settings;
+use capture_jail::{server, sys};
+use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+
+use crate::rig::{UNPRIVILEGED, am_root};
+
+pub const COMMAND: &str = "weak-jailer";
+/// Not a layer: user namespaces refused by a filter, as under the container runtime's default profile.
+pub const USER_NAMESPACES: &str = "user-namespaces";
+
+/// `SOCKET BROWSER PROFILES LAYER…`
+pub fn run(arguments: &[String]) {
+    let without = |layer: &str| arguments[3..].iter().any(|argument| argument == layer);
+    if am_root() {
+        sys::become_user(UNPRIVILEGED, UNPRIVILEGED).expect("an unprivileged user");
+    }
+    if without(USER_NAMESPACES) {
+        rustix::thread::set_no_new_privs(true).expect("no_new_privs");
+        sys::install_filter(&refuse_user_namespaces()).expect("a filter");
+    }
+    let layers = Layers {
+        namespaces: !without("namespaces"),
+        landlock: !without("landlock"),
+        socket_filter: !without("socket-filter"),
+    };
+    let config = server::Config {
+        socket: arguments[0].clone().into(),
+        allow_peer_uids: vec![0],
+        settings: Settings {
+            browser: arguments[1].clone().into(),
+            profile_root: arguments[2].clone().into(),
+            keep_stderr: false,
+            layers,
+        },
+    };
+    server::serve(&config).expect("a jailer");
+}
+
+/// EPERM for clone with CLONE_NEWUSER.
+fn refuse_user_namespaces() -> Vec<sock_filter> {
+    let statement = |code: u32, jt, jf, k| sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt,
+        jf,
+        k,
+    };
+    let clone = u32::try_from(libc::SYS_clone).unwrap();
+    let new_user = libc::CLONE_NEWUSER.unsigned_abs();
+    vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, clone),
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16),
+        statement(BPF_JMP | BPF_JSET | BPF_K, 0, 1, new_user),
+        statement(
+            BPF_RET | BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
+        ),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}

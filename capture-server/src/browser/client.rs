@@ -1,0 +1,384 @@
+//! The CDP client: ids, pending answers, sessions, one reader task.
+//!
+//! In: a frame source and a frame sink. Out: answers to commands and the decoded events of a session.
+//! Must not: wait without end on its own (callers put every await under their deadline; a dead wire fails every
+//! pending command at once) and must not keep more than a bounded number of undelivered events.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{DriverError, Event, FrameSink, FrameSource};
+
+/// Undelivered events a page may have before it is given up: a page that floods us is treated as crashed.
+const MAX_EVENTS: usize = 4096;
+/// Commands waiting for the pipe.
+const MAX_OUTGOING: usize = 64;
+
+type Answer = Result<Box<RawValue>, DriverError>;
+
+struct Pending {
+    method: &'static str,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+struct Tables {
+    pending: HashMap<u64, Pending>,
+    sessions: HashMap<String, mpsc::Sender<Event>>,
+    closed: Option<DriverError>,
+}
+
+struct Inner {
+    next_id: AtomicU64,
+    tables: Mutex<Tables>,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    alive: watch::Sender<bool>,
+}
+
+/// A handle on one browser's pipe. Cheap to clone; the reader ends when the pipe does.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Command<'a, P> {
+    id: u64,
+    method: &'static str,
+    params: &'a P,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Incoming<'a> {
+    id: Option<u64>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    result: Option<Box<RawValue>>,
+    error: Option<CdpError>,
+}
+
+#[derive(Deserialize)]
+struct CdpError {
+    code: i64,
+}
+
+impl Client {
+    /// Starts the reader and the writer on a wire.
+    pub fn start(source: impl FrameSource, sink: impl FrameSink) -> Self {
+        let (outgoing, frames) = mpsc::channel(MAX_OUTGOING);
+        let (alive, _) = watch::channel(true);
+        let inner = Arc::new(Inner {
+            next_id: AtomicU64::new(1),
+            tables: Mutex::new(Tables::default()),
+            outgoing,
+            alive,
+        });
+        tokio::spawn(write_all(sink, frames));
+        tokio::spawn(read_all(Arc::clone(&inner), source));
+        Self { inner }
+    }
+
+    /// Sends a command and waits for its answer. The caller bounds the wait; giving up early leaks nothing.
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        session: Option<&str>,
+        method: &'static str,
+        params: &impl Serialize,
+    ) -> Result<R, DriverError> {
+        let (id, frame) = self.frame(session, method, params)?;
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut tables = self.inner.tables();
+            if let Some(error) = tables.closed {
+                return Err(error);
+            }
+            tables.pending.insert(id, Pending { method, answer });
+        }
+        let forget = Forget { inner: &self.inner, id };
+        self.inner.outgoing.send(frame).await.map_err(|_| DriverError::Closed)?;
+        let raw = answered.await.map_err(|_| DriverError::Closed)??;
+        drop(forget);
+        serde_json::from_str(raw.get()).map_err(|_| DriverError::Protocol { method })
+    }
+
+    /// Sends a command whose answer nobody waits for.
+    pub async fn send(&self, session: &str, method: &'static str, params: &impl Serialize) -> Result<(), DriverError> {
+        let (_, frame) = self.frame(Some(session), method, params)?;
+        self.inner.outgoing.send(frame).await.map_err(|_| DriverError::Closed)
+    }
+
+    /// The events of a session from now on. The stream ends when the browser is gone or the page floods us.
+    pub fn subscribe(&self, session: &str) -> mpsc::Receiver<Event> {
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let mut tables = self.inner.tables();
+        if tables.closed.is_none() {
+            tables.sessions.insert(session.to_owned(), events);
+        }
+        receiver
+    }
+
+    /// Whether the pipe still stands.
+    pub fn is_alive(&self) -> bool {
+        self.inner.tables().closed.is_none()
+    }
+
+    /// Resolves when the pipe has ended.
+    pub async fn gone(&self) {
+        let mut alive = self.inner.alive.subscribe();
+        let _ = alive.wait_for(|alive| !alive).await;
+    }
+
+    fn frame(
+        &self,
+        session: Option<&str>,
+        method: &'static str,
+        params: &impl Serialize,
+    ) -> Result<(u64, Vec<u8>), DriverError> {
+        let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let command = Command {
+            id,
+            method,
+            params,
+            session_id: session,
+        };
+        let frame = serde_json::to_vec(&command).map_err(|_| DriverError::Protocol { method })?;
+        Ok((id, frame))
+    }
+}
+
+/// Takes a command out of the table when its caller stops waiting, however that happens.
+struct Forget<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.inner.tables().pending.remove(&self.id);
+    }
+}
+
+impl Inner {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, frame: &[u8]) -> Result<(), DriverError> {
+        let incoming: Incoming<'_> = serde_json::from_slice(frame).map_err(|_| DriverError::Frame)?;
+        match (incoming.id, incoming.method, incoming.session_id) {
+            (Some(id), _, _) => self.answer(id, incoming.result, incoming.error),
+            (None, Some(method), Some(session)) => {
+                if let Some(event) = Event::decode(&method, incoming.params) {
+                    self.publish(&session, event);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, id: u64, result: Option<Box<RawValue>>, error: Option<CdpError>) {
+        let Some(Pending { method, answer }) = self.tables().pending.remove(&id) else {
+            return;
+        };
+        let outcome = match (result, error) {
+            (_, Some(CdpError { code })) => Err(DriverError::Rejected { method, code }),
+            (Some(raw), None) => Ok(raw),
+            (None, None) => Err(DriverError::Protocol { method }),
+        };
+        // A caller that stopped waiting is no error.
+        let _ = answer.send(outcome);
+    }
+
+    fn publish(&self, session: &str, event: Event) {
+        let mut tables = self.tables();
+        let full = tables
+            .sessions
+            .get(session)
+            .is_some_and(|to| to.try_send(event).is_err());
+        if full {
+            tables.sessions.remove(session);
+        }
+    }
+
+    fn close(&self, error: DriverError) {
+        let (pending, sessions) = {
+            let mut tables = self.tables();
+            tables.closed.get_or_insert(error);
+            (
+                std::mem::take(&mut tables.pending),
+                std::mem::take(&mut tables.sessions),
+            )
+        };
+        drop(sessions);
+        for (_, Pending { answer, .. }) in pending {
+            let _ = answer.send(Err(error));
+        }
+        self.alive.send_replace(false);
+    }
+}
+
+async fn read_all(inner: Arc<Inner>, mut source: impl FrameSource) {
+    let error = loop {
+        match source.next().await {
+            Ok(Some(frame)) => {
+                if let Err(error) = inner.deliver(&frame) {
+                    break error;
+                }
+            }
+            Err(super::WireError::TooLong) => break DriverError::Frame,
+            Ok(None) | Err(super::WireError::Io) => break DriverError::Closed,
+        }
+    };
+    inner.close(error);
+}
+
+async fn write_all(mut sink: impl FrameSink, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if sink.send(frame).await.is_err() {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::WireError;
+    use super::*;
+    use serde_json::{Value, json};
+
+    struct Script(mpsc::UnboundedReceiver<Vec<u8>>);
+    struct Tape(mpsc::UnboundedSender<Vec<u8>>);
+
+    impl FrameSource for Script {
+        async fn next(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+            Ok(self.0.recv().await)
+        }
+    }
+    impl FrameSink for Tape {
+        async fn send(&mut self, frame: Vec<u8>) -> Result<(), WireError> {
+            self.0.send(frame).map_err(|_| WireError::Io)
+        }
+    }
+
+    struct Peer {
+        say: Option<mpsc::UnboundedSender<Vec<u8>>>,
+        hear: mpsc::UnboundedReceiver<Vec<u8>>,
+    }
+
+    impl Peer {
+        async fn heard(&mut self) -> Value {
+            serde_json::from_slice(&self.hear.recv().await.unwrap()).unwrap()
+        }
+        fn say(&self, value: &Value) {
+            self.say.as_ref().unwrap().send(value.to_string().into_bytes()).unwrap();
+        }
+    }
+
+    fn pair() -> (Client, Peer) {
+        let (say, script) = mpsc::unbounded_channel();
+        let (tape, hear) = mpsc::unbounded_channel();
+        (Client::start(Script(script), Tape(tape)), Peer { say: Some(say), hear })
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_commands_in_any_order() {
+        let (client, mut peer) = pair();
+        let none = json!({});
+        let first = client.call::<Value>(None, "A.one", &none);
+        let second = client.call::<Value>(Some("s"), "B.two", &none);
+        let browser = async {
+            let (a, b) = (peer.heard().await, peer.heard().await);
+            assert_eq!(
+                (a["method"].as_str(), b["sessionId"].as_str()),
+                (Some("A.one"), Some("s"))
+            );
+            peer.say(&json!({"id": b["id"], "result": {"n": 2}}));
+            peer.say(&json!({"id": a["id"], "result": {"n": 1}}));
+        };
+        let (one, two, ()) = tokio::join!(first, second, browser);
+        assert_eq!(
+            (one.unwrap()["n"].as_i64(), two.unwrap()["n"].as_i64()),
+            (Some(1), Some(2))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_command_names_itself_and_not_the_browsers_text() {
+        let (client, mut peer) = pair();
+        let none = json!({});
+        let (got, ()) = tokio::join!(client.call::<Value>(None, "A.one", &none), async {
+            let id = peer.heard().await["id"].clone();
+            peer.say(&json!({"id": id, "error": {"code": -32000, "message": "page text"}}));
+        });
+        assert_eq!(
+            got.unwrap_err(),
+            DriverError::Rejected {
+                method: "A.one",
+                code: -32000
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dead_pipe_fails_pending_and_later_commands_at_once() {
+        let (client, mut peer) = pair();
+        let none = json!({});
+        let (got, ()) = tokio::join!(client.call::<Value>(None, "A.one", &none), async {
+            peer.heard().await;
+            peer.say = None;
+        });
+        assert_eq!(got.unwrap_err(), DriverError::Closed);
+        assert_eq!(
+            client.call::<Value>(None, "A.two", &none).await.unwrap_err(),
+            DriverError::Closed
+        );
+        client.gone().await;
+        assert!(!client.is_alive());
+    }
+
+    #[tokio::test]
+    async fn events_go_to_their_own_session_only() {
+        let (client, peer) = pair();
+        let (mut mine, mut other) = (client.subscribe("mine"), client.subscribe("other"));
+        peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "mine", "params": {}}));
+        assert_eq!(mine.recv().await, Some(Event::Crashed));
+        assert!(other.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_command_given_up_leaves_nothing_behind() {
+        let (client, _peer) = pair();
+        let none = json!({});
+        let call = client.call::<Value>(None, "A.one", &none);
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_millis(20), call)
+                .await
+                .is_err()
+        );
+        assert!(client.inner.tables().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_no_json_ends_the_browser() {
+        let (client, peer) = pair();
+        peer.say.as_ref().unwrap().send(b"{oops".to_vec()).unwrap();
+        client.gone().await;
+        assert_eq!(client.inner.tables().closed, Some(DriverError::Frame));
+    }
+}

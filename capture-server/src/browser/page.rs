@@ -1,0 +1,312 @@
+//! A browser and its one page, narrowed to the verbs that a capture needs.
+//!
+//! In: typed values (a URL already accepted, a viewport already bounded). Out: what happened, or a [`DriverError`].
+//! Must not: decide whether a page is ready (`capture::wait` does) or who is to blame (`capture::verdict` does).
+//! Dialogs are dismissed here and nowhere else, because an open dialog blocks every other command of the page.
+
+use std::os::fd::OwnedFd;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::wire::{PipeSink, PipeSource};
+use super::{Client, DriverError, Event};
+
+/// Events a page may have that the engine has not looked at yet; beyond it the page counts as gone.
+const FORWARDED_EVENTS: usize = 4096;
+
+/// Size of the window in CSS pixels; one CSS pixel is one image pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewport {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// What the picture is encoded as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// Lossless, encoded for speed.
+    Png,
+    /// Lossy, with a quality of 1 to 100.
+    Jpeg {
+        /// 1 to 100.
+        quality: u8,
+    },
+}
+
+/// What to photograph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shot {
+    /// Encoding.
+    pub format: ImageFormat,
+    /// `Some`: this area from the page's top left corner, beyond the window if need be. `None`: the window.
+    pub area: Option<Viewport>,
+}
+
+/// The browser's immediate answer to a navigation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Navigated {
+    /// The document that is being loaded; `None` if none will be.
+    pub loader: Option<String>,
+    /// Chromium's own error word (`net::ERR_…`), if the navigation failed.
+    pub error: Option<String>,
+    /// Whether the answer turned out to be a download.
+    pub download: bool,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NavigateAnswer {
+    loader_id: Option<String>,
+    error_text: Option<String>,
+    #[serde(default)]
+    is_download: bool,
+}
+
+#[derive(Deserialize)]
+struct VersionAnswer {
+    product: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContextAnswer {
+    browser_context_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetAnswer {
+    target_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionAnswer {
+    session_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MetricsAnswer {
+    css_content_size: Size,
+}
+
+#[derive(Deserialize)]
+struct Size {
+    width: f64,
+    height: f64,
+}
+
+#[derive(Deserialize)]
+struct ShotAnswer {
+    data: String,
+}
+
+/// One browser at the other end of a CDP pipe.
+#[derive(Clone)]
+pub struct Browser {
+    client: Client,
+}
+
+impl Browser {
+    /// Takes over the two pipe ends. `max_frame` bounds one message of the browser, in bytes.
+    pub fn attach(read: OwnedFd, write: OwnedFd, max_frame: usize) -> std::io::Result<Self> {
+        let (source, sink) = (PipeSource::new(read, max_frame)?, PipeSink::new(write)?);
+        Ok(Self {
+            client: Client::start(source, sink),
+        })
+    }
+
+    /// Whether the pipe still stands.
+    pub fn is_alive(&self) -> bool {
+        self.client.is_alive()
+    }
+
+    /// Resolves when the browser is gone.
+    pub async fn gone(&self) {
+        self.client.gone().await;
+    }
+
+    /// The product and version, such as `HeadlessChrome/140.0.0.0`.
+    pub async fn version(&self) -> Result<String, DriverError> {
+        let answer: VersionAnswer = self.client.call(None, "Browser.getVersion", &json!({})).await?;
+        Ok(answer.product.chars().filter(char::is_ascii_graphic).take(64).collect())
+    }
+
+    /// Opens an empty page in a context of its own whose only way out is the proxy on `proxy_port` of the jail's
+    /// loopback. The bypass list says that loopback, too, goes through it: the command line's does not carry over.
+    pub async fn open(&self, proxy_port: u16) -> Result<(Page, Events), DriverError> {
+        let client = &self.client;
+        let context = json!({
+            "disposeOnDetach": true,
+            "proxyServer": format!("http://127.0.0.1:{proxy_port}"),
+            "proxyBypassList": "<-loopback>",
+        });
+        let ContextAnswer {
+            browser_context_id: context,
+        } = client.call(None, "Target.createBrowserContext", &context).await?;
+        let deny = json!({"behavior": "deny", "browserContextId": context});
+        let _: Nothing = client.call(None, "Browser.setDownloadBehavior", &deny).await?;
+        let target = json!({"url": "about:blank", "browserContextId": context});
+        let TargetAnswer { target_id: target } = client.call(None, "Target.createTarget", &target).await?;
+        let attach = json!({"targetId": target, "flatten": true});
+        let SessionAnswer { session_id: session } = client.call(None, "Target.attachToTarget", &attach).await?;
+        let events = client.subscribe(&session);
+        let (forward, events_out) = mpsc::channel(FORWARDED_EVENTS);
+        tokio::spawn(pump(client.clone(), session.clone(), events, forward));
+        let page = Page {
+            client: client.clone(),
+            context,
+            target,
+            session,
+        };
+        page.enable().await?;
+        Ok((page, Events(events_out)))
+    }
+}
+
+/// Dismisses dialogs and passes everything else on. Ends when the page's session or its reader does.
+async fn pump(client: Client, session: String, mut events: mpsc::Receiver<Event>, forward: mpsc::Sender<Event>) {
+    while let Some(event) = events.recv().await {
+        let sent = match event {
+            Event::DialogOpening => {
+                let dismiss = json!({"accept": false});
+                client
+                    .send(&session, "Page.handleJavaScriptDialog", &dismiss)
+                    .await
+                    .is_ok()
+            }
+            // Never waits: a dialog behind a full queue would hold the page up for good.
+            other => forward.try_send(other).is_ok(),
+        };
+        if !sent {
+            return;
+        }
+    }
+}
+
+/// One page in a browser context of its own.
+pub struct Page {
+    client: Client,
+    context: String,
+    target: String,
+    session: String,
+}
+
+/// What happens on a page, apart from the page, so that a command and the events can be waited for at once.
+pub struct Events(mpsc::Receiver<Event>);
+
+impl Events {
+    /// The next event. `None`: the page or its browser is gone, nothing more will come.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await
+    }
+}
+
+impl Page {
+    /// The id of the page's top frame.
+    pub fn frame(&self) -> &str {
+        // Chromium gives a page's target and its first top frame the same id.
+        &self.target
+    }
+
+    async fn enable(&self) -> Result<(), DriverError> {
+        for method in ["Page.enable", "Network.enable", "Inspector.enable"] {
+            let _: Nothing = self.call(method, &json!({})).await?;
+        }
+        let _: Nothing = self
+            .call("Page.setLifecycleEventsEnabled", &json!({"enabled": true}))
+            .await?;
+        Ok(())
+    }
+
+    async fn call<R: serde::de::DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &serde_json::Value,
+    ) -> Result<R, DriverError> {
+        self.client.call(Some(&self.session), method, params).await
+    }
+
+    /// Sets the window's size.
+    pub async fn resize(&self, viewport: Viewport) -> Result<(), DriverError> {
+        let metrics = json!({
+            "width": viewport.width, "height": viewport.height, "deviceScaleFactor": 1, "mobile": false,
+        });
+        let _: Nothing = self.call("Emulation.setDeviceMetricsOverride", &metrics).await?;
+        Ok(())
+    }
+
+    /// Starts loading `url` and waits for the browser's first answer (the document's head, or a failure).
+    pub async fn navigate(&self, url: &str) -> Result<Navigated, DriverError> {
+        let answer: NavigateAnswer = self.call("Page.navigate", &json!({"url": url})).await?;
+        Ok(Navigated {
+            loader: answer.loader_id,
+            error: answer.error_text,
+            download: answer.is_download,
+        })
+    }
+
+    /// The document's whole size in CSS pixels, rounded up.
+    pub async fn content_size(&self) -> Result<Viewport, DriverError> {
+        let answer: MetricsAnswer = self.call("Page.getLayoutMetrics", &json!({})).await?;
+        let Size { width, height } = answer.css_content_size;
+        Ok(Viewport {
+            width: pixels(width),
+            height: pixels(height),
+        })
+    }
+
+    /// Takes the picture.
+    pub async fn screenshot(&self, shot: Shot) -> Result<Vec<u8>, DriverError> {
+        const METHOD: &str = "Page.captureScreenshot";
+        let mut params = match shot.format {
+            ImageFormat::Png => json!({"format": "png"}),
+            ImageFormat::Jpeg { quality } => json!({"format": "jpeg", "quality": quality}),
+        };
+        params["optimizeForSpeed"] = json!(true);
+        if let Some(area) = shot.area {
+            params["captureBeyondViewport"] = json!(true);
+            params["clip"] = json!({"x": 0, "y": 0, "width": area.width, "height": area.height, "scale": 1});
+        }
+        let ShotAnswer { data } = self.call(METHOD, &params).await?;
+        BASE64
+            .decode(data)
+            .map_err(|_| DriverError::Protocol { method: METHOD })
+    }
+
+    /// Disposes of the page with its whole context: cookies, cache and storage go with it.
+    pub async fn close(self) -> Result<(), DriverError> {
+        let params = json!({"browserContextId": self.context});
+        let _: Nothing = self.client.call(None, "Target.disposeBrowserContext", &params).await?;
+        Ok(())
+    }
+}
+
+/// A browser's measure as whole pixels; nonsense (NaN, negative, huge) ends at the bounds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to u32's range on the same line
+fn pixels(measure: f64) -> u32 {
+    measure.ceil().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_are_rounded_up_and_nonsense_is_bounded() {
+        assert_eq!(pixels(1200.2), 1201);
+        assert_eq!(pixels(-5.0), 0);
+        assert_eq!(pixels(f64::INFINITY), u32::MAX);
+        assert_eq!(pixels(f64::NAN), 0);
+    }
+}

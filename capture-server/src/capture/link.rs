@@ -1,0 +1,135 @@
+//! One connection to the jailer, for async callers.
+//!
+//! In: a connected [`Jailer`], which blocks. Out: a [`Link`] whose questions are answered by a thread of its own, and
+//! a token that is cancelled once the jailer is gone. Must not: reconnect (the supervisor does) or judge answers.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use capture_jail::client::{ClientError, Jailer, Spawned};
+use capture_jail::protocol::{JailFacts, JailId, SpawnSpec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// How long the jailer may take to build one jail.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the thread looks for a hang-up while nobody asks. Captures notice sooner, by their browser's pipe.
+const IDLE_CHECK: Duration = Duration::from_millis(100);
+
+enum Ask {
+    Spawn(SpawnSpec, oneshot::Sender<Result<Spawned, ClientError>>),
+    Kill(JailId, oneshot::Sender<Result<(), ClientError>>),
+    Facts(JailId, oneshot::Sender<Result<JailFacts, ClientError>>),
+}
+
+/// A living connection. Dropping it closes the connection, which makes the jailer kill every jail.
+#[derive(Debug)]
+pub struct Link {
+    asks: mpsc::Sender<Ask>,
+    lost: CancellationToken,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.lost.cancel();
+    }
+}
+
+impl Link {
+    /// Starts the thread and the watch for a hang-up.
+    pub fn start(jailer: Jailer) -> std::io::Result<Self> {
+        let (asks, questions) = mpsc::channel();
+        let lost = CancellationToken::new();
+        let on_thread = lost.clone();
+        std::thread::Builder::new()
+            .name("jailer".into())
+            .spawn(move || answer_all(jailer, &questions, &on_thread))?;
+        Ok(Self { asks, lost })
+    }
+
+    /// Builds a jail and starts its browser.
+    pub async fn spawn(&self, spec: SpawnSpec) -> Result<Spawned, ClientError> {
+        self.ask(|reply| Ask::Spawn(spec, reply)).await
+    }
+
+    /// Kills a jail; returns once it is reaped.
+    pub async fn kill(&self, id: JailId) -> Result<(), ClientError> {
+        self.ask(|reply| Ask::Kill(id, reply)).await
+    }
+
+    /// What confines a jail.
+    pub async fn facts(&self, id: JailId) -> Result<JailFacts, ClientError> {
+        self.ask(|reply| Ask::Facts(id, reply)).await
+    }
+
+    /// Whether the jailer is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Resolves when the jailer is gone.
+    pub async fn gone(&self) {
+        self.lost.cancelled().await;
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<Result<T, ClientError>>) -> Ask) -> Result<T, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.asks.send(ask(reply)).map_err(|_| ClientError::Closed)?;
+            answer.await.map_err(|_| ClientError::Closed)?
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            () = self.lost.cancelled() => Err(ClientError::Closed),
+        }
+    }
+}
+
+fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, lost: &CancellationToken) {
+    loop {
+        let ask = match questions.recv_timeout(IDLE_CHECK) {
+            Ok(ask) => ask,
+            Err(RecvTimeoutError::Timeout) if has_hung_up(&jailer) => break,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        // An asker that stopped waiting is no error; a jail that nobody takes is killed with its descriptors' end.
+        let ended = match ask {
+            Ask::Spawn(spec, reply) => {
+                let answer = jailer.spawn(&spec, SPAWN_TIMEOUT);
+                let ended = answer.as_ref().is_err_and(ends);
+                if let Err(Ok(orphan)) = reply.send(answer) {
+                    let _ = jailer.kill(orphan.id);
+                }
+                ended
+            }
+            Ask::Kill(id, reply) => give(jailer.kill(id).map(|_| ()), reply),
+            Ask::Facts(id, reply) => give(jailer.facts(Some(id)), reply),
+        };
+        if ended || lost.is_cancelled() {
+            break;
+        }
+    }
+    lost.cancel();
+}
+
+/// Between questions the jailer never speaks, so that anything to read is its end.
+fn has_hung_up(jailer: &Jailer) -> bool {
+    let socket = jailer.hangup_fd();
+    let mut polled = [PollFd::new(&socket, PollFlags::IN | PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut polled, Some(&now)), Ok(ready) if ready > 0)
+}
+
+fn give<T>(answer: Result<T, ClientError>, reply: oneshot::Sender<Result<T, ClientError>>) -> bool {
+    let ended = answer.as_ref().is_err_and(ends);
+    let _ = reply.send(answer);
+    ended
+}
+
+/// Whether the connection is of no use any more. What the jailer itself refuses leaves it whole.
+fn ends<E: std::borrow::Borrow<ClientError>>(error: E) -> bool {
+    !matches!(error.borrow(), ClientError::Jail(_))
+}

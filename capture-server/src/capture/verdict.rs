@@ -1,0 +1,275 @@
+//! Who is to blame? All signals of one capture in, the one cause out.
+//!
+//! Several things fail at once when a capture fails; the order here says which of them is *the* cause: the egress
+//! refusal of the main document > a spent budget > a crash > the document's own network failure > its HTTP status >
+//! the deadline > the driver. Pure. Must not: look at sub-resources, whose refusals are listed, not fatal.
+
+use capture_egress::{Decision, Fault};
+
+use super::Phase;
+use crate::browser::DriverError;
+
+/// Why there is no picture. Every variant has its row in `http::problem`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureError {
+    /// The policy does not let the page's address be reached.
+    TargetBlocked {
+        /// The refusal's bounded word.
+        rule: &'static str,
+    },
+    /// The page's host name has no address.
+    DnsFailed,
+    /// The page's host does not take a connection, or does not keep to HTTP.
+    ConnectFailed,
+    /// The page's certificate or TLS is not acceptable.
+    TlsFailed,
+    /// The navigation failed in another way.
+    NavigationFailed,
+    /// The address answers with a file to be saved.
+    Download,
+    /// The page answers with an error status.
+    HttpStatus(u16),
+    /// The page used up what one capture may use of the network.
+    BudgetSpent {
+        /// Which budget.
+        budget: &'static str,
+    },
+    /// The page crashed its process.
+    PageCrashed,
+    /// The page is taller or wider than a picture may be.
+    PageTooLarge,
+    /// The time ran out.
+    Timeout(Phase),
+    /// The picture has more bytes than it may have.
+    OutputTooLarge,
+    /// What the browser made is not the picture that was asked for.
+    OutputInvalid,
+    /// The browser misbehaved.
+    Driver(DriverError),
+    /// The browser, or the jailer with all browsers, is gone.
+    BrowserLost,
+    /// No browser can be had now.
+    NoBrowser,
+}
+
+impl CaptureError {
+    /// The bounded word: metric label, audit word, problem type.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TargetBlocked { .. } => "target_blocked",
+            Self::DnsFailed => "dns_failed",
+            Self::ConnectFailed => "connect_failed",
+            Self::TlsFailed => "tls_failed",
+            Self::NavigationFailed => "navigation_failed",
+            Self::Download => "download",
+            Self::HttpStatus(_) => "http_status",
+            Self::BudgetSpent { .. } => "budget_spent",
+            Self::PageCrashed => "page_crashed",
+            Self::PageTooLarge => "page_too_large",
+            Self::Timeout(_) => "timeout",
+            Self::OutputTooLarge => "output_too_large",
+            Self::OutputInvalid => "output_invalid",
+            Self::Driver(_) => "driver",
+            Self::BrowserLost => "browser_lost",
+            Self::NoBrowser => "no_browser",
+        }
+    }
+}
+
+/// Everything that was seen of one capture.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Host and port of the last place that the main document was asked for at.
+    pub document: Option<(String, u16)>,
+    /// Chromium's error word for the main document.
+    pub navigation: Option<String>,
+    /// Whether the document turned out to be a download.
+    pub download: bool,
+    /// HTTP status of the main document.
+    pub status: Option<u16>,
+    /// What the proxy refused.
+    pub refusals: Vec<Decision>,
+    /// The budget that was spent.
+    pub spent: Option<&'static str>,
+    /// Whether the page crashed.
+    pub crashed: bool,
+    /// The phase in which the time ran out.
+    pub deadline: Option<Phase>,
+    /// Whether the whole browser is gone.
+    pub lost: bool,
+    /// What went wrong between us and the browser.
+    pub driver: Option<DriverError>,
+}
+
+/// Names the one cause; `None` if nothing went wrong with the page.
+pub fn judge(signals: &Signals) -> Option<CaptureError> {
+    refused_document(signals)
+        .or_else(|| signals.spent.map(|budget| CaptureError::BudgetSpent { budget }))
+        .or_else(|| signals.crashed.then_some(CaptureError::PageCrashed))
+        .or_else(|| signals.download.then_some(CaptureError::Download))
+        .or_else(|| signals.navigation.as_deref().map(network_failure))
+        .or_else(|| {
+            signals
+                .status
+                .filter(|status| *status >= 400)
+                .map(CaptureError::HttpStatus)
+        })
+        .or_else(|| signals.deadline.map(CaptureError::Timeout))
+        .or_else(|| signals.lost.then_some(CaptureError::BrowserLost))
+        .or_else(|| signals.driver.map(driver_failure))
+}
+
+/// What the proxy refused counts against the main document only if the document failed and the refusal is about the
+/// very place that it was last asked for at.
+fn refused_document(signals: &Signals) -> Option<CaptureError> {
+    let failed = signals.navigation.is_some() || signals.status.is_some_and(|status| status >= 400);
+    let (host, port) = signals.document.as_ref().filter(|_| failed)?;
+    let refusal = signals
+        .refusals
+        .iter()
+        .rev()
+        .find(|refused| refused.host == *host && refused.port == *port)?;
+    let refusal = refusal.refusal.as_ref()?;
+    match refusal.fault() {
+        Fault::Policy | Fault::Request => Some(CaptureError::TargetBlocked { rule: refusal.reason() }),
+        Fault::Budget => None,
+        Fault::Target if refusal.reason().starts_with("dns_") || refusal.reason() == "no_address" => {
+            Some(CaptureError::DnsFailed)
+        }
+        Fault::Target => Some(CaptureError::ConnectFailed),
+    }
+}
+
+fn driver_failure(error: DriverError) -> CaptureError {
+    match error {
+        DriverError::Closed => CaptureError::BrowserLost,
+        other => CaptureError::Driver(other),
+    }
+}
+
+/// Chromium's own word for a failed main document, as far as a caller can use it.
+fn network_failure(word: &str) -> CaptureError {
+    let word = word.strip_prefix("net::").unwrap_or(word);
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| word.starts_with(prefix));
+    if begins(&["ERR_NAME_", "ERR_DNS_", "ERR_ICANN_"]) {
+        CaptureError::DnsFailed
+    } else if begins(&["ERR_CERT_", "ERR_SSL_", "ERR_BAD_SSL", "ERR_ECH_"]) {
+        CaptureError::TlsFailed
+    } else if begins(&[
+        "ERR_CONNECTION_",
+        "ERR_TUNNEL_",
+        "ERR_PROXY_",
+        "ERR_ADDRESS_",
+        "ERR_EMPTY_",
+        "ERR_TIMED_OUT",
+    ]) {
+        CaptureError::ConnectFailed
+    } else {
+        CaptureError::NavigationFailed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capture_egress::Refusal;
+    use screenshot_policy::egress::Refusal as PolicyRefusal;
+
+    fn refusal(host: &str) -> Decision {
+        let refusal = Refusal::Policy(PolicyRefusal::Port);
+        Decision {
+            host: host.into(),
+            port: 80,
+            address: None,
+            outcome: refusal.reason(),
+            refusal: Some(refusal),
+        }
+    }
+
+    fn everything() -> Signals {
+        Signals {
+            document: Some(("a.example".into(), 80)),
+            navigation: Some("net::ERR_CONNECTION_RESET".into()),
+            download: false,
+            status: Some(500),
+            refusals: vec![refusal("a.example")],
+            spent: Some("budget_hosts"),
+            crashed: true,
+            deadline: Some(Phase::Load),
+            lost: true,
+            driver: Some(DriverError::Frame),
+        }
+    }
+
+    #[test]
+    fn the_causes_have_one_order() {
+        let mut signals = everything();
+        let mut causes = Vec::new();
+        while let Some(cause) = judge(&signals) {
+            causes.push(cause.reason());
+            match cause {
+                CaptureError::TargetBlocked { .. } => signals.refusals.clear(),
+                CaptureError::BudgetSpent { .. } => signals.spent = None,
+                CaptureError::PageCrashed => signals.crashed = false,
+                CaptureError::ConnectFailed => signals.navigation = None,
+                CaptureError::HttpStatus(_) => signals.status = None,
+                CaptureError::Timeout(_) => signals.deadline = None,
+                CaptureError::BrowserLost => signals.lost = false,
+                _ => signals.driver = None,
+            }
+        }
+        let expected = [
+            "target_blocked",
+            "budget_spent",
+            "page_crashed",
+            "connect_failed",
+            "http_status",
+            "timeout",
+            "browser_lost",
+            "driver",
+        ];
+        assert_eq!(causes, expected);
+    }
+
+    #[test]
+    fn a_sub_resources_refusal_is_not_the_pages() {
+        let signals = Signals {
+            document: Some(("a.example".into(), 80)),
+            status: Some(200),
+            refusals: vec![refusal("b.example"), refusal("a.example")],
+            ..Signals::default()
+        };
+        assert_eq!(judge(&signals), None);
+        let failed = Signals {
+            navigation: Some("net::ERR_CERT_DATE_INVALID".into()),
+            refusals: vec![refusal("b.example")],
+            ..signals
+        };
+        assert_eq!(judge(&failed), Some(CaptureError::TlsFailed));
+    }
+
+    #[test]
+    fn chromiums_words_fall_into_our_classes() {
+        let table = [
+            ("net::ERR_NAME_NOT_RESOLVED", "dns_failed"),
+            ("net::ERR_CERT_AUTHORITY_INVALID", "tls_failed"),
+            ("net::ERR_SSL_PROTOCOL_ERROR", "tls_failed"),
+            ("net::ERR_CONNECTION_REFUSED", "connect_failed"),
+            ("net::ERR_TUNNEL_CONNECTION_FAILED", "connect_failed"),
+            ("net::ERR_UNSAFE_REDIRECT", "navigation_failed"),
+            ("net::ERR_NEW_IN_CHROMIUM_200", "navigation_failed"),
+        ];
+        for (word, reason) in table {
+            assert_eq!(network_failure(word).reason(), reason, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_a_lost_browser() {
+        let signals = Signals {
+            driver: Some(DriverError::Closed),
+            ..Signals::default()
+        };
+        assert_eq!(judge(&signals), Some(CaptureError::BrowserLost));
+    }
+}

@@ -1,0 +1,200 @@
+//! `POST /v1/capture`: the walk of one request, in its one order.
+//!
+//! access → permit → body → parse → admission → engine → answer. In: the request. Out: the picture with its receipt,
+//! or a problem; one audit line and the metrics either way, also when the caller hangs up. Must not: do any of the
+//! rooms' work itself.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use capture_egress::EgressReport;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::REQUEST_ID;
+use super::observe::{Record, request_id};
+use super::problem::{Failure, TransportError};
+use crate::access;
+use crate::capture::engine::{Finished, Picture, Timings};
+use crate::capture::request::CaptureRequest;
+use crate::clock;
+use crate::server::{App, Service};
+
+const POLICY_DIGEST: HeaderName = HeaderName::from_static("x-policy-digest");
+const REFUSED: HeaderName = HeaderName::from_static("x-capture-refused");
+const REFUSALS: HeaderName = HeaderName::from_static("x-capture-refusals");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// How many refusals the receipt lists.
+const MAX_LISTED: usize = 8;
+/// How long a body may take to arrive, whatever the capture's deadline is.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers a capture request.
+pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+    let id = request_id();
+    let mut record = Record::open(&app.metrics, id.clone());
+    let mut response = match walk(&app, request, &id, &mut record).await {
+        Ok(response) => {
+            record.succeeded();
+            response
+        }
+        Err(failure) => {
+            record.failed(failure.reason(), failure.status().as_u16());
+            failure.response(&id)
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Result<Response, Failure> {
+    let arrived = clock::monotonic();
+    let service = app.service().ok_or(TransportError::NotReady)?;
+    let (head, body) = request.into_parts();
+
+    let keyset = app.keyset();
+    let caller = access::authenticate(&head.headers, keyset.as_deref(), clock::wall())?;
+    record.called_by(caller.client(), caller.key_id());
+    let permit = caller.permit_capture();
+    if !app.status.is_ready() {
+        return Err(TransportError::NotReady.into());
+    }
+
+    let limits = service.policy.limits();
+    let deadline = arrived + Duration::from_millis(limits.deadline_ms);
+    let body = read_body(
+        &head.headers,
+        body,
+        limits.max_body_bytes,
+        deadline.min(arrived + BODY_TIMEOUT),
+    )
+    .await?;
+    let parsed = CaptureRequest::parse(&body, limits)?;
+
+    let slot = service.admission.enter(permit, deadline).await?;
+    let finished = service.engine.capture(parsed, slot, deadline, id).await;
+    record.finished(&finished);
+    let Finished {
+        result,
+        egress,
+        timings,
+    } = finished;
+    Ok(answer(result?, egress.as_ref(), timings, &service))
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, max: u64, until: Instant) -> Result<Bytes, TransportError> {
+    let media = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(TransportError::MediaType);
+    }
+    let max_bytes = usize::try_from(max).unwrap_or(usize::MAX);
+    let declared = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > max) {
+        return Err(TransportError::BodyTooLarge);
+    }
+    match timeout_at(until, axum::body::to_bytes(body, max_bytes)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(TransportError::BodyTooLarge),
+        Ok(Err(_)) | Err(_) => Err(TransportError::BodyIncomplete),
+    }
+}
+
+/// axum hides the limit's error behind its own.
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit exceeded"))
+}
+
+fn answer(picture: Picture, egress: Option<&EgressReport>, timings: Timings, service: &Service) -> Response {
+    let mut response = Response::new(Body::from(picture.bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(picture.media_type));
+    let (refused, listed) = refusals(egress);
+    headers.insert(REFUSED, HeaderValue::from(refused));
+    for (name, text) in [
+        (POLICY_DIGEST, service.policy.digest().to_owned()),
+        (SERVER_TIMING, server_timing(timings)),
+        (REFUSALS, listed),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&text)
+            && !text.is_empty()
+        {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// How many destinations were refused, and the first of them as `host:port;reason`. The hosts were parsed by the
+/// proxy: nothing else of the page's text gets here.
+fn refusals(egress: Option<&EgressReport>) -> (u64, String) {
+    let Some(report) = egress else {
+        return (0, String::new());
+    };
+    let refused = report.decisions.iter().filter(|decision| !decision.is_allowed());
+    let (mut count, mut listed) = (0, String::new());
+    for decision in refused {
+        if count < MAX_LISTED as u64 {
+            let comma = if listed.is_empty() { "" } else { ", " };
+            let _ = write!(
+                listed,
+                "{comma}{}:{};{}",
+                decision.host, decision.port, decision.outcome
+            );
+        }
+        count += 1;
+    }
+    (count, listed)
+}
+
+fn server_timing(timings: Timings) -> String {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let Timings { browser, load, render } = timings;
+    format!(
+        "browser;dur={:.1}, load;dur={:.1}, render;dur={:.1}",
+        ms(browser),
+        ms(load),
+        ms(render)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(kind: &str, body: &'static str, max: u64) -> Result<Bytes, TransportError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+        read_body(
+            &headers,
+            Body::from(body),
+            max,
+            clock::monotonic() + Duration::from_secs(5),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_by_declaration_and_bounded() {
+        assert!(read("application/json; charset=utf-8", "{}", 10).await.is_ok());
+        assert_eq!(read("text/plain", "{}", 10).await, Err(TransportError::MediaType));
+        assert_eq!(
+            read("application/json", "{\"url\":\"x\"}", 10).await,
+            Err(TransportError::BodyTooLarge)
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! The capture server: an HTTP API that turns a URL or HTML into a picture, in a jailed browser, through a filtering
+//! proxy, under one policy.
+//!
+//! The walk of one request, which is also the way to read this crate:
+//!
+//! 1. `http::capture` stamps the arrival and opens the record (`http::observe`).
+//! 2. [`access`] turns the credential into a caller and a permit.
+//! 3. The body is read, bounded, and `capture::request` parses it within the policy.
+//! 4. `limits::admission` gives a slot, perhaps after waiting.
+//! 5. `capture::pool` leases a jail with an empty page; `capture_egress` is opened on its one listening socket.
+//! 6. `capture::engine` drives the page by [`browser`]; `capture::wait` says when it is ready.
+//! 7. The jail is handed to the reaper, `capture::verdict` names the one outcome, `capture::output` has checked it.
+//! 8. `http::capture` answers, or `http::problem` does; the audit line and the metrics come from the same outcome.
+//!
+//! Beside it run `supervisor` (a proven jailer, always), `probe` (the proof), `access::keyset` (the reload) and
+//! `server` (wiring, readiness, shutdown). The process holds no Kubernetes client and no unsafe line.
+
+pub mod access;
+pub mod browser;
+pub mod capture;
+pub mod child;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod limits;
+pub mod probe;
+pub mod server;
+pub mod state;
+pub mod supervisor;

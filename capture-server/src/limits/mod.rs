@@ -1,0 +1,3 @@
+//! How much at once: the queue in front of the browsers.
+
+pub mod admission;

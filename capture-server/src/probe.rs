@@ -1,0 +1,181 @@
+//! The preflight: proves on a real jail with a real page that the sandbox holds, before any caller's page runs.
+//!
+//! In: a fresh link to the jailer and the mode that the policy asks for. Out: facts for readiness and attestation.
+//! Walks the same path as a capture (spawn, open a page, take a throw-away picture), then asks the jailer what
+//! confines each process and judges it. Must not: soften a finding; `Degraded` is the policy's word, never ours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capture_jail::client::ClientError;
+use capture_jail::facts::{Reason, verify};
+use capture_jail::protocol::{JailFacts, SandboxReason, SpawnSpec};
+use screenshot_policy::attest::SandboxFacts;
+use screenshot_policy::policy::SandboxMode;
+
+use crate::browser::{ImageFormat, Shot, Viewport};
+use crate::capture::link::Link;
+use crate::capture::pool::{Lease, PoolError};
+
+/// How long the whole preflight may take.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a passed or failed preflight has to say.
+#[derive(Debug)]
+pub struct Found {
+    /// For attestation and readiness.
+    pub sandbox: SandboxFacts,
+    /// The browser's version, if one came up.
+    pub browser: Option<String>,
+    /// Whether captures may run.
+    pub passed: bool,
+}
+
+/// Runs the preflight.
+pub async fn preflight(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize, mode: SandboxMode) -> Found {
+    let walked = tokio::time::timeout(TIMEOUT, walk(link, spec, max_frame)).await;
+    match walked.unwrap_or(Err(PoolError::Timeout)) {
+        Ok((version, facts)) => judge(&facts, mode, Some(version)),
+        Err(error) => failed(&error, mode),
+    }
+}
+
+async fn walk(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<(String, JailFacts), PoolError> {
+    let lease = Lease::launch(link, spec, max_frame).await?;
+    let version = lease.browser.version().await?;
+    lease.page.resize(Viewport { width: 64, height: 64 }).await?;
+    lease
+        .page
+        .screenshot(Shot {
+            format: ImageFormat::Png,
+            area: None,
+        })
+        .await?;
+    let facts = link.facts(lease.jail.id()).await?;
+    Ok((version, facts))
+}
+
+/// What each check is called in the attestation, and the findings that fail it.
+const CHECKS: [(&str, &[Reason]); 6] = [
+    (
+        "rendererSandboxed",
+        &[Reason::NoRenderer, Reason::RendererUnfiltered, Reason::RendererSeesRoot],
+    ),
+    ("gpuSandboxed", &[Reason::GpuUnfiltered]),
+    (
+        "ownNamespaces",
+        &[
+            Reason::SharedUserNamespace,
+            Reason::SharedPidNamespace,
+            Reason::SharedNetworkNamespace,
+            Reason::Degraded,
+        ],
+    ),
+    ("noPrivileges", &[Reason::CapabilitiesHeld, Reason::PrivilegesMayGrow]),
+    ("onlyLoopback", &[Reason::ExtraInterface, Reason::RoutePresent]),
+    ("landlock", &[Reason::LandlockUnavailable]),
+];
+
+fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
+    let reasons = verify(facts).err().unwrap_or_default();
+    let checks: BTreeMap<String, bool> = CHECKS
+        .iter()
+        .map(|(name, fails)| ((*name).to_owned(), !reasons.iter().any(|reason| fails.contains(reason))))
+        .collect();
+    let verified = reasons.is_empty();
+    let accepted = facts.degraded && mode == SandboxMode::Degraded;
+    // The degraded kind explains every other finding, so it is named first.
+    let first = if facts.degraded {
+        Some(Reason::Degraded)
+    } else {
+        reasons.first().copied()
+    };
+    let named: Vec<&str> = reasons.iter().map(|reason| reason.reason()).collect();
+    let message = if verified {
+        "every process of a browser was found confined".to_owned()
+    } else {
+        format!("the preflight found: {}", named.join(", "))
+    };
+    let reason = first.map(|reason| reason.reason().to_owned());
+    let sandbox = SandboxFacts {
+        verified,
+        mode,
+        reason,
+        message,
+        checks,
+    };
+    Found {
+        sandbox,
+        browser,
+        passed: verified || accepted,
+    }
+}
+
+fn failed(error: &PoolError, mode: SandboxMode) -> Found {
+    let reason = match error {
+        PoolError::Jailer(error) => error.reason(),
+        PoolError::Browser(_) => "BrowserFailed",
+        PoolError::Timeout => "BrowserTimeout",
+        PoolError::NoJailer | PoolError::Descriptors => "JailerProtocol",
+    };
+    let message = match error {
+        PoolError::Jailer(ClientError::Jail(jail)) => {
+            let blocker = match jail.reason {
+                SandboxReason::UserNamespacesBlocked(blocker) => format!(" ({blocker:?})"),
+                _ => String::new(),
+            };
+            let errno = jail.errno.map(|errno| format!(", errno {errno}")).unwrap_or_default();
+            format!("no jail: step {}{errno}: {reason}{blocker}", jail.step.name())
+        }
+        other => format!("no jail: {other}"),
+    };
+    let sandbox = SandboxFacts {
+        verified: false,
+        mode,
+        reason: Some(reason.to_owned()),
+        message,
+        checks: BTreeMap::new(),
+    };
+    Found {
+        sandbox,
+        browser: None,
+        passed: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capture_jail::protocol::{JailerFacts, LandlockFacts};
+
+    fn bare(degraded: bool) -> JailFacts {
+        JailFacts {
+            jailer: JailerFacts::default(),
+            jail: None,
+            degraded,
+            landlock: LandlockFacts::default(),
+            processes: Vec::new(),
+            truncated: false,
+            interfaces: vec!["lo".into(), "eth0".into()],
+            routes: 0,
+        }
+    }
+
+    #[test]
+    fn a_finding_fails_the_preflight_and_its_check() {
+        let found = judge(&bare(false), SandboxMode::Required, None);
+        assert!(!found.passed && !found.sandbox.verified);
+        assert!(!found.sandbox.checks["onlyLoopback"]);
+        assert!(found.sandbox.checks["gpuSandboxed"]);
+    }
+
+    #[test]
+    fn a_degraded_jail_passes_only_where_the_policy_says_so_and_is_never_verified() {
+        let allowed = judge(&bare(true), SandboxMode::Degraded, None);
+        assert!(allowed.passed && !allowed.sandbox.verified);
+        assert_eq!(allowed.sandbox.reason.as_deref(), Some("SandboxDegraded"));
+        assert!(!judge(&bare(true), SandboxMode::Required, None).passed);
+        assert!(!judge(&bare(false), SandboxMode::Degraded, None).passed);
+    }
+}

@@ -1,0 +1,303 @@
+//! The only wiring: builds every room, runs the three listeners, owns readiness and the shutdown.
+//!
+//! In: arguments. Out: a running server until SIGTERM; then new captures are refused, those in hand are finished
+//! within their deadline, and it ends. Must not: end for any other reason than a signal or a port it cannot have.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use capture_egress::{Egress, SystemDial, SystemResolver};
+use capture_jail::protocol::{Mode, SpawnSpec};
+use screenshot_policy::attest::InternalKey;
+use screenshot_policy::keyset::Keyset;
+use screenshot_policy::policy::{EffectivePolicy, SandboxMode};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::access::keyset::{self, State as KeyState};
+use crate::capture::engine::Engine;
+use crate::capture::pool::Pool;
+use crate::child::Child;
+use crate::clock;
+use crate::config::{self, JailerMode, ServeArgs};
+use crate::http::{self, observe::Metrics};
+use crate::limits::admission::Admission;
+use crate::state::{Component, Status};
+use crate::supervisor::Supervisor;
+
+/// A browser's messages besides the picture itself.
+const FRAME_MARGIN: u64 = 1024 * 1024;
+/// How long requests in hand may still take after their deadline before the server ends without them.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the server stays reachable, unready, before it stops accepting: balancers need a moment to notice.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// What exists only with a policy.
+pub struct Service {
+    /// The policy in force; never replaced.
+    pub policy: Arc<EffectivePolicy>,
+    /// The gate.
+    pub admission: Admission,
+    /// The engine.
+    pub engine: Engine,
+}
+
+/// Everything that handlers share.
+pub struct App {
+    /// Readiness and findings.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The pod's name.
+    pub pod: String,
+    service: Option<Arc<Service>>,
+    keys: watch::Receiver<KeyState>,
+    internal_key: PathBuf,
+}
+
+impl App {
+    /// The service, unless there is no policy.
+    pub fn service(&self) -> Option<Arc<Service>> {
+        self.service.clone()
+    }
+
+    /// What is known of the keyset.
+    pub fn keys(&self) -> KeyState {
+        self.keys.borrow().clone()
+    }
+
+    /// The keyset in force.
+    pub fn keyset(&self) -> Option<Arc<Keyset>> {
+        self.keys.borrow().current.clone()
+    }
+
+    /// The attestation key, if there is one.
+    pub async fn internal_key(&self) -> Option<InternalKey> {
+        let text = tokio::fs::read_to_string(&self.internal_key).await.ok()?;
+        InternalKey::parse(&text).ok()
+    }
+
+    /// Brings the gauges up to date.
+    pub fn observe_state(&self) {
+        let keys = self.keys();
+        self.metrics.ready.set(i64::from(self.status.is_ready()));
+        self.metrics
+            .sandbox_verified
+            .set(i64::from(self.status.sandbox().verified));
+        self.metrics.keyset_stale.set(i64::from(keys.refused.is_some()));
+        let revision = keys
+            .current
+            .map_or(0, |keyset| i64::try_from(keyset.revision).unwrap_or(i64::MAX));
+        self.metrics.keyset_revision.set(revision);
+        if let Some(service) = &self.service {
+            self.metrics
+                .waiting
+                .set(i64::try_from(service.admission.waiting()).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// A server whose ports are bound and whose rooms run.
+pub struct Server {
+    app: Arc<App>,
+    listeners: [TcpListener; 3],
+    /// Background work; ends with the server.
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Server {
+    /// Binds the ports and starts the rooms.
+    pub async fn start(args: ServeArgs) -> io::Result<Self> {
+        let mut listeners = Vec::new();
+        for address in [args.listen, args.health_listen, args.metrics_listen] {
+            listeners.push(TcpListener::bind(address).await?);
+        }
+        let listeners = <[TcpListener; 3]>::try_from(listeners).map_err(|_| io::ErrorKind::Other)?;
+        let status = Arc::new(Status::default());
+        let mut tasks = Vec::new();
+        let service = build_service(&args, &status, &mut tasks);
+        let keys = follow_keyset(args.keyset, &status, &mut tasks);
+        let app = App {
+            status,
+            metrics: Arc::default(),
+            pod: args.pod_name,
+            service,
+            keys,
+            internal_key: args.internal_key,
+        };
+        Ok(Self {
+            app: Arc::new(app),
+            listeners,
+            tasks,
+        })
+    }
+
+    /// Where API, health and metrics really listen.
+    pub fn addresses(&self) -> io::Result<[SocketAddr; 3]> {
+        let [api, health, metrics] = &self.listeners;
+        Ok([api.local_addr()?, health.local_addr()?, metrics.local_addr()?])
+    }
+
+    /// Serves until `stop`, then drains.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let Self {
+            app,
+            listeners: [api, health, metrics],
+            tasks,
+        } = self;
+        let (stop_api, stop_rest) = (CancellationToken::new(), CancellationToken::new());
+        let served = serve(api, http::api(Arc::clone(&app)), stop_api.clone());
+        let _rest = [
+            serve(health, http::health(Arc::clone(&app)), stop_rest.clone()),
+            serve(metrics, http::metrics(Arc::clone(&app)), stop_rest.clone()),
+        ];
+        stop.await;
+        tracing::info!("shutting down");
+        app.status
+            .against(Component::Shutdown, "draining", "the server is shutting down");
+        tokio::time::sleep(NOTICE).await;
+        let mut patience = GRACE;
+        if let Some(service) = &app.service {
+            service.admission.drain();
+            patience += Duration::from_millis(service.policy.limits().deadline_ms);
+        }
+        stop_api.cancel();
+        let drained = tokio::time::timeout(patience, served).await;
+        stop_rest.cancel();
+        drop(tasks);
+        if drained.is_err() {
+            tracing::warn!("requests in hand were cut off");
+        }
+        Ok(())
+    }
+}
+
+fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(kind = ?error.kind(), "a listener failed");
+        }
+    }))
+}
+
+fn build_service(
+    args: &ServeArgs,
+    status: &Arc<Status>,
+    tasks: &mut Vec<AbortOnDropHandle<()>>,
+) -> Option<Arc<Service>> {
+    let policy = match config::load_policy(&args.policy, args.policy_digest.as_deref()) {
+        Ok(policy) => policy,
+        Err((reason, message)) => {
+            status.against(Component::Policy, reason, &message);
+            return None;
+        }
+    };
+    let Ok(resolver) = SystemResolver::from_system() else {
+        status.against(
+            Component::Policy,
+            "resolver_failed",
+            "the system's name servers cannot be read",
+        );
+        return None;
+    };
+    let limits = *policy.limits();
+    let mode = policy.sandbox_mode();
+    let spec = SpawnSpec::new(
+        2,
+        if mode == SandboxMode::Degraded {
+            Mode::Degraded
+        } else {
+            Mode::Required
+        },
+    );
+    // A picture travels as base64: four characters for three bytes.
+    let max_frame = usize::try_from(limits.max_output_bytes / 3 * 4 + FRAME_MARGIN).unwrap_or(usize::MAX);
+    let (link, linked) = watch::channel(None);
+    let pool = Arc::new(Pool::new(linked, spec.clone(), max_frame));
+    let supervisor = Supervisor {
+        socket: args.jail_socket.clone(),
+        child: child(args),
+        spec,
+        max_frame,
+        mode,
+        status: Arc::clone(status),
+        link,
+    };
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(supervisor.run())));
+    let spares = Arc::clone(&pool);
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
+        spares.keep_spare().await;
+    })));
+    let egress = Egress::new(
+        Arc::new(resolver),
+        Arc::new(SystemDial),
+        Arc::clone(&policy),
+        Arc::new(clock::wall),
+    );
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let admission = Admission::new(count(limits.concurrency), count(limits.queue));
+    let engine = Engine::new(pool, egress, Arc::clone(&policy));
+    status.cleared(Component::Policy);
+    Some(Arc::new(Service {
+        policy,
+        admission,
+        engine,
+    }))
+}
+
+fn child(args: &ServeArgs) -> Option<Child> {
+    if args.jailer == JailerMode::Connect {
+        return None;
+    }
+    let mut arguments = vec!["serve".into(), args.jail_socket.clone().into_os_string()];
+    // Started as root, the jailer becomes another user and would not let this process in.
+    arguments.push("--allow-peer-uid".into());
+    arguments.push(rustix::process::geteuid().as_raw().to_string().into());
+    if let Some(browser) = &args.browser {
+        arguments.push("--browser".into());
+        arguments.push(browser.clone().into_os_string());
+    }
+    Some(Child::new(
+        config::jailer_program(args.jailer_program.as_deref()),
+        arguments,
+    ))
+}
+
+fn follow_keyset(
+    path: PathBuf,
+    status: &Arc<Status>,
+    tasks: &mut Vec<AbortOnDropHandle<()>>,
+) -> watch::Receiver<KeyState> {
+    let (sender, receiver) = watch::channel(KeyState::default());
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
+        keyset::follow(&path, &sender).await;
+    })));
+    let (mut watched, status) = (receiver.clone(), Arc::clone(status));
+    let report = async move {
+        while watched.changed().await.is_ok() {
+            let state = watched.borrow_and_update().clone();
+            match (&state.current, state.refused) {
+                (None, reason) => {
+                    let reason = reason.unwrap_or("keyset_missing");
+                    status.against(Component::Keyset, reason, "there is no usable keyset");
+                }
+                (Some(keyset), None) => {
+                    tracing::info!(revision = keyset.revision, keys = keyset.keys.len(), "keyset in force");
+                    status.cleared(Component::Keyset);
+                }
+                (Some(_), Some(reason)) => tracing::warn!(reason, "a newer keyset is refused; the old one stays"),
+            }
+        }
+    };
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(report)));
+    receiver
+}

@@ -1,0 +1,137 @@
+//! What the server knows of itself: readiness with its reasons, sandbox facts, the browser's version.
+//!
+//! In: findings of the supervisor, the loaders and the shutdown. Out: one consistent answer for `/health/ready`,
+//! attestation and metrics. Ready means that no component has a reason against it; every component starts with one,
+//! so that what has not been proven yet counts as missing. Must not: find anything out by itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use screenshot_policy::attest::{NotReady, SandboxFacts};
+
+/// What readiness consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// The policy file.
+    Policy,
+    /// The keyset file.
+    Keyset,
+    /// Jailer, jail and browser, proven by the preflight.
+    Sandbox,
+    /// The shutdown.
+    Shutdown,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    against: BTreeMap<Component, NotReady>,
+    sandbox: SandboxFacts,
+    browser: Option<String>,
+}
+
+/// Shared; cheap to ask.
+#[derive(Debug)]
+pub struct Status {
+    known: Mutex<Known>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        let status = Self {
+            known: Mutex::default(),
+        };
+        status.against(
+            Component::Policy,
+            "policy_not_loaded",
+            "the policy has not been loaded yet",
+        );
+        status.against(
+            Component::Keyset,
+            "keyset_not_loaded",
+            "the keyset has not been loaded yet",
+        );
+        status.against(
+            Component::Sandbox,
+            "preflight_pending",
+            "the preflight of the sandbox has not run yet",
+        );
+        status
+    }
+}
+
+impl Status {
+    /// Sets the reason why a component is not ready.
+    pub fn against(&self, component: Component, reason: &str, message: &str) {
+        let reason = NotReady {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let old = self.known().against.insert(component, reason.clone());
+        if old.as_ref() != Some(&reason) {
+            tracing::warn!(component = ?component, reason = reason.reason, message, "not ready");
+        }
+    }
+
+    /// Clears it.
+    pub fn cleared(&self, component: Component) {
+        let (removed, ready) = {
+            let mut known = self.known();
+            (known.against.remove(&component).is_some(), known.against.is_empty())
+        };
+        if removed {
+            tracing::info!(component = ?component, ready, "component ready");
+        }
+    }
+
+    /// Records what the preflight found.
+    pub fn sandbox_found(&self, facts: SandboxFacts) {
+        self.known().sandbox = facts;
+    }
+
+    /// Records the browser's version.
+    pub fn browser_found(&self, version: String) {
+        self.known().browser = Some(version);
+    }
+
+    /// The reasons against readiness; empty means ready.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        self.known().against.values().cloned().collect()
+    }
+
+    /// Whether captures are taken.
+    pub fn is_ready(&self) -> bool {
+        self.known().against.is_empty()
+    }
+
+    /// What the last preflight found.
+    pub fn sandbox(&self) -> SandboxFacts {
+        self.known().sandbox.clone()
+    }
+
+    /// The browser's version, once one has run.
+    pub fn browser(&self) -> Option<String> {
+        self.known().browser.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_ready_before_everything_is_proven() {
+        let status = Status::default();
+        assert_eq!(status.not_ready().len(), 3);
+        status.cleared(Component::Policy);
+        status.cleared(Component::Keyset);
+        assert!(!status.is_ready());
+        status.cleared(Component::Sandbox);
+        assert!(status.is_ready());
+        status.against(Component::Shutdown, "draining", "the server is shutting down");
+        assert_eq!(status.not_ready()[0].reason, "draining");
+    }
+}

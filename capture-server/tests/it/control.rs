@@ -1,0 +1,110 @@
+//! Keys, policy, attestation: what the operator steers by.
+
+use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use serde_json::json;
+
+use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, until};
+
+async fn attest(server: &Running, with: &InternalKey, nonce: &str) -> Answer {
+    let (nonce_header, mac) = (
+        format!("{NONCE_HEADER}: {nonce}"),
+        format!("{MAC_HEADER}: {}", with.request_mac(nonce)),
+    );
+    get(server.health, "/internal/attest", &[&nonce_header, &mac]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_key_is_refused_soon_after_the_keyset_changes_and_a_bad_keyset_keeps_the_old() {
+    let site = Site::new(limits(5_000));
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    let status = async |n: u8| server.capture_as(key(n).0.text(), json!({})).await.status;
+    // Without a jailer a good token gets as far as "not ready".
+    until("the first keyset", async || {
+        status(1).await == 503 && server.reasons().await == ["JailerAbsent"]
+    })
+    .await;
+    assert_eq!(status(2).await, 401);
+    server.site.write("keyset.json", &keyset(2, &[2]));
+    until("the second keyset", async || status(2).await == 503).await;
+    assert_eq!(status(1).await, 401);
+    server
+        .site
+        .write("keyset.json", "{\"version\":1,\"revision\":3,\"keys\":[]}");
+    let key = InternalKey::from_bytes([9; 32]);
+    until("the stale mark", async || {
+        let report: AttestReport =
+            serde_json::from_slice(&attest(&server, &key, &nonce_text([1; 32])).await.body).unwrap();
+        report.keyset.unwrap().stale.as_deref() == Some("keyset_empty")
+    })
+    .await;
+    assert_eq!(status(2).await, 503);
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(metrics.contains("screenshot_server_keyset_stale 1"), "{metrics}");
+    assert!(metrics.contains("screenshot_server_keyset_revision 2"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_another_digest_is_never_enforced_half() {
+    let site = Site::new(limits(5_000));
+    let mut args = site.args();
+    args.policy_digest = Some(policy(limits(5_001)).digest().to_owned());
+    let server = Running::with(site, args).await;
+    until("the reason", async || {
+        server.reasons().await.contains(&"policy_digest".to_owned())
+    })
+    .await;
+    assert_eq!(get(server.health, "/health/ready", &[]).await.status, 503);
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    assert_eq!(server.html("x").await.problem(), (503, "not_ready".into()));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_keyset_or_policy_the_server_lives_and_is_not_ready() {
+    let site = Site::new(limits(5_000));
+    for name in ["policy.json", "keyset.json"] {
+        std::fs::remove_file(site.path(name)).unwrap();
+    }
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    until("the reasons", async || {
+        let reasons = server.reasons().await;
+        ["policy_missing", "keyset_missing"]
+            .iter()
+            .all(|reason| reasons.iter().any(|got| got == reason))
+    })
+    .await;
+    assert_eq!(server.html("x").await.status, 503);
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attestation_answers_only_the_key_holder_and_is_signed_over_the_nonce() {
+    let (server, _jailer) = Running::ready(limits(20_000)).await;
+    let (key, nonce) = (InternalKey::from_bytes([9; 32]), nonce_text([3; 32]));
+    let answer = attest(&server, &key, &nonce).await;
+    assert_eq!(answer.status, 200);
+    let mac = answer.header(MAC_HEADER).unwrap();
+    assert!(key.verify_response(&nonce, &answer.body, mac));
+    assert!(!key.verify_response(&nonce_text([4; 32]), &answer.body, mac));
+    let report: AttestReport = serde_json::from_slice(&answer.body).unwrap();
+    assert!(report.ready && report.sandbox.verified, "{report:?}");
+    assert!(report.sandbox.checks.len() >= 6 && report.sandbox.checks.values().all(|held| *held));
+    assert_eq!(report.policy_digest.as_deref(), Some(policy(limits(20_000)).digest()));
+    assert_eq!((report.pod.as_str(), report.keyset.unwrap().revision), ("pod-it", 1));
+    assert!(report.browser.version.unwrap().contains("Chrome/"));
+
+    let wrong = InternalKey::from_bytes([8; 32]);
+    for refused in [
+        attest(&server, &wrong, &nonce).await,
+        get(server.health, "/internal/attest", &[]).await,
+    ] {
+        assert_eq!(refused.status, 401);
+        assert!(refused.header(MAC_HEADER).is_none());
+    }
+    assert_eq!(get(server.api, "/internal/attest", &[]).await.status, 404);
+    server.stop().await;
+}

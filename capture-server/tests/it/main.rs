@@ -1,0 +1,15 @@
+//! The capture server from outside: a real browser in a real jail, over HTTP. Nothing leaves the machine: pages are
+//! brought as `html_content`, and URLs are asked for only where the refusal is the point.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod control;
+mod harness;
+mod lifecycle;
+mod pictures;
+mod refusals;

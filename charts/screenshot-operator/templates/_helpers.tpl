@@ -1,0 +1,71 @@
+{{/* Full name of the release's objects: 52 characters leave room for a suffix within 63. */}}
+{{- define "screenshot-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Selector of the operator's pods. The name is fixed: the NetworkPolicies that the operator writes let pods with exactly
+this label, in its own namespace, reach the health port of capture pods.
+*/}}
+{{- define "screenshot-operator.selectorLabels" -}}
+app.kubernetes.io/name: screenshot-operator
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Selector of the installer's pods: another name, so that they are never taken for the operator. */}}
+{{- define "screenshot-operator.installerLabels" -}}
+app.kubernetes.io/name: screenshot-operator-seccomp-installer
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Labels of every object, beside its name and instance. */}}
+{{- define "screenshot-operator.commonLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/part-of: screenshot-operator
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "screenshot-operator.labels" -}}
+{{ include "screenshot-operator.selectorLabels" . }}
+{{ include "screenshot-operator.commonLabels" . }}
+{{- end -}}
+
+{{/* The annotations block within an object's metadata, from its line break on; or nothing. */}}
+{{- define "screenshot-operator.annotations" -}}
+{{- with .Values.commonAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
+{{- define "screenshot-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "screenshot-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Image reference of (list root image): mirror before registry, digest before tag. */}}
+{{- define "screenshot-operator.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $registry := default $image.registry $root.Values.global.imageRegistry -}}
+{{- $name := $image.repository -}}
+{{- if $registry -}}{{- $name = printf "%s/%s" $registry $image.repository -}}{{- end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default $root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,114 @@
+//! What the operator answers: `status`.
+//!
+//! In: what was observed and attested. Out: what users, GitOps tools and autoscalers read.
+//! Must not: hold token text, digests of tokens, or a value that changes on every pass.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// What the operator observed and verified.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScreenshotServiceStatus {
+    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, Suspended, and, only while true,
+    /// Reconciling and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// Generation of the spec that this status describes; -1 before the first pass.
+    #[serde(default = "default_generation")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
+    pub observed_generation: i64,
+    /// Where clients inside the cluster send captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub url: Option<String>,
+    /// Digest of the policy that every ready pod has loaded, `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub policy_digest: Option<String>,
+    /// State of the token; never the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthStatus>,
+    /// Capture pods that exist, 0 or more.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+    /// Capture pods that take requests, 0 or more.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub ready_replicas: i32,
+    /// Label selector of the capture pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub selector: Option<String>,
+}
+
+/// State of the token; never the token.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthStatus {
+    /// Id of the key that the client Secret holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub active_key_id: Option<String>,
+    /// Ids of the keys that still work and soon will not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 32)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub retiring_key_ids: Vec<String>,
+    /// When the token is replaced next, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_time: Option<Time>,
+    /// When the token in use was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rotation_time: Option<Time>,
+    /// Last value of `spec.auth.rotation.nonce` that was acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub last_handled_nonce: Option<String>,
+}
+
+impl Default for ScreenshotServiceStatus {
+    fn default() -> Self {
+        Self {
+            conditions: Vec::new(),
+            observed_generation: default_generation(),
+            url: None,
+            policy_digest: None,
+            auth: None,
+            replicas: 0,
+            ready_replicas: 0,
+            selector: None,
+        }
+    }
+}
+
+fn default_generation() -> i64 {
+    -1
+}
+
+/// The upstream type has no bounds in its Rust schema; these are the ones of the Go type.
+fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One aspect of the state of the service.",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {"type": "string", "minLength": 1, "maxLength": 316, "description": "Name of the aspect."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 9_007_199_254_740_991_i64,
+                    "description": "Generation of the spec that was judged."},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When `status` last changed, RFC 3339."},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                    "description": "Why, in one word for programs."},
+                "message": {"type": "string", "maxLength": 4096, "description": "Why, in a sentence for people."}
+            }
+        }
+    })
+}

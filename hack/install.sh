@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Brings the operator up on a cluster: the local one (made if it is not there) or the one that CONTEXT names.
+# Prints nothing but progress. Used by `make demo` and by the end-to-end tests.
+#   install.sh        cluster, images, operator
+#   install.sh down   remove the operator and, if it is ours, the cluster
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. hack/env.sh
+
+down() {
+  if [ -n "${CONTEXT:-}" ]; then
+    helm uninstall screenshot-operator --namespace "$OPERATOR_NAMESPACE" --ignore-not-found
+    kubectl delete namespace "$OPERATOR_NAMESPACE" --ignore-not-found
+  else
+    "$CLUSTER" down
+  fi
+}
+
+load() { # load NAME: gives the image to the node unless it has exactly this one
+  local tar=dist/images/$1.tar thin=dist/images/$1.thin.tar mark=$STATE/loaded-$1 wanted had
+  wanted="$CLUSTER_ID $(sha256sum "$tar" | cut -d' ' -f1)"
+  had=$(cat "$mark" 2>/dev/null || true)
+  [ "$had" = "$wanted" ] && return 0
+  # A node that has an earlier build has its base layers, too: the layer with the program is enough.
+  if [ "${had%% *}" = "$CLUSTER_ID" ] && [ -f "$thin" ] && "$CLUSTER" load "$thin" 2>/dev/null; then
+    echo "$wanted" >"$mark"
+    return 0
+  fi
+  "$CLUSTER" load "$tar"
+  echo "$wanted" >"$mark"
+}
+
+up() {
+  if [ -z "${CONTEXT:-}" ]; then
+    hack/step.sh "cluster" "$CLUSTER" up
+    hack/step.sh "images" hack/images.sh all
+    CLUSTER_ID=$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')
+    mkdir -p "$STATE"
+    for image in screenshot-operator capture-server demo-site; do load "$image"; done
+  else
+    echo "using the cluster of context $CONTEXT; its nodes must be able to pull the images"
+  fi
+  # The image's content is part of the pod template, so that a rebuilt image of the same name is rolled out.
+  local revision
+  revision=$(cat dist/images/screenshot-operator.tar 2>/dev/null | sha256sum | cut -c1-12)
+  hack/step.sh "operator" helm upgrade --install screenshot-operator charts/screenshot-operator \
+    --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
+    --set image.repository=localhost/screenshot-operator --set image.tag=dev \
+    --set captureImage.repository=localhost/capture-server --set captureImage.tag=dev \
+    --set-string "podAnnotations.build=$revision"
+}
+
+case "${1:-up}" in
+  up) up ;;
+  down) down ;;
+  *) echo "usage: install.sh [up|down]" >&2; exit 2 ;;
+esac

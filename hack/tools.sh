@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the other verbs need, and only what is missing, with the system's package manager and cargo.
+set -euo pipefail
+packages=(buildah skopeo mmdebstrap runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
+  ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "please install these packages and run this again: ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "installing Debian packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    echo "apt-get failed; its whole output is in $log" >&2
+    exit 1
+  fi
+  rm -f "$log"
+fi
+for tool in cargo go; do
+  command -v "$tool" >/dev/null || { echo "please install $tool first (Rust: see rust-toolchain.toml, Go: at least 1.26)" >&2; exit 1; }
+done
+nextest=0.9.143
+if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; then
+  echo "installing cargo-nextest $nextest from source (once, some minutes)"
+  env -u CARGO_TARGET_DIR cargo install -q cargo-nextest --locked --version "$nextest"
+fi

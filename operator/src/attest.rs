@@ -1,0 +1,127 @@
+//! Asks a pod what it enforces, and believes only an answer made with the service's own key.
+//!
+//! In: a pod's address, the internal key, a fresh nonce. Out: the pod's report, or why there is none.
+//! Plain HTTP on the pod's health port: the codes over nonce and body make both sides known to each other, and nothing
+//! in the report is secret. Everything is bounded: time, size of the answer. Redirects are not followed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use screenshot_policy::layout;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const MAX_BODY: usize = 64 * 1024;
+
+/// Why a pod's state is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unattested {
+    /// The pod has no address yet.
+    #[error("has no address yet")]
+    NoAddress,
+    /// There is no internal key yet.
+    #[error("cannot be asked without the internal key")]
+    NoKey,
+    /// No connection or no answer in time.
+    #[error("does not answer on its health port")]
+    Unreachable,
+    /// It answered, but not with a report.
+    #[error("answered without a report")]
+    Refused,
+    /// The answer was not made with the service's key.
+    #[error("answered with a wrong code: not a pod of this service, or it holds another key")]
+    Forged,
+    /// The report cannot be read, or is another pod's.
+    #[error("gave an unreadable report")]
+    Unreadable,
+}
+
+/// The HTTP client for it.
+#[derive(Clone)]
+pub struct Attester {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    port: u16,
+}
+
+impl Default for Attester {
+    fn default() -> Self {
+        Self::on_port(layout::HEALTH_PORT)
+    }
+}
+
+impl Attester {
+    /// Asks on another port than the health port; for tests.
+    pub fn on_port(port: u16) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(TIMEOUT));
+        // A pod's address may belong to another pod the next time: no connection is kept.
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Self { client, port }
+    }
+
+    /// Asks one pod, with a nonce that was never used before.
+    ///
+    /// # Errors
+    /// Why there is no report.
+    pub async fn ask(
+        &self,
+        pod: &str,
+        ip: IpAddr,
+        key: &InternalKey,
+        nonce: [u8; 32],
+    ) -> Result<AttestReport, Unattested> {
+        let nonce = nonce_text(nonce);
+        let exchange = self.exchange(ip, key, &nonce);
+        let (body, code) = tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .map_err(|_| Unattested::Unreachable)??;
+        if !key.verify_response(&nonce, &body, &code) {
+            return Err(Unattested::Forged);
+        }
+        let report: AttestReport = serde_json::from_slice(&body).map_err(|_| Unattested::Unreadable)?;
+        if report.pod == pod {
+            Ok(report)
+        } else {
+            Err(Unattested::Unreadable)
+        }
+    }
+
+    async fn exchange(&self, ip: IpAddr, key: &InternalKey, nonce: &str) -> Result<(Bytes, String), Unattested> {
+        let request = Request::get(format!(
+            "http://{}{}",
+            SocketAddr::new(ip, self.port),
+            layout::ATTEST_PATH
+        ))
+        .header(NONCE_HEADER, nonce)
+        .header(MAC_HEADER, key.request_mac(nonce))
+        .body(Empty::new())
+        .map_err(|_| Unattested::Unreachable)?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|_| Unattested::Unreachable)?;
+        if response.status() != http::StatusCode::OK {
+            return Err(Unattested::Refused);
+        }
+        let code = response
+            .headers()
+            .get(MAC_HEADER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let code = code.ok_or(Unattested::Forged)?;
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        Ok((body.map_err(|_| Unattested::Unreadable)?.to_bytes(), code))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The four Secrets of a service: reads them, and carries out the steps that `rotation` decides.
+//!
+//! In: Secrets as stored, steps. Out: facts without plaintext for the decision, and one write per step.
+//! Plaintext is only here, between the pending Secret and the client Secret; nothing here is `Debug`, and errors name
+//! kinds only. Every write has a precondition, so that of two writers one is refused and decides anew.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use screenshot_policy::attest::InternalKey;
+use screenshot_policy::keyset::Keyset;
+use screenshot_policy::layout;
+use screenshot_policy::token::{Kid, Token};
+use zeroize::Zeroizing;
+
+use crate::apply;
+use crate::context::{Context, random};
+use crate::error::Error;
+use crate::names::{ISSUED_AT, NONCE};
+use crate::observe::{ChildMeta, PodView};
+use crate::plan::{Kind, secrets};
+use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, decide};
+use crate::validate::{Identity, Validated};
+
+/// A rotation has no more steps than this between two waits.
+const MAX_STEPS: usize = 12;
+
+/// A Secret as it is in the API server.
+pub struct Stored {
+    meta: ChildMeta,
+    data: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Stored {
+    /// Copies what matters of a Secret.
+    pub fn of(secret: &Secret) -> Self {
+        let data = secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), Zeroizing::new(value.0.clone())));
+        Self {
+            meta: ChildMeta::of(&secret.metadata),
+            data: data.collect(),
+            annotations: secret.metadata.annotations.clone().unwrap_or_default(),
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.data.get(key).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+}
+
+/// A token with the notes on it.
+#[derive(Clone)]
+struct WithNotes {
+    token: Option<Token>,
+    issued_at: Option<Timestamp>,
+    nonce: Option<String>,
+    meta: ChildMeta,
+}
+
+impl WithNotes {
+    fn of(stored: &Stored) -> Self {
+        Self {
+            token: stored.text(secrets::TOKEN_KEY).and_then(|text| Token::parse(text).ok()),
+            issued_at: stored
+                .annotations
+                .get(ISSUED_AT)
+                .and_then(|text| text.parse().ok())
+                .map(whole_seconds),
+            nonce: stored.annotations.get(NONCE).cloned(),
+            meta: stored.meta.clone(),
+        }
+    }
+
+    fn facts(held: Option<&Self>) -> Held {
+        let Some(held) = held else { return Held::Absent };
+        let Some(token) = &held.token else {
+            return Held::Malformed;
+        };
+        Held::Token(TokenFacts {
+            kid: token.kid().clone(),
+            digest: token.digest_hex(),
+            issued_at: held.issued_at,
+            nonce: held.nonce.clone(),
+        })
+    }
+}
+
+/// The four Secrets.
+pub struct Credentials {
+    /// The attestation key and where it is stored; `None` when absent or unreadable.
+    pub internal: Option<(InternalKey, ChildMeta)>,
+    broken_internal: Option<ChildMeta>,
+    keyset: Option<Keyset>,
+    keyset_meta: Option<ChildMeta>,
+    client: Option<WithNotes>,
+    pending: Option<WithNotes>,
+}
+
+impl Credentials {
+    /// Reads the Secrets, each of which may be absent.
+    pub fn read(
+        internal: Option<&Stored>,
+        keyset: Option<&Stored>,
+        client: Option<&Stored>,
+        pending: Option<&Stored>,
+    ) -> Self {
+        let key = internal
+            .and_then(|s| s.text(layout::INTERNAL_KEY_FILE))
+            .and_then(|t| InternalKey::parse(t).ok());
+        let internal_meta = internal.map(|stored| stored.meta.clone());
+        let bytes = keyset.and_then(|stored| stored.data.get(layout::KEYSET_FILE));
+        Self {
+            broken_internal: internal_meta.clone().filter(|_| key.is_none()),
+            internal: key.zip(internal_meta),
+            keyset: bytes.and_then(|bytes| Keyset::parse(bytes).ok()),
+            keyset_meta: keyset.map(|stored| stored.meta.clone()),
+            client: client.map(WithNotes::of),
+            pending: pending.map(WithNotes::of),
+        }
+    }
+
+    /// What the decision needs, without plaintext.
+    pub fn facts(&self, pods: &[PodView]) -> Facts {
+        // A pod whose server does not run yet will mount the present keyset.
+        let pods = pods.iter().filter(|pod| pod.started).map(|pod| PodKeyset {
+            pod: pod.name.clone(),
+            digest: pod
+                .attested
+                .as_ref()
+                .ok()
+                .and_then(|r| r.keyset.as_ref())
+                .map(|k| k.digest.clone()),
+        });
+        Facts {
+            keyset: self.keyset.clone(),
+            client: WithNotes::facts(self.client.as_ref()),
+            pending: WithNotes::facts(self.pending.as_ref()),
+            pods: pods.collect(),
+        }
+    }
+}
+
+/// What the spec asks of the rotation.
+pub fn rules(wanted: &Validated) -> Rules {
+    Rules {
+        client: wanted.client.clone(),
+        period: SignedDuration::from_hours(i64::from(wanted.rotation.period_days) * 24),
+        overlap: SignedDuration::from_hours(i64::from(wanted.rotation.overlap_hours)),
+        nonce: wanted.rotation.nonce.clone(),
+        suspended: wanted.suspended,
+    }
+}
+
+/// What came of the rotation in this pass.
+pub struct Turn {
+    /// The facts at its end.
+    pub facts: Facts,
+    /// The step at which it stopped: `Wait` or `Rest`.
+    pub stopped: Step,
+    /// Names of the steps carried out.
+    pub taken: Vec<&'static str>,
+}
+
+/// Carries out steps until the decision is to wait.
+///
+/// # Errors
+/// What a write reports; [`Error::Conflict`] means that somebody else was faster and the next pass decides anew.
+pub async fn settle(
+    context: &Context,
+    wanted: &Validated,
+    credentials: &mut Credentials,
+    pods: &[PodView],
+) -> Result<Turn, Error> {
+    ensure_internal(context, &wanted.identity, credentials).await?;
+    let rules = rules(wanted);
+    let mut taken = Vec::new();
+    for _ in 0..MAX_STEPS {
+        let facts = credentials.facts(pods);
+        let step = decide(&facts, &rules, (context.now)());
+        if matches!(step, Step::Wait(_) | Step::Rest(_)) {
+            return Ok(Turn {
+                facts,
+                stopped: step,
+                taken,
+            });
+        }
+        taken.push(step.name());
+        context.metrics.step(step.name());
+        tracing::info!(
+            namespace = wanted.identity.namespace,
+            service = wanted.identity.names.main(),
+            step = step.name(),
+            "rotation"
+        );
+        carry_out(context, &wanted.identity, credentials, step).await?;
+    }
+    Err(Error::Restless)
+}
+
+async fn ensure_internal(context: &Context, identity: &Identity, credentials: &mut Credentials) -> Result<(), Error> {
+    if credentials.internal.is_some() {
+        return Ok(());
+    }
+    if let Some(broken) = credentials.broken_internal.take() {
+        apply::delete(context, identity, Kind::Secret, &broken).await?;
+    }
+    let key = InternalKey::from_bytes(random()?);
+    let child = secrets::internal(identity, &key);
+    let version = apply::create(context, identity, &child).await?;
+    credentials.internal = Some((key, written(&child.name, version)));
+    Ok(())
+}
+
+async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentials, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Mint { nonce } => {
+            let token = Token::generate(&Kid::from_bytes(random()?), random()?);
+            let now = (context.now)();
+            let child = secrets::pending(identity, &token, now, nonce.as_deref());
+            let version = apply::create(context, identity, &child).await?;
+            let meta = written(&child.name, version);
+            state.pending = Some(WithNotes {
+                token: Some(token),
+                issued_at: Some(now),
+                nonce,
+                meta,
+            });
+        }
+        Step::WriteKeyset(keyset, _) => {
+            let child = secrets::keyset(identity, &keyset);
+            let version = put(context, identity, &child, state.keyset_meta.as_ref()).await?;
+            state.keyset_meta = Some(written(&child.name, version));
+            state.keyset = Some(keyset);
+        }
+        Step::WriteClient => {
+            let Some(held) = state.pending.clone() else {
+                return Ok(());
+            };
+            let Some(token) = &held.token else { return Ok(()) };
+            let issued_at = held.issued_at.unwrap_or_else(context.now);
+            let child = secrets::client(identity, token, issued_at, held.nonce.as_deref());
+            let version = put(
+                context,
+                identity,
+                &child,
+                state.client.as_ref().map(|client| &client.meta),
+            )
+            .await?;
+            state.client = Some(WithNotes {
+                issued_at: Some(issued_at),
+                meta: written(&child.name, version),
+                ..held
+            });
+        }
+        Step::DropPending => {
+            if let Some(held) = state.pending.take() {
+                apply::delete(context, identity, Kind::Secret, &held.meta).await?;
+            }
+        }
+        Step::Wait(_) | Step::Rest(_) => {}
+    }
+    Ok(())
+}
+
+async fn put(
+    context: &Context,
+    identity: &Identity,
+    child: &crate::plan::Child,
+    existing: Option<&ChildMeta>,
+) -> Result<String, Error> {
+    match existing {
+        Some(meta) => apply::update(context, identity, child, &meta.version).await,
+        None => apply::create(context, identity, child).await,
+    }
+}
+
+/// The status keeps whole seconds; anything finer would never compare equal.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn written(name: &str, version: String) -> ChildMeta {
+    ChildMeta {
+        name: name.to_owned(),
+        uid: String::new(),
+        mark: version.clone(),
+        version,
+        owner: None,
+    }
+}

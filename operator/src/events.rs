@@ -1,0 +1,90 @@
+//! Events: one for each transition, none for what stays as it is.
+//!
+//! In: the status before and after a pass, the rotation steps taken. Out: events on the resource, texts without secrets.
+//! An event that cannot be published is logged and forgotten: the status says the same.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType};
+use screenshot_api::ScreenshotServiceStatus;
+
+use crate::context::Context;
+
+/// What to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    warning: bool,
+    reason: String,
+    text: String,
+    action: &'static str,
+}
+
+/// What changed that a person may want to know.
+pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, steps: &[&'static str]) -> Vec<Note> {
+    let of = |status: &ScreenshotServiceStatus, kind: &str| {
+        status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == kind)
+            .map(|c| (c.status.clone(), c.reason.clone()))
+    };
+    let mut notes: Vec<Note> = steps.iter().filter_map(|step| rotation_note(step)).collect();
+    for condition in &after.conditions {
+        if condition.type_ != "Ready" && condition.type_ != "Stalled" {
+            continue;
+        }
+        if of(before, &condition.type_) == Some((condition.status.clone(), condition.reason.clone())) {
+            continue;
+        }
+        let warning = condition.type_ == "Stalled";
+        if warning || condition.status == "True" {
+            notes.push(Note {
+                warning,
+                reason: condition.reason.clone(),
+                text: condition.message.chars().take(900).collect(),
+                action: "Reconcile",
+            });
+        }
+    }
+    notes
+}
+
+fn rotation_note(step: &str) -> Option<Note> {
+    let (reason, text) = match step {
+        "Establish" => ("KeysetEstablished", "wrote the keyset"),
+        "Stage" => (
+            "TokenStaged",
+            "a new token is known to the capture pods; clients get it when all accept it",
+        ),
+        "WriteClient" => ("TokenPromoted", "wrote the token to the client Secret"),
+        "Retire" => ("TokenRetired", "a replaced token no longer works"),
+        "Abandon" => ("TokenAbandoned", "gave up a staged token whose pending Secret is gone"),
+        _ => return None,
+    };
+    Some(Note {
+        warning: false,
+        reason: reason.into(),
+        text: text.into(),
+        action: "Rotate",
+    })
+}
+
+/// Publishes them.
+pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<Note>) {
+    for note in notes {
+        let event = Event {
+            type_: if note.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: note.reason,
+            note: Some(note.text),
+            action: note.action.to_owned(),
+            secondary: None,
+        };
+        let published = crate::apply::call("create", "Event", context.recorder.publish(&event, subject)).await;
+        if let Err(error) = published {
+            tracing::warn!(reason = error.reason(), "an event was not published");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The binary: command line, logs, ports, signals. Nothing is decided here.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use kube::runtime::events::Reporter;
+use screenshot_operator::context::{Context, Settings};
+use screenshot_operator::http::{self, Readiness};
+use screenshot_operator::names::CONTROLLER;
+use screenshot_operator::trigger::controller::{self, Scope};
+use screenshot_operator::{rbac, seccomp};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Keeps every ScreenshotService as its spec says.
+#[derive(Parser)]
+#[command(name = "screenshot-operator", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator until SIGTERM.
+    Run(Run),
+    /// Put the browser container's seccomp profile into the kubelet's seccomp directory.
+    InstallSeccompProfile(Install),
+    /// Print the operator's RBAC rules as YAML.
+    Rbac,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Image of capture pods for services that name none.
+    #[arg(long, env = "SHOT_CAPTURE_IMAGE")]
+    capture_image: Option<String>,
+    /// Namespace the operator runs in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "screenshot-operator")]
+    operator_namespace: String,
+    /// Value of the operator pods' label app.kubernetes.io/name.
+    #[arg(long, env = "SHOT_OPERATOR_NAME", default_value = "screenshot-operator")]
+    operator_name: String,
+    /// Name of this pod, for events.
+    #[arg(long, env = "POD_NAME")]
+    pod_name: Option<String>,
+    /// Look after one namespace only.
+    #[arg(long, env = "SHOT_WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// Where /healthz and /readyz are served.
+    #[arg(long, env = "SHOT_HEALTH_ADDRESS", default_value_t = any(8081))]
+    health_address: SocketAddr,
+    /// Where /metrics is served.
+    #[arg(long, env = "SHOT_METRICS_ADDRESS", default_value_t = any(9090))]
+    metrics_address: SocketAddr,
+    /// Which log lines are written, such as `info` or `screenshot_operator=debug`.
+    #[arg(long, env = "SHOT_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Args)]
+struct Install {
+    /// The kubelet's seccomp directory.
+    directory: PathBuf,
+    /// The profile, OCI JSON.
+    #[arg(
+        long,
+        env = "SHOT_SECCOMP_SOURCE",
+        default_value = "/etc/screenshot-operator/seccomp/capture-jail.json"
+    )]
+    source: PathBuf,
+    /// Stay and mend the file every minute until SIGTERM.
+    #[arg(long)]
+    stay: bool,
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run(args).await,
+        Command::InstallSeccompProfile(args) => install(args).await,
+        Command::Rbac => print_rbac(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("screenshot-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_rbac() -> Outcome {
+    print!("{}", serde_saphyr::to_string(&rbac::rules()?)?);
+    Ok(())
+}
+
+async fn install(args: Install) -> Outcome {
+    let stop = stop_on_signal()?;
+    loop {
+        let outcome = seccomp::install(&args.source, &args.directory)?;
+        if !args.stay || outcome == seccomp::Installed::Written {
+            println!("seccomp profile: {outcome:?}");
+        }
+        if !args.stay {
+            return Ok(());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_mins(1)) => {}
+        }
+    }
+}
+
+async fn run(args: Run) -> Outcome {
+    log(&args.log)?;
+    let stop = stop_on_signal()?;
+    let client = kube::Client::try_default().await?;
+    let reporter = Reporter {
+        controller: CONTROLLER.to_owned(),
+        instance: args.pod_name,
+    };
+    let context = Arc::new(Context::new(
+        client,
+        Settings {
+            capture_image: args.capture_image.filter(|image| !image.is_empty()),
+            operator_namespace: args.operator_namespace,
+            operator_name: args.operator_name,
+        },
+        reporter,
+        whole_seconds,
+    ));
+    let scope = args
+        .watch_namespace
+        .filter(|name| !name.is_empty())
+        .map_or(Scope::Cluster, Scope::Namespace);
+    let readiness = Readiness::default();
+    let health = http::serve(args.health_address, http::health(readiness.clone()), stop.clone());
+    let metrics = http::serve(args.metrics_address, http::metrics(context.clone()), stop.clone());
+    let controller = async {
+        context.client.apiserver_version().await?;
+        readiness.set(true);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scope, "started");
+        controller::run(context.clone(), &scope, stop.clone()).await;
+        readiness.set(false);
+        Outcome::Ok(())
+    };
+    let (health, metrics) = (async { Outcome::Ok(health.await?) }, async {
+        Outcome::Ok(metrics.await?)
+    });
+    tokio::try_join!(controller, health, metrics)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The API server keeps whole seconds; anything finer would never compare equal.
+fn whole_seconds() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+fn log(filter: &str) -> Outcome {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_current_span(false)
+        .init();
+    Ok(())
+}
+
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        stop.cancel();
+    });
+    Ok(token)
+}

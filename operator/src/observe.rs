@@ -1,0 +1,289 @@
+//! The only reads of a pass.
+//!
+//! In: whose service it is. Out: [`Observed`], a plain value that everything after decides from.
+//! Children are listed as metadata only; of Secrets, only the service's own four are read, by name; of other Services,
+//! only those that an exception names. Must not write anything.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use futures_util::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Api;
+use kube::api::ListParams;
+use screenshot_policy::attest::{AttestReport, InternalKey};
+use screenshot_policy::egress::EgressException;
+use screenshot_policy::host::Host;
+use screenshot_policy::layout;
+
+use crate::apply::{api, call};
+use crate::attest::Unattested;
+use crate::context::{Context, random};
+use crate::credentials::{self, Credentials};
+use crate::error::Error;
+use crate::plan::{Kind, PortTarget, ServiceTarget, Targets};
+use crate::validate::Identity;
+
+/// Metadata of one existing child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildMeta {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub version: String,
+    /// Changes when anything changes that we write. Where the kind counts generations, that is generation and labels, so
+    /// that the status written by the kind's controller does not look like a change; else it is the resourceVersion.
+    pub mark: String,
+    /// The uid of its controller.
+    pub owner: Option<String>,
+}
+
+impl ChildMeta {
+    /// The part of an object's metadata that matters here.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let controller = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true));
+        let version = meta.resource_version.clone().unwrap_or_default();
+        let mark = meta
+            .generation
+            .map(|generation| format!("{generation} {:?}", meta.labels));
+        Self {
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            mark: mark.unwrap_or_else(|| version.clone()),
+            version,
+            owner: controller.map(|owner| owner.uid.clone()),
+        }
+    }
+}
+
+/// What exists with our labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Children(BTreeMap<(Kind, String), ChildMeta>);
+
+impl Children {
+    /// The child of that kind and name.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&ChildMeta> {
+        self.0.get(&(kind, name.to_owned()))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, &ChildMeta)> {
+        self.0.iter().map(|((kind, _), child)| (*kind, child))
+    }
+}
+
+/// One capture pod and what it attested.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Whether its containers passed their readiness probes.
+    pub ready: bool,
+    /// Whether its server container runs, so that it may hold an old keyset.
+    pub started: bool,
+    /// Reason and message of the first container that cannot start, if any.
+    pub waiting: Option<(String, String)>,
+    /// What it attested.
+    pub attested: Result<AttestReport, Unattested>,
+}
+
+/// Counters of the Deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// Whether its controller has seen the latest spec.
+    pub current: bool,
+    /// Pods that exist.
+    pub replicas: i32,
+    /// Pods of the latest template.
+    pub updated: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+    /// Whether it gave up waiting for progress.
+    pub stuck: bool,
+}
+
+/// All that a pass knows of the cluster.
+pub struct Observed {
+    /// Metadata of the children.
+    pub children: Children,
+    /// The four Secrets.
+    pub credentials: Credentials,
+    /// Services named by exceptions.
+    pub targets: Targets,
+    /// The Deployment, if it exists.
+    pub deployment: Option<DeploymentView>,
+    /// The pods that are not on their way out.
+    pub pods: Vec<PodView>,
+}
+
+/// Reads everything that a pass needs.
+///
+/// # Errors
+/// What the API server reports. A pod that does not answer is not an error but an observation.
+pub async fn observe(
+    context: &Context,
+    identity: &Identity,
+    exceptions: &[EgressException],
+) -> Result<Observed, Error> {
+    let children = children(context, identity).await?;
+    let credentials = secrets(context, identity).await?;
+    let targets = targets(context, exceptions).await?;
+    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let deployment = call("get", "Deployment", deployments.get_opt(identity.names.main())).await?;
+    let pods = pods(context, identity, credentials.internal.as_ref().map(|(key, _)| key)).await?;
+    Ok(Observed {
+        children,
+        credentials,
+        targets,
+        deployment: deployment.as_ref().map(deployment_view),
+        pods,
+    })
+}
+
+async fn children(context: &Context, identity: &Identity) -> Result<Children, Error> {
+    let params = ListParams::default().labels(&identity.names.selector_text());
+    let mut found = BTreeMap::new();
+    for kind in Kind::ALL {
+        let list = call("list", kind.name(), api(context, identity, kind).list_metadata(&params)).await?;
+        for item in list.items {
+            let child = ChildMeta::of(&item.metadata);
+            found.insert((kind, child.name.clone()), child);
+        }
+    }
+    Ok(Children(found))
+}
+
+async fn secrets(context: &Context, identity: &Identity) -> Result<Credentials, Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let names = &identity.names;
+    let mut found = Vec::with_capacity(4);
+    for name in [names.internal(), names.keyset(), names.token(), names.pending()] {
+        let secret = call("get", "Secret", api.get_opt(&name)).await?;
+        let foreign = |secret: &Secret| ChildMeta::of(&secret.metadata).owner.as_deref() != Some(&identity.owner.uid);
+        if secret.as_ref().is_some_and(foreign) {
+            return Err(Error::NotOurs { kind: "Secret", name });
+        }
+        found.push(secret);
+    }
+    let stored: Vec<Option<credentials::Stored>> = found
+        .iter()
+        .map(|secret| secret.as_ref().map(credentials::Stored::of))
+        .collect();
+    let nth = |n: usize| stored.get(n).and_then(Option::as_ref);
+    Ok(Credentials::read(nth(0), nth(1), nth(2), nth(3)))
+}
+
+async fn targets(context: &Context, exceptions: &[EgressException]) -> Result<Targets, Error> {
+    let mut targets = Targets::new();
+    for exception in exceptions {
+        let Ok(host) = exception.host.parse::<Host>() else {
+            continue;
+        };
+        let Some((name, namespace)) = host.in_cluster_service() else {
+            continue;
+        };
+        let api: Api<Service> = Api::namespaced(context.client.clone(), namespace);
+        if let Some(service) = call("get", "Service", api.get_opt(name)).await? {
+            targets.insert((namespace.to_owned(), name.to_owned()), target(&service));
+        }
+    }
+    Ok(targets)
+}
+
+fn target(service: &Service) -> ServiceTarget {
+    let Some(spec) = &service.spec else {
+        return ServiceTarget::default();
+    };
+    let tcp = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let ports = tcp.filter_map(|port| {
+        let number = u16::try_from(port.port).ok()?;
+        let target = match &port.target_port {
+            None => PortTarget::Number(number),
+            Some(IntOrString::Int(target)) => PortTarget::Number(u16::try_from(*target).ok()?),
+            Some(IntOrString::String(name)) => PortTarget::Name(name.clone()),
+        };
+        Some((number, target))
+    });
+    ServiceTarget {
+        selector: spec.selector.clone().unwrap_or_default(),
+        ports: ports.collect(),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+    }
+}
+
+fn deployment_view(deployment: &Deployment) -> DeploymentView {
+    let status = deployment.status.clone().unwrap_or_default();
+    let stuck = status.conditions.iter().flatten().any(|c| {
+        c.type_ == "Progressing" && c.status == "False" && c.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    });
+    DeploymentView {
+        current: status.observed_generation >= deployment.metadata.generation,
+        replicas: status.replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+        stuck,
+    }
+}
+
+async fn pods(context: &Context, identity: &Identity, key: Option<&InternalKey>) -> Result<Vec<PodView>, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let params = ListParams::default().labels(&identity.names.selector_text());
+    let pods = call("list", "Pod", api.list(&params)).await?;
+    let serving = pods
+        .items
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !finished(pod));
+    join_all(serving.map(|pod| view(context, pod, key)))
+        .await
+        .into_iter()
+        .collect()
+}
+
+fn finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+async fn view(context: &Context, pod: &Pod, key: Option<&InternalKey>) -> Result<PodView, Error> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = || status.container_statuses.iter().flatten();
+    let state = |name: &str| containers().find(|c| c.name == name).and_then(|c| c.state.as_ref());
+    let started = state(layout::SERVER_CONTAINER).is_some_and(|state| state.running.is_some());
+    let waiting = containers().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone()?;
+        (reason != "ContainerCreating").then(|| (reason, waiting.message.clone().unwrap_or_default()))
+    });
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let ip = status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
+    let attested = match (started.then_some(ip).flatten(), key) {
+        (None, _) => Err(Unattested::NoAddress),
+        (_, None) => Err(Unattested::NoKey),
+        (Some(ip), Some(key)) => context.attester.ask(&name, ip, key, random()?).await,
+    };
+    Ok(PodView {
+        name,
+        ready,
+        started,
+        waiting,
+        attested,
+    })
+}

@@ -1,0 +1,147 @@
+//! What the operator may do: the one table, from which the chart's rules are rendered.
+//!
+//! In: nothing. Out: [`RULES`] as data, [`rules`] as the `rules:` of a ClusterRole or Role.
+//! No wildcard, no `update` (server-side apply is `create` and `patch`), no RBAC objects, no exec, no finalizer of its own.
+
+use serde::Serialize;
+
+/// Why a rule is there stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// API group.
+    pub group: &'static str,
+    /// Resources in it.
+    pub resources: &'static [&'static str],
+    /// What is done with them.
+    pub verbs: &'static [&'static str],
+    /// Why.
+    pub why: &'static str,
+}
+
+const CHILD: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+
+/// Everything the operator may do.
+pub const RULES: &[Rule] = &[
+    Rule {
+        group: "screenshot-operator.io",
+        resources: &["screenshotservices"],
+        verbs: &["get", "list", "watch"],
+        why: "what is wanted; spec and metadata are never written",
+    },
+    Rule {
+        group: "screenshot-operator.io",
+        resources: &["screenshotservices/status"],
+        verbs: &["get", "patch"],
+        why: "what was observed and verified",
+    },
+    Rule {
+        group: "screenshot-operator.io",
+        resources: &["screenshotservices/finalizers"],
+        verbs: &["update"],
+        why: "owner references that block deletion need it where OwnerReferencesPermissionEnforcement is on",
+    },
+    Rule {
+        group: "",
+        resources: &["serviceaccounts", "configmaps", "secrets", "services"],
+        verbs: CHILD,
+        why: "children; Secrets are listed and watched as metadata only, Services of exceptions are read by name",
+    },
+    Rule {
+        group: "networking.k8s.io",
+        resources: &["networkpolicies"],
+        verbs: CHILD,
+        why: "children",
+    },
+    Rule {
+        group: "policy",
+        resources: &["poddisruptionbudgets"],
+        verbs: CHILD,
+        why: "children",
+    },
+    Rule {
+        group: "apps",
+        resources: &["deployments"],
+        verbs: CHILD,
+        why: "children",
+    },
+    Rule {
+        group: "",
+        resources: &["pods"],
+        verbs: &["list"],
+        why: "which pods to ask for attestation",
+    },
+    Rule {
+        group: "events.k8s.io",
+        resources: &["events"],
+        verbs: &["create", "patch"],
+        why: "transitions, and counting their repetition",
+    },
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rendered {
+    api_groups: [&'static str; 1],
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+}
+
+/// The table as the `rules:` of a ClusterRole or Role.
+///
+/// # Errors
+/// Never in practice: the table serialises. A test holds it.
+pub fn rules() -> Result<serde_json::Value, serde_json::Error> {
+    let rendered: Vec<Rendered> = RULES
+        .iter()
+        .map(|rule| Rendered {
+            api_groups: [rule.group],
+            resources: rule.resources,
+            verbs: rule.verbs,
+        })
+        .collect();
+    serde_json::to_value(rendered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+
+    #[test]
+    fn no_rule_has_a_wildcard_or_a_verb_that_grants_more_than_it_says() {
+        for rule in RULES {
+            let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
+            assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
+            let banned = ["escalate", "bind", "impersonate", "deletecollection"];
+            assert!(rule.verbs.iter().all(|verb| !banned.contains(verb)), "{rule:?}");
+            let finalizers = rule.resources == ["screenshotservices/finalizers"];
+            assert!(finalizers || !rule.verbs.contains(&"update"), "{rule:?}");
+            assert!(
+                !rule.resources.iter().any(|r| r.contains("exec") || r.contains("role")),
+                "{rule:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_kind_of_child_is_in_the_table() {
+        for kind in Kind::ALL {
+            let (group, resource) = kind.group_resource();
+            let rule = RULES
+                .iter()
+                .find(|rule| rule.group == group && rule.resources.contains(&resource));
+            assert_eq!(rule.map(|rule| rule.verbs), Some(CHILD), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_renders_as_the_rules_of_a_role() {
+        let rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule> = serde_json::from_value(rules().unwrap()).unwrap();
+        assert_eq!(rules.len(), RULES.len());
+        assert!(
+            rules
+                .iter()
+                .all(|rule| rule.api_groups.as_ref().is_some_and(|groups| groups.len() == 1))
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Puts the browser container's seccomp profile where the kubelet looks for it.
+//!
+//! In: the profile's file, the kubelet's seccomp directory. Out: the file at `layout::SECCOMP_PROFILE` below it.
+//! Written beside and renamed, so that a container runtime never reads half a profile. Must not: write a file that is not
+//! a profile, follow the directory elsewhere, or touch any other file.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use screenshot_policy::layout;
+
+/// Why the profile was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The file given is not a seccomp profile in OCI JSON.
+    #[error("{0} is not a seccomp profile: it must be a JSON object with defaultAction and syscalls")]
+    NotAProfile(PathBuf),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether a file had to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The profile was missing or different.
+    Written,
+    /// It was there already.
+    Unchanged,
+}
+
+/// Installs the profile `source` below the kubelet's seccomp directory `root`.
+///
+/// # Errors
+/// The source is no profile, or the file system refuses.
+pub fn install(source: &Path, root: &Path) -> Result<Installed, InstallError> {
+    let wanted = fs::read(source).map_err(|error| io_error(source, error))?;
+    check(source, &wanted)?;
+    let target = root.join(layout::SECCOMP_PROFILE);
+    if fs::read(&target).is_ok_and(|present| present == wanted) {
+        return Ok(Installed::Unchanged);
+    }
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory).map_err(|error| io_error(directory, error))?;
+    }
+    let beside = target.with_extension("json.new");
+    write(&beside, &wanted).map_err(|error| io_error(&beside, error))?;
+    fs::rename(&beside, &target).map_err(|error| io_error(&target, error))?;
+    Ok(Installed::Written)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.sync_all()
+}
+
+fn check(source: &Path, bytes: &[u8]) -> Result<(), InstallError> {
+    let profile: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let good = profile.is_some_and(|p| p["defaultAction"].is_string() && p["syscalls"].is_array());
+    if good {
+        Ok(())
+    } else {
+        Err(InstallError::NotAProfile(source.to_owned()))
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> InstallError {
+    InstallError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(directory: &Path, text: &str) -> PathBuf {
+        let path = directory.join("source.json");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_profile_is_installed_once_and_mended_when_it_was_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = profile(dir.path(), r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[]}"#);
+        let target = dir.path().join(layout::SECCOMP_PROFILE);
+        assert_eq!(install(&source, dir.path()).unwrap(), Installed::Written);
+        assert_eq!(install(&source, dir.path()).unwrap(), Installed::Unchanged);
+        fs::write(&target, "{}").unwrap();
+        assert_eq!(install(&source, dir.path()).unwrap(), Installed::Written);
+        assert_eq!(fs::read(&target).unwrap(), fs::read(&source).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_no_profile_is_refused_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "{}", "not json", r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#] {
+            let source = profile(dir.path(), text);
+            assert!(
+                matches!(install(&source, dir.path()), Err(InstallError::NotAProfile(_))),
+                "{text:?}"
+            );
+        }
+        assert!(!dir.path().join(layout::SECCOMP_PROFILE).exists());
+    }
+}

@@ -1,0 +1,329 @@
+//! Tables: what was attested → what the status says.
+
+use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_policy::attest::{KeysetFacts, NotReady, SandboxFacts};
+use screenshot_policy::keyset::{Key, Keyset};
+use screenshot_policy::token::Kid;
+
+use super::*;
+use crate::attest::Unattested;
+use crate::context::Settings;
+use crate::rotation::{Held, TokenFacts};
+use crate::validate::{identity, validate};
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+struct World {
+    wanted: Validated,
+    deployment: Option<DeploymentView>,
+    pods: Vec<PodView>,
+    facts: Facts,
+    stopped: Step,
+    unresolved: BTreeSet<String>,
+}
+
+fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
+    let mut spec = ScreenshotServiceSpec {
+        replicas: 1,
+        ..Default::default()
+    };
+    edit(&mut spec);
+    let mut service = ScreenshotService::new("shots", spec);
+    service.metadata.namespace = Some("web".into());
+    service.metadata.uid = Some("u".into());
+    service.metadata.generation = Some(7);
+    let settings = Settings {
+        capture_image: Some("i".into()),
+        operator_namespace: "o".into(),
+        operator_name: "o".into(),
+    };
+    validate(identity(&service).unwrap(), &service, &settings).unwrap()
+}
+
+fn token() -> TokenFacts {
+    TokenFacts {
+        kid: Kid::from_bytes([1; 5]),
+        digest: "00".repeat(32),
+        issued_at: Some(now()),
+        nonce: Some("n1".into()),
+    }
+}
+
+fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
+    let wanted = validated(edit);
+    let token = token();
+    let keyset = Keyset {
+        version: 1,
+        revision: 1,
+        keys: vec![Key {
+            kid: token.kid.clone(),
+            client: "default".into(),
+            digest: token.digest.clone(),
+            state: KeyState::Active,
+            not_before: None,
+            retire_after: None,
+        }],
+    };
+    let report = AttestReport {
+        pod: "p".into(),
+        ready: true,
+        policy_digest: Some(wanted.policy.digest().into()),
+        keyset: Some(KeysetFacts {
+            revision: 1,
+            digest: keyset.digest(),
+            stale: None,
+        }),
+        sandbox: SandboxFacts {
+            verified: true,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    World {
+        wanted,
+        deployment: Some(DeploymentView {
+            current: true,
+            replicas: 1,
+            updated: 1,
+            ready: 1,
+            stuck: false,
+        }),
+        pods: vec![PodView {
+            name: "p".into(),
+            ready: true,
+            started: true,
+            waiting: None,
+            attested: Ok(report),
+        }],
+        facts: Facts {
+            keyset: Some(keyset),
+            client: Held::Token(token),
+            pending: Held::Absent,
+            pods: vec![],
+        },
+        stopped: Step::Rest(Timestamp::MAX),
+        unresolved: BTreeSet::new(),
+    }
+}
+
+impl World {
+    fn status(&self, previous: &ScreenshotServiceStatus, at: Timestamp) -> ScreenshotServiceStatus {
+        let rules = crate::credentials::rules(&self.wanted);
+        let pass = Pass {
+            wanted: &self.wanted,
+            deployment: self.deployment,
+            pods: &self.pods,
+            facts: &self.facts,
+            stopped: &self.stopped,
+            rules: &rules,
+            unresolved: &self.unresolved,
+        };
+        compute(previous, &pass, at)
+    }
+
+    fn says(&self, kind: &str) -> Option<(String, String)> {
+        says(&self.status(&ScreenshotServiceStatus::default(), now()), kind)
+    }
+
+    fn report(&mut self) -> &mut AttestReport {
+        self.pods[0].attested.as_mut().unwrap()
+    }
+}
+
+fn says(status: &ScreenshotServiceStatus, kind: &str) -> Option<(String, String)> {
+    status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| (c.status.clone(), c.reason.clone()))
+}
+
+#[allow(clippy::unnecessary_wraps)] // Compared with what `says` returns.
+fn is(status: &str, reason: &str) -> Option<(String, String)> {
+    Some((status.into(), reason.into()))
+}
+
+#[test]
+fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
+    let world = good(|_| {});
+    for (kind, expected) in [
+        ("Ready", is("True", "AsWanted")),
+        ("Reconciling", None),
+        ("Stalled", None),
+        ("Available", is("True", "PodsReady")),
+        ("PolicyInForce", is("True", "PolicyAttested")),
+        ("CredentialsReady", is("True", "TokenAccepted")),
+        ("SandboxVerified", is("True", "SandboxAttested")),
+        ("Suspended", is("False", "NotSuspended")),
+    ] {
+        assert_eq!(world.says(kind), expected, "{kind}");
+    }
+}
+
+/// Each control taken away by itself makes its condition false, and Ready with it.
+#[test]
+fn no_control_is_assumed() {
+    type Edit = fn(&mut World);
+    let table: [(&str, &str, &str, Edit); 10] = [
+        ("PolicyInForce", "PolicyOutdated", "Reconciling", |w| {
+            w.report().policy_digest = Some("sha256:other".into());
+        }),
+        ("PolicyInForce", "PolicyOutdated", "Reconciling", |w| {
+            w.report().policy_digest = None;
+        }),
+        ("PolicyInForce", "NotAttested", "Reconciling", |w| {
+            w.pods[0].attested = Err(Unattested::Forged);
+        }),
+        ("PolicyInForce", "NoPods", "Reconciling", |w| w.pods.clear()),
+        ("PolicyInForce", "ExceptionTargetMissing", "Stalled", |w| {
+            w.unresolved = BTreeSet::from(["web.shop.svc".into()]);
+        }),
+        ("SandboxVerified", "SandboxUnverified", "Reconciling", |w| {
+            w.report().sandbox.verified = false;
+        }),
+        ("CredentialsReady", "TokenMissing", "Reconciling", |w| {
+            w.facts.client = Held::Absent;
+        }),
+        ("CredentialsReady", "KeysetNotLoaded", "Reconciling", |w| {
+            w.stopped = Step::Wait(Wait::Pickup(vec!["p".into()]));
+        }),
+        ("Available", "PodsNotReady", "Reconciling", |w| w.deployment = None),
+        ("SandboxVerified", "SeccompProfileMissing", "Stalled", |w| {
+            w.deployment = Some(DeploymentView::default());
+            w.pods[0].waiting = Some((
+                "CreateContainerError".into(),
+                "cannot load seccomp profile \"/x\"".into(),
+            ));
+        }),
+    ];
+    for (kind, reason, trouble, edit) in table {
+        let mut world = good(|_| {});
+        edit(&mut world);
+        assert_eq!(world.says(kind), is("False", reason), "{kind} {reason}");
+        assert_eq!(
+            world.says("Ready").map(|ready| ready.0),
+            Some("False".into()),
+            "{kind} {reason}"
+        );
+        assert_eq!(world.says(trouble).map(|t| t.0), Some("True".into()), "{kind} {reason}");
+    }
+}
+
+#[test]
+fn a_rotation_under_way_does_not_make_the_service_unready() {
+    let mut world = good(|_| {});
+    world.facts.pending = Held::Token(token());
+    world.stopped = Step::Wait(Wait::Pickup(vec!["p".into()]));
+    assert_eq!(world.says("CredentialsReady"), is("True", "Rotating"));
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+}
+
+#[test]
+fn degraded_is_never_called_verified_and_does_not_stop_a_service_that_asked_for_it() {
+    let mut world = good(|spec| spec.sandbox.mode = screenshot_api::SandboxMode::Degraded);
+    world.report().sandbox.verified = false;
+    assert_eq!(world.says("SandboxVerified"), is("False", "Degraded"));
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+}
+
+#[test]
+fn a_suspended_service_is_as_wanted_and_says_so() {
+    let mut world = good(|spec| spec.suspend = true);
+    world.pods.clear();
+    world.deployment = Some(DeploymentView {
+        current: true,
+        ..Default::default()
+    });
+    assert_eq!(world.says("Ready"), is("True", "Suspended"));
+    assert_eq!(world.says("Suspended"), is("True", "SuspendedBySpec"));
+    assert_eq!(world.says("Available"), is("False", "NoReplicas"));
+    assert_eq!(
+        world
+            .status(&ScreenshotServiceStatus::default(), now())
+            .auth
+            .unwrap()
+            .next_rotation_time,
+        None
+    );
+}
+
+#[test]
+fn a_rollout_that_gave_up_is_stalled() {
+    let mut world = good(|_| {});
+    world.deployment = Some(DeploymentView {
+        current: true,
+        replicas: 1,
+        updated: 1,
+        ready: 0,
+        stuck: true,
+    });
+    assert_eq!(world.says("Stalled").map(|s| s.0), Some("True".into()));
+    assert_eq!(world.says("Reconciling"), None);
+}
+
+#[test]
+fn an_idle_pass_yields_an_equal_status_and_a_flip_moves_only_its_own_time() {
+    let mut world = good(|_| {});
+    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let later: Timestamp = "2026-06-01T01:00:00Z".parse().unwrap();
+    assert_eq!(world.status(&first, later), first);
+    world.report().sandbox.verified = false;
+    let flipped = world.status(&first, later);
+    let time = |status: &ScreenshotServiceStatus, kind: &str| {
+        status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == kind)
+            .map(|c| c.last_transition_time.0)
+    };
+    assert_eq!(time(&flipped, "SandboxVerified"), Some(later));
+    assert_eq!(time(&flipped, "PolicyInForce"), Some(now()));
+}
+
+#[test]
+fn what_a_pod_says_reaches_the_status_only_as_a_short_plain_word() {
+    let mut world = good(|_| {});
+    world.deployment = Some(DeploymentView::default());
+    let hostile = format!("<script>\n{}", "x".repeat(500));
+    world.report().not_ready = vec![NotReady {
+        reason: hostile,
+        message: "secret".into(),
+    }];
+    let status = world.status(&ScreenshotServiceStatus::default(), now());
+    let message = &status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Available")
+        .unwrap()
+        .message;
+    assert!(
+        !message.contains(['<', '\n']) && !message.contains("secret") && message.len() < 120,
+        "{message}"
+    );
+}
+
+#[test]
+fn an_invalid_spec_stalls_and_keeps_what_is_known() {
+    let before = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
+    let after = invalid(&before, &Invalid::NoImage, 8, now());
+    assert_eq!(says(&after, "Stalled"), is("True", "ImageMissing"));
+    assert_eq!(says(&after, "Ready"), is("False", "ImageMissing"));
+    assert_eq!(says(&after, "PolicyInForce"), says(&before, "PolicyInForce"));
+    assert_eq!((after.observed_generation, after.url.clone()), (8, before.url.clone()));
+}
+
+#[test]
+fn the_status_answers_the_nonce_and_names_keys_but_never_digests_or_tokens() {
+    let status = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
+    let auth = status.auth.clone().unwrap();
+    assert_eq!(auth.last_handled_nonce.as_deref(), Some("n1"));
+    assert_eq!(auth.active_key_id, Some(token().kid.to_string()));
+    assert_eq!(
+        auth.next_rotation_time.map(|t| t.0),
+        Some("2026-07-01T00:00:00Z".parse().unwrap())
+    );
+    let text = serde_json::to_string(&status).unwrap();
+    assert!(!text.contains("sst_") && !text.contains(&"00".repeat(32)));
+}

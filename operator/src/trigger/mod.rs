@@ -1,0 +1,3 @@
+//! What makes a pass happen.
+
+pub mod controller;

@@ -1,0 +1,231 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"screenshot-operator.io/tests/cluster/internal/config"
+	"screenshot-operator.io/tests/cluster/internal/layout"
+	"screenshot-operator.io/tests/cluster/internal/node"
+	"screenshot-operator.io/tests/cluster/internal/pki"
+	"screenshot-operator.io/tests/cluster/internal/tools"
+)
+
+const (
+	apiWithin  = 90 * time.Second
+	nodeWithin = 90 * time.Second
+	dnsWithin  = 90 * time.Second
+)
+
+// Up brings a cluster up and returns when it works. A running cluster of the same kind is left alone, the
+// remains of one that ended are removed first. After a failure nothing runs; the logs stay until the next
+// `up` or `down`.
+func Up(ctx context.Context, spec layout.Spec, b tools.Builder, say func(string, ...any)) error {
+	if os.Geteuid() != 0 {
+		return errors.New("root is needed for namespaces and cgroups")
+	}
+	if err := needPrograms("ip", "nft"); err != nil {
+		return err
+	}
+	if !spec.ControlPlaneOnly && !b.Ready() {
+		if err := b.Build(ctx, false); err != nil {
+			return err
+		}
+	}
+	unlock, err := lock(say)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c := spec.Cluster()
+	if running, err := alreadyUp(ctx, spec, say); running || err != nil {
+		return err
+	}
+	if err := remove(c); err != nil {
+		return fmt.Errorf("remains of an earlier cluster: %w", err)
+	}
+	if err := start(ctx, spec, say); err != nil {
+		return errors.Join(err, stop(c))
+	}
+	if err := layout.WriteJSON(c.Complete(), time.Now()); err != nil {
+		return errors.Join(err, stop(c))
+	}
+	say("up: export KUBECONFIG=%s", c.Kubeconfig())
+	return nil
+}
+
+func needPrograms(names ...string) error {
+	for _, n := range names {
+		if _, err := exec.LookPath(n); err != nil {
+			return fmt.Errorf("%w; install packages nftables and iproute2", err)
+		}
+	}
+	return nil
+}
+
+func alreadyUp(ctx context.Context, spec layout.Spec, say func(string, ...any)) (bool, error) {
+	pid, err := findPID1(spec.Name)
+	if err != nil || pid == 0 {
+		return false, err
+	}
+	if _, err := os.Stat(spec.Cluster().Complete()); os.IsNotExist(err) {
+		return false, nil // what an interrupted `up` left is not to be trusted
+	}
+	have, err := layout.ReadSpec(spec.Cluster())
+	if err != nil || !have.SameAs(spec) {
+		return true, fmt.Errorf("cluster %q is up with other options; `down` comes first", spec.Name)
+	}
+	w, err := newWaiter(spec.Cluster())
+	if err != nil {
+		return true, err
+	}
+	if err := w.wait(ctx, "cluster is up already, but", "kube-apiserver", 15*time.Second, w.apiReady); err != nil {
+		return true, err
+	}
+	left := time.Until(have.Started.Add(have.TimeLimit)).Round(time.Minute)
+	say("already up, for another %v: export KUBECONFIG=%s", left, spec.Cluster().Kubeconfig())
+	return true, nil
+}
+
+// start does one step after the other; every error says which one failed.
+func start(ctx context.Context, spec layout.Spec, say func(string, ...any)) error {
+	if err := prepare(spec); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if err := launch(spec); err != nil {
+		return fmt.Errorf("start pid 1: %w", err)
+	}
+	say("keys and configuration written, components starting")
+	w, err := newWaiter(spec.Cluster())
+	if err != nil {
+		return err
+	}
+	images := make(chan error, 1)
+	go func() { images <- preload(ctx, spec) }() // containerd is there long before the API server
+	if err := w.wait(ctx, "API server", "kube-apiserver", apiWithin, w.apiReady); err != nil {
+		return err
+	}
+	say("API server ready")
+	if spec.ControlPlaneOnly {
+		return w.wait(ctx, "controllers", "kube-controller-manager", apiWithin, w.controllersReady)
+	}
+	return startNode(ctx, w, spec, images, say)
+}
+
+func startNode(ctx context.Context, w waiter, spec layout.Spec, images <-chan error, say func(string, ...any)) error {
+	c := spec.Cluster()
+	apply := exec.CommandContext(ctx, "/proc/self/exe", "kubectl", "--kubeconfig="+c.Kubeconfig(), "apply", "--server-side", "-f", c.In("manifests"))
+	if out, err := apply.CombinedOutput(); err != nil {
+		return fmt.Errorf("manifests: %w: %s", err, out)
+	}
+	if err := <-images; err != nil {
+		return fmt.Errorf("images: %w; see %s", err, c.Log("containerd"))
+	}
+	say("images and manifests in")
+	if err := w.wait(ctx, "node Ready", "kubelet", nodeWithin, w.nodeReady); err != nil {
+		return err
+	}
+	say("node Ready")
+	if err := w.wait(ctx, "CoreDNS Available", "kubelet", dnsWithin, w.coreDNSAvailable); err != nil {
+		return err
+	}
+	say("CoreDNS Available")
+	if !spec.NetworkPolicy {
+		say("no policy engine: network policies are accepted and ignored")
+		return nil
+	}
+	if err := w.checkPolicies(ctx); err != nil {
+		return err
+	}
+	say("checked with real pods: network policies and Pod Security act")
+	return nil
+}
+
+func prepare(spec layout.Spec) error {
+	c := spec.Cluster()
+	if err := ownDir(c.Dir()); err != nil {
+		return err
+	}
+	for d, mode := range map[string]os.FileMode{"etcd": 0o700, "kubelet/seccomp": 0o755, "logs/pods": 0o755} {
+		if err := os.MkdirAll(c.In(d), mode); err != nil {
+			return err
+		}
+	}
+	if err := layout.WriteJSON(c.In("spec.json"), spec); err != nil {
+		return err
+	}
+	if err := pki.Write(c.In("pki"), c.Kubeconfig(), spec.Port); err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if err := config.Write(c); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if spec.ControlPlaneOnly {
+		return nil // only a kubelet changes sysctls and makes cgroups
+	}
+	if err := saveSysctls(); err != nil {
+		return fmt.Errorf("sysctls: %w", err)
+	}
+	if err := makeCgroups(c); err != nil {
+		return fmt.Errorf("cgroups: %w", err)
+	}
+	return nil
+}
+
+// launch starts this program again as pid 1 of new namespaces. It inherits the socket that listens here.
+func launch(spec layout.Spec) error {
+	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", spec.Port))
+	if err != nil {
+		return fmt.Errorf("%w (another cluster? --port gives another port)", err)
+	}
+	defer l.Close()
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	out, err := os.Create(spec.Cluster().Log("pid1"))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	p := exec.Command("/proc/self/exe", node.Command, spec.Name)
+	p.Args[0] = "cluster"
+	p.Dir, p.Stdout, p.Stderr, p.ExtraFiles = "/", out, out, []*os.File{socket}
+	p.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Setsid:     true,
+	}
+	return p.Start()
+}
+
+// preload brings the cluster's own images in.
+func preload(ctx context.Context, spec layout.Spec) error {
+	if spec.ControlPlaneOnly {
+		return nil
+	}
+	tars, err := filepath.Glob(filepath.Join(spec.Images(), "*.tar"))
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(pollEvery) {
+		if _, err := ctr(ctx, spec, "version"); err == nil {
+			break
+		} else if time.Now().After(end) {
+			return err
+		}
+	}
+	for _, t := range tars {
+		if _, err := ctr(ctx, spec, "-n", "k8s.io", "images", "import", t); err != nil {
+			return err
+		}
+	}
+	return nil
+}

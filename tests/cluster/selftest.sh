@@ -1,0 +1,86 @@
+#!/bin/sh
+# Proves on this machine that the test cluster works and that nothing of it stays: up, checks, the death of
+# pid 1, down; then an `up` killed half way, down. In: nothing. Out: ok/FAIL lines and an exit status.
+# It must not touch other clusters: it uses a name and a port of its own. Takes about a minute.
+# shellcheck disable=SC2317 # functions are called by name
+set -u
+cd "$(dirname "$0")" || exit 1
+CLUSTER_NAME=selftest
+export CLUSTER_NAME
+unset KUBECONFIG
+port=16555
+state=/var/tmp/sscluster/$CLUSTER_NAME
+out=$(mktemp)
+failed=0
+./cluster.sh help >/dev/null || exit 1 # builds the program
+
+finish() { timeout 60 ./cluster.sh down >/dev/null 2>&1; rm -f "$out" "$out.ns" "$out.ps"; }
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+# ok DESCRIPTION COMMAND...: the command must succeed (and end within two minutes)
+ok() {
+  what=$1; shift
+  if timeout 120 "$@" >"$out" 2>&1; then echo "ok    $what"; else echo "FAIL  $what"; tail -n 15 "$out"; failed=1; fi
+}
+# no DESCRIPTION COMMAND...: the command must print nothing
+no() {
+  what=$1; shift
+  "$@" >"$out" 2>&1
+  if [ -s "$out" ]; then echo "FAIL  $what"; head -n 10 "$out"; failed=1; else echo "ok    $what"; fi
+}
+# The kernel gives a namespace's number to the next one made, so only a process that is in both is a left one.
+in_namespaces() { readlink "$1/ns/net" "$1/ns/mnt" 2>/dev/null | tr '\n' ' '; }
+note_namespaces() { in_namespaces "/proc/$(pid1)" >"$out.ns"; }
+namespaces() { for p in /proc/[0-9]*; do [ "$(in_namespaces "$p")" = "$(cat "$out.ns")" ] && echo "$p"; done; }
+sysctls() { (cd /proc/sys && cat vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes); }
+pid1() { ./cluster.sh status --json | sed -n 's/^  "pid": \([0-9]*\),$/\1/p'; }
+processes() {
+  pid1
+  for f in /proc/[0-9]*/cmdline; do tr '\0' ' ' <"$f"; echo; done >"$out.ps" 2>/dev/null # before grep is one of them
+  grep -E "$state/|cluster pid1 $CLUSTER_NAME " "$out.ps"
+}
+mounts() { grep -s "$state" /proc/mounts; }
+cgroups() { find /sys/fs/cgroup -maxdepth 2 -name "sscluster-$CLUSTER_NAME" 2>/dev/null; }
+listener() { ss -Hltn "sport = :$port"; }
+nothing_left() {
+  no "$1: no process" processes
+  no "$1: no mount" mounts
+  no "$1: no cgroup" cgroups
+  no "$1: no listener" listener
+  ok "$1: no state" test ! -e "$state"
+  ok "$1: sysctls as before" test "$(sysctls)" = "$sysctls_before"
+  no "$1: no namespace" namespaces
+}
+
+ok "down with nothing there" ./cluster.sh down
+sysctls_before=$(sysctls)
+
+ok "up" ./cluster.sh up --port $port --time-limit 10
+ok "up again changes nothing" ./cluster.sh up --port $port --time-limit 10
+ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '$port
+ok "the node is there" ./cluster.sh kubectl get node node-1
+ok "an image can be loaded" ./cluster.sh load "$(./cluster.sh status --json | sed -n 's/.*"binDir": "\(.*\)".*/\1/p')/../images/testapp.tar"
+ok "the seccomp directory is there" test -d $state/kubelet/seccomp
+no "the host sees no mount" mounts
+note_namespaces
+ok "its namespaces can be seen" test -n "$(namespaces)" -a -n "$(processes)"
+kill -9 "$(pid1)"
+ok "status after the death of pid 1" sh -c './cluster.sh status | grep -q ended'
+ok "down" ./cluster.sh down
+nothing_left "after down"
+
+./cluster.sh up --port $port --time-limit 10 >"$out" 2>&1 &
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  sleep 0.25
+  [ -n "$(pid1)" ] && break
+done
+sleep 1
+kill -9 $! 2>/dev/null
+note_namespaces
+ok "an up that was killed leaves a cluster that down finds" test -n "$(pid1)"
+ok "the next up starts afresh" ./cluster.sh up --control-plane-only --port $port --time-limit 10
+ok "down" ./cluster.sh down
+nothing_left "after a killed up"
+[ $failed = 0 ] && echo "all ok" || echo "FAILED"
+exit $failed

@@ -1,0 +1,3 @@
+module screenshot-operator.io/tests/site
+
+go 1.24
