@@ -42,7 +42,7 @@ up() {
   fi
   # The image's content is part of the pod template, so that a rebuilt image of the same name is rolled out.
   local revision
-  revision=$(cat dist/images/screenshot-operator.tar 2>/dev/null | sha256sum | cut -c1-12)
+  revision=$(sha256sum 2>/dev/null <dist/images/screenshot-operator.tar | cut -c1-12)
   hack/step.sh "operator" helm upgrade --install screenshot-operator charts/screenshot-operator \
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
     --set image.repository=localhost/screenshot-operator --set image.tag=dev \

@@ -107,9 +107,10 @@ func Load(ctx context.Context, name, tar string, out io.Writer) error {
 	}
 	named := false
 	for line := range strings.Lines(string(said)) {
-		if f := strings.Fields(line); len(f) == 2 && f[1] == "saved" { // the rest is progress
+		// The rest is progress. ctr writes a name's hyphens as spaces, so a name can have several fields.
+		if shown, ok := strings.CutSuffix(strings.TrimSpace(line), "saved"); ok {
 			named = true
-			fmt.Fprintln(out, "loaded", f[0])
+			fmt.Fprintln(out, "loaded", strings.Join(strings.Fields(shown), "-"))
 		}
 	}
 	if !named {
