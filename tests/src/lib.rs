@@ -122,7 +122,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if std::env::var_os("SHOT_KEEP").is_none() {
+        if std::env::var("SHOT_KEEP").unwrap_or_default().is_empty() {
             let _ = kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
         }
     }

@@ -44,6 +44,8 @@ const FIXED: &[&str] = &[
     "--no-first-run",
     "--no-default-browser-check",
     "--no-pings",
+    // A picture shows the page, not the window around it.
+    "--hide-scrollbars",
     "--mute-audio",
     // Shared memory goes to TMPDIR, which is the jail's own, instead of a /dev/shm that all jails share.
     "--disable-dev-shm-usage",
