@@ -69,4 +69,4 @@ test-e2e: tools ## the whole path in a real cluster
 # The suites that `make test` runs, in this order.
 .PHONY: suites
 suites:
-	@echo lint test-unit test-cluster test-chart test-capture test-operator
+	@echo lint test-unit test-cluster test-chart test-capture test-operator test-e2e

@@ -145,9 +145,10 @@ impl Forward {
             .map_err(|error| format!("port-forward: {error}"))?;
         let stdout = child.stdout.take().ok_or("port-forward: no output")?;
         let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .map_err(|error| error.to_string())?;
+        let mut lines = BufReader::new(stdout);
+        lines.read_line(&mut line).map_err(|error| error.to_string())?;
+        // It writes a line per connection; with nobody to read it would end by SIGPIPE. The thread ends with the child.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         // "Forwarding from 127.0.0.1:40123 -> 8080"
         let port = line
             .split_whitespace()
