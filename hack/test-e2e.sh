@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
 was_up=0
-[ -z "${CONTEXT:-}" ] && "$CLUSTER" status >/dev/null 2>&1 && was_up=1
+if [ -z "${CONTEXT:-}" ] && "$CLUSTER" status | grep -q ': up for '; then was_up=1; fi
 finish() {
   code=$?
   if [ $code -ne 0 ]; then
