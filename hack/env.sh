@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: where things are. Never touches a context that CONTEXT does not name.
-CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+. hack/cache.sh
 STATE=$CACHE/state
 CLUSTER=tests/cluster/cluster.sh
 OPERATOR_NAMESPACE=screenshot-operator

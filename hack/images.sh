@@ -18,7 +18,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator/images
+. hack/cache.sh
+CACHE=$CACHE/images
 BASE=docker.io/library/debian:trixie-slim
 TAG=${TAG:-dev}
 BIN=${BIN:-prebuilt}
@@ -87,11 +88,10 @@ cargo_programs() {
     [ "$BIN" = prebuilt ] && [ -z "${SKIP_CARGO:-}" ] || return 0
     local profile=${PROFILE:-image} packages=() program
     for program in "$@"; do packages+=(-p "$program"); done
-    local directory=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator/target}
-    CARGO_TARGET_DIR=$directory RUSTFLAGS="-C target-feature=+crt-static" \
+    RUSTFLAGS="-C target-feature=+crt-static" \
         cargo build --locked --profile "$profile" --target "$TARGET" --bins "${packages[@]}"
     for program in "$@"; do
-        install -m 0555 "$directory/$TARGET/$profile/$program" "dist/bin/$ARCH/$program"
+        install -m 0555 "$CARGO_TARGET_DIR/$TARGET/$profile/$program" "dist/bin/$ARCH/$program"
     done
 }
 

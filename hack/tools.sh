@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the other verbs need, and only what is missing, with the system's package manager and cargo.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+. hack/cache.sh
 packages=(buildah skopeo mmdebstrap runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
   ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
 missing=()
