@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Looks at the capture image as a node would run it: user 65532, read-only root, no capability, no_new_privs, a tmpfs
-# at /tmp, no network but its own loopback, and the seccomp profile that the chart ships; and takes a picture of hack/image-check.html in it.
+# at /tmp, no network but its own loopback, and the seccomp profile that the chart ships; and takes a picture of the
+# demo site's page of many scripts in it.
 #
 #   hack/image-check.sh [OUTPUT.png]        default: dist/image-check.png
 #
@@ -34,7 +35,11 @@ for program in capture-server capture-jail; do
     [ -x "$work/rootfs/usr/local/bin/$program" ] || fail "no $program"
 done
 
-install -m 0644 hack/image-check.html "$work/out/page.html"
+# The page is opened as a file, so its style sheet has to stand in it.
+sed -e '/<link rel="stylesheet"/{
+r tests/site/pages/style.css
+s/.*/<style>/
+}' -e 's#^</head>#</style></head>#' tests/site/pages/scripts.html >"$work/out/page.html"
 chown 65532:65532 "$work/out"
 cd "$work"
 runc spec

@@ -2,12 +2,10 @@
 # The operator's own tests, then the same operator against a real API server (control plane only, ended afterwards).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator/target}
-cluster=tests/cluster/cluster.sh
+. hack/env.sh
 name=operator-tests
-trap '$cluster down --name $name' EXIT
-$cluster up --control-plane-only --name $name --time-limit 30 --port 16444
-SHOT_TEST_KUBECONFIG=$($cluster kubeconfig --name $name)
-PATH=$($cluster path):$PATH
-export SHOT_TEST_KUBECONFIG PATH
+trap '"$CLUSTER" down --name $name' EXIT
+"$CLUSTER" up --control-plane-only --name $name --time-limit 30 --port 16444
+SHOT_TEST_KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
+export SHOT_TEST_KUBECONFIG
 cargo nextest run --locked -p screenshot-operator

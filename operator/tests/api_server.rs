@@ -1,8 +1,8 @@
 //! The operator against a real API server (control plane only: no node, so no pod ever runs).
 //!
 //! Needs `SHOT_TEST_KUBECONFIG`, the path of a kubeconfig with cluster-admin on a throw-away API server, for example of
-//! `tests/cluster/cluster.sh up --control-plane-only`. Without it the tests fail and say so; `SHOT_SKIP_CLUSTER=1` skips
-//! them. Each test makes a namespace of its own and leaves it for the cluster to be thrown away.
+//! `tests/cluster/cluster.sh up --control-plane-only`. Without it the tests fail and say so.
+//! Each test makes a namespace of its own and leaves it for the cluster to be thrown away.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
@@ -27,24 +27,20 @@ use tokio_util::sync::CancellationToken;
 
 const KUBECONFIG: &str = "SHOT_TEST_KUBECONFIG";
 
-/// The client, or `None` if skipping was asked for.
-async fn client() -> Option<Client> {
-    let Ok(path) = std::env::var(KUBECONFIG) else {
-        assert!(
-            std::env::var("SHOT_SKIP_CLUSTER").as_deref() == Ok("1"),
+async fn client() -> Client {
+    let path = std::env::var(KUBECONFIG).unwrap_or_else(|_| {
+        panic!(
             "{KUBECONFIG} is not set: start a control plane with tests/cluster/cluster.sh up --control-plane-only and \
-             give its kubeconfig, or set SHOT_SKIP_CLUSTER=1 to leave these tests out"
-        );
-        eprintln!("left out: SHOT_SKIP_CLUSTER=1");
-        return None;
-    };
+             give its kubeconfig"
+        )
+    });
     let kubeconfig = Kubeconfig::read_from(path).expect("kubeconfig");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .expect("config");
     let client = Client::try_from(config).expect("client");
     install_crd(&client).await;
-    Some(client)
+    client
 }
 
 async fn install_crd(client: &Client) {
@@ -164,7 +160,7 @@ fn inventory(name: &str) -> Vec<(Kind, String)> {
 
 #[tokio::test]
 async fn one_pass_makes_every_child_and_a_second_one_changes_and_writes_nothing() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "pass").await;
     // Without pods nothing can be attested, and nothing is: only a service without replicas comes to rest here.
     let service = stage.create("shots", json!({"replicas": 0})).await.expect("created");
@@ -209,7 +205,7 @@ async fn one_pass_makes_every_child_and_a_second_one_changes_and_writes_nothing(
 
 #[tokio::test]
 async fn an_idle_service_is_not_patched() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "idle").await;
     let service = stage.create("shots", json!({"replicas": 0})).await.expect("created");
     let context = context(&stage.client);
@@ -227,7 +223,7 @@ async fn an_idle_service_is_not_patched() {
 
 #[tokio::test]
 async fn a_deleted_child_is_back_within_two_seconds() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "heal").await;
     let stop = CancellationToken::new();
     let scope = Scope::Namespace(stage.namespace.clone());
@@ -257,7 +253,7 @@ async fn a_deleted_child_is_back_within_two_seconds() {
 
 #[tokio::test]
 async fn an_edited_child_is_mended() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "mend").await;
     let service = stage.create("shots", json!({"replicas": 0})).await.expect("created");
     let context = context(&stage.client);
@@ -310,7 +306,7 @@ async fn uid(stage: &Stage, kind: Kind, name: &str, not: Option<&str>, limit: Du
 
 #[tokio::test]
 async fn the_token_of_the_client_secret_is_accepted_by_the_keyset() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "token").await;
     let service = stage.create("shots", json!({"replicas": 0})).await.expect("created");
     reconcile(&context(&stage.client), &service).await.expect("pass");
@@ -328,7 +324,7 @@ async fn the_token_of_the_client_secret_is_accepted_by_the_keyset() {
 
 #[tokio::test]
 async fn an_object_of_somebody_else_with_a_childs_name_is_left_alone() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "foreign").await;
     let theirs: DynamicObject = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shots-policy"}, "data": {"theirs": "yes"},
@@ -356,7 +352,7 @@ async fn an_object_of_somebody_else_with_a_childs_name_is_left_alone() {
 
 #[tokio::test]
 async fn invalid_manifests_are_refused_with_the_rule_they_break() {
-    let Some(client) = client().await else { return };
+    let client = client().await;
     let stage = Stage::new(client, "invalid").await;
     let exception = |more: Value| {
         let mut exception =

@@ -5,10 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use screenshot_tests::{Answer, Forward, Namespace, capture, condition, eventually, get, kubectl, token, wait_ready};
+use screenshot_tests::{
+    Answer, Forward, Namespace, apply, capture, condition, eventually, get, kubectl, token, wait_ready,
+};
 use serde_json::json;
 
-const SITE: &str = include_str!("site.yaml");
+/// What `make demo` applies: namespace, site, and the service `demo` with its named exception.
+const DEMO: &str = include_str!("../../examples/demo.yaml");
 
 fn service(name: &str, spec: &str) -> String {
     format!(
@@ -16,22 +19,11 @@ fn service(name: &str, spec: &str) -> String {
     )
 }
 
-/// A namespace with the demo site and a service that may reach it by a named exception.
-fn with_site(namespace: &str) -> Namespace {
+/// The demo in a namespace of its own.
+fn demo(namespace: &str) -> Namespace {
     let created = Namespace::create(namespace).unwrap();
-    kubectl_apply(namespace, SITE);
-    let host = format!("demo-site.{namespace}.svc.cluster.local");
-    kubectl_apply(
-        namespace,
-        &service(
-            "shots",
-            &format!(
-                "{{replicas: 1, network: {{egress: {{exceptions: [{{host: {host}, ports: [8080], reason: end-to-end test, \
-                 expires: \"2099-01-01T00:00:00Z\"}}]}}}}}}"
-            ),
-        ),
-    );
-    wait_ready(namespace, "shots").unwrap();
+    apply(&DEMO.replace("shots-demo", namespace)).unwrap();
+    wait_ready(namespace, "demo").unwrap();
     kubectl(&[
         "-n",
         namespace,
@@ -56,9 +48,9 @@ fn size(answer: &Answer) -> (u32, u32) {
 
 #[test]
 fn a_service_takes_pictures_and_shows_what_it_refused() {
-    let namespace = with_site("e2e-pictures");
-    let token = token(&namespace.0, "shots").unwrap();
-    let forward = Forward::open(&namespace.0, "service/shots", 80).unwrap();
+    let namespace = demo("e2e-pictures");
+    let token = token(&namespace.0, "demo").unwrap();
+    let forward = Forward::open(&namespace.0, "service/demo", 80).unwrap();
     let site = format!("http://demo-site.{}.svc.cluster.local:8080", namespace.0);
     let shoot = |request| capture(forward.port(), Some(&token), &request).unwrap();
 
@@ -87,7 +79,7 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
     assert_eq!(direct.status, 403, "{}", direct.json());
     let other_port = shoot(json!({"url": format!("http://demo-site.{}.svc.cluster.local:9090/", namespace.0)}));
     assert_eq!(other_port.status, 403, "{}", other_port.json());
-    let policy = get(&namespace.0, "screenshotservice", "shots").unwrap()["status"]["policyDigest"].clone();
+    let policy = get(&namespace.0, "screenshotservice", "demo").unwrap()["status"]["policyDigest"].clone();
     assert_eq!(scripts.header("x-policy-digest"), policy.as_str().unwrap());
 }
 
@@ -304,9 +296,8 @@ fn dial(namespace: &str, name: &str, labels: &str, arguments: &str) -> (String, 
 
 #[test]
 fn a_pod_with_the_same_labels_but_without_the_proxy_reaches_nothing_inside() {
-    let namespace = with_site("e2e-network");
-    let labels =
-        get(&namespace.0, "deployment", "shots").unwrap()["spec"]["template"]["metadata"]["labels"].to_string();
+    let namespace = demo("e2e-network");
+    let labels = get(&namespace.0, "deployment", "demo").unwrap()["spec"]["template"]["metadata"]["labels"].to_string();
     // The addresses all lie in the test cluster's own namespaces: the metadata service, a private host, the API server
     // by node and by Service address, the kubelet. DNS comes first: what is open proves that the rules are loaded.
     let closed = [

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use capture_egress::{Budget, Egress, EgressReport, Scope, Session, Synthetic};
+use capture_egress::{Budget, Egress, EgressReport, Refusal, Scope, Session, Spent, Synthetic};
 use capture_jail::client::ClientError;
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::time::{Instant, timeout_at};
@@ -27,8 +27,8 @@ use crate::limits::admission::Slot;
 /// How long the events that belong to a failed navigation may still take to arrive.
 const LATE_EVENTS: Duration = Duration::from_millis(20);
 
-/// The proxy's word for the capture's own deadline, which is no budget of the page's.
-const DEADLINE_BUDGET: &str = "budget_deadline";
+/// How the proxy names the capture's own deadline, which is no budget of the page's.
+const DEADLINE: Refusal = Refusal::Budget(Spent::Deadline);
 /// How long the end of the jailer may take to be noticed after that of its browsers.
 const JAILER_ECHO: Duration = Duration::from_millis(300);
 
@@ -183,7 +183,7 @@ impl Engine {
     ) -> Result<Picture, Stop> {
         enum End {
             Driven(Result<Picture, Stop>),
-            Spent(&'static str),
+            Tripped(Refusal),
             BrowserGone,
             JailerGone,
             Late,
@@ -192,7 +192,7 @@ impl Engine {
         let end = tokio::select! {
             biased;
             driven = self.drive(page, events, drive, request, url) => End::Driven(driven),
-            spent = session.tripped() => End::Spent(spent.reason()),
+            refusal = session.tripped() => End::Tripped(refusal),
             () = browser.gone() => End::BrowserGone,
             () = link.gone() => End::JailerGone,
             () = tokio::time::sleep_until(deadline) => End::Late,
@@ -204,8 +204,8 @@ impl Engine {
                 (drive.signals.lost, drive.signals.crashed) = (jailer_too, !jailer_too);
             }
             End::Driven(driven) => return driven,
-            End::Spent(DEADLINE_BUDGET) | End::Late => drive.signals.deadline = Some(drive.phase),
-            End::Spent(budget) => drive.signals.spent = Some(budget),
+            End::Tripped(DEADLINE) | End::Late => drive.signals.deadline = Some(drive.phase),
+            End::Tripped(budget) => drive.signals.spent = Some(budget.reason()),
             End::JailerGone => drive.signals.lost = true,
         }
         Err(Stop::Signalled)
@@ -337,8 +337,8 @@ fn verdict(
         .cloned()
         .collect();
     if signals.deadline.is_none() {
-        let tripped = report.tripped.map(|refusal| refusal.reason());
-        signals.spent = signals.spent.or(tripped.filter(|budget| *budget != DEADLINE_BUDGET));
+        let budget = report.tripped.filter(|refusal| *refusal != DEADLINE);
+        signals.spent = signals.spent.or(budget.map(|refusal| refusal.reason()));
     }
     match driven {
         Ok(picture) => judge(&signals).map_or(Ok(picture), Err),

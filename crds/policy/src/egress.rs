@@ -137,11 +137,6 @@ impl HostVerdict {
     pub fn port(&self) -> u16 {
         self.port
     }
-
-    /// Whether a named exception admits it.
-    pub fn excepted(&self) -> bool {
-        self.excepted
-    }
 }
 
 impl EffectivePolicy {
