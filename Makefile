@@ -24,8 +24,9 @@ tools: ## install what the other verbs need (Debian packages, cargo-nextest)
 	@hack/tools.sh
 
 .PHONY: demo demo-down
-demo: tools ## bring everything up on this machine and take three screenshots
-	@hack/demo.sh
+demo: ## bring everything up on this machine and take three screenshots
+	@hack/tools.sh demo
+	hack/demo.sh
 demo-down: ## remove all that the demo made
 	@hack/demo.sh down
 
@@ -42,6 +43,7 @@ lint: tools ## format, clippy, layering, shell, chart
 	@hack/step.sh "format" cargo fmt --all --check
 	hack/step.sh "clippy" cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	hack/step.sh "layers" hack/layers.sh
+	hack/step.sh "kind" hack/kind-test.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
 .PHONY: test test-unit test-capture test-chart test-operator test-cluster test-e2e

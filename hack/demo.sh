@@ -8,14 +8,17 @@ NAMESPACE=shots-demo
 SITE=http://demo-site.$NAMESPACE.svc.cluster.local:8080
 
 if [ "${1:-}" = down ]; then
-  if [ -n "${CONTEXT:-}" ]; then kubectl delete -f examples/demo.yaml --ignore-not-found; fi
+  if [ "$WHERE" = context ]; then kubectl delete -f examples/demo.yaml --ignore-not-found; fi
   exec hack/install.sh down
 fi
 
-trap 'echo "the demo stopped in the step above; logs: $CLUSTER logs, kubectl -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2' ERR
+trap 'echo "the demo stopped in the step above; logs: $CLUSTER logs (local cluster), kubectl -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2' ERR
 start=$SECONDS
 hack/install.sh up
-hack/step.sh "sample" kubectl apply -f examples/demo.yaml
+sample=$(mktemp)
+sed "s#image: localhost/#image: $IMAGES/#" examples/demo.yaml >"$sample"
+hack/step.sh "sample" kubectl apply -f "$sample"
+rm -f "$sample"
 hack/step.sh "ready" kubectl -n $NAMESPACE wait --for=condition=Ready shot/demo --timeout=120s
 kubectl -n $NAMESPACE rollout status deployment/demo-site --timeout=60s >/dev/null
 

@@ -1,16 +1,28 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: where things are. Never touches a context that CONTEXT does not name.
+# Sourced by the other scripts: which cluster is meant and where things are. Sets WHERE:
+#   context  the cluster that CONTEXT names; no other context is ever touched
+#   local    the project's own single-node cluster; needs root on Linux
+#   kind     a kind cluster of our own name, where the local one cannot run; its kubeconfig is a file of ours
 . hack/cache.sh
 STATE=$CACHE/state
 CLUSTER=tests/cluster/cluster.sh
 OPERATOR_NAMESPACE=screenshot-operator
-export CLUSTER STATE OPERATOR_NAMESPACE
+# Where the images' names begin. Another cluster pulls them from a registry to which its owner has pushed dist/images.
+IMAGES=${IMAGES:-localhost}
+export CLUSTER STATE OPERATOR_NAMESPACE IMAGES
 if [ -n "${CONTEXT:-}" ]; then
+  WHERE=context
   kubectl() { command kubectl --context "$CONTEXT" "$@"; }
   helm() { command helm --kube-context "$CONTEXT" "$@"; }
   export -f kubectl helm
-else
+elif [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ]; then
+  WHERE=local
   PATH=$("$CLUSTER" path):$PATH
   KUBECONFIG=$("$CLUSTER" kubeconfig)
   export PATH KUBECONFIG
+else
+  WHERE=kind
+  KUBECONFIG=$STATE/kind.kubeconfig
+  export KUBECONFIG
 fi
+export WHERE

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Brings the operator up on a cluster: the local one (made if it is not there) or the one that CONTEXT names.
+# Brings the operator up on a cluster: the local one (made if it is not there), the one that CONTEXT names, or kind where
+# the local one cannot run (hack/env.sh decides).
 # Prints nothing but progress. Used by `make demo` and by the end-to-end tests.
 #   install.sh        cluster, images, operator
 #   install.sh down   remove the operator and, if it is ours, the cluster
@@ -8,12 +9,14 @@ cd "$(dirname "$0")/.."
 . hack/env.sh
 
 down() {
-  if [ -n "${CONTEXT:-}" ]; then
-    helm uninstall screenshot-operator --namespace "$OPERATOR_NAMESPACE" --ignore-not-found
-    kubectl delete namespace "$OPERATOR_NAMESPACE" --ignore-not-found
-  else
-    "$CLUSTER" down
-  fi
+  case $WHERE in
+    context)
+      helm uninstall screenshot-operator --namespace "$OPERATOR_NAMESPACE" --ignore-not-found
+      kubectl delete namespace "$OPERATOR_NAMESPACE" --ignore-not-found
+      ;;
+    local) "$CLUSTER" down ;;
+    kind) hack/kind.sh down ;;
+  esac
 }
 
 load() { # load NAME: gives the image to the node unless it has exactly this one
@@ -31,22 +34,25 @@ load() { # load NAME: gives the image to the node unless it has exactly this one
 }
 
 up() {
-  if [ -z "${CONTEXT:-}" ]; then
-    hack/step.sh "cluster" "$CLUSTER" up
-    hack/step.sh "images" hack/images.sh all
-    CLUSTER_ID=$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')
-    mkdir -p "$STATE"
-    for image in screenshot-operator capture-server demo-site; do load "$image"; done
-  else
-    echo "using the cluster of context $CONTEXT; its nodes must be able to pull the images"
-  fi
+  case $WHERE in
+    context) echo "using the cluster of context $CONTEXT; its nodes must be able to pull $IMAGES/..." ;;
+    kind) hack/step.sh "kind cluster and images" hack/kind.sh up ;;
+    local)
+      hack/step.sh "cluster" "$CLUSTER" up
+      hack/step.sh "images" hack/images.sh all
+      CLUSTER_ID=$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')
+      mkdir -p "$STATE"
+      for image in screenshot-operator capture-server demo-site; do load "$image"; done
+      ;;
+  esac
   # The image's content is part of the pod template, so that a rebuilt image of the same name is rolled out.
-  local revision
-  revision=$(sha256sum 2>/dev/null <dist/images/screenshot-operator.tar | cut -c1-12)
+  local revision=none archive=dist/images/screenshot-operator.tar
+  if [ "$WHERE" = kind ]; then archive=$STATE/screenshot-operator.tar; fi
+  if [ "$WHERE" != context ]; then revision=$(cksum <"$archive" | cut -d' ' -f1); fi
   hack/step.sh "operator" helm upgrade --install screenshot-operator charts/screenshot-operator \
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
-    --set image.repository=localhost/screenshot-operator --set image.tag=dev \
-    --set captureImage.repository=localhost/capture-server --set captureImage.tag=dev \
+    --set image.repository="$IMAGES/screenshot-operator" --set image.tag=dev \
+    --set captureImage.repository="$IMAGES/capture-server" --set captureImage.tag=dev \
     --set-string "podAnnotations.build=$revision"
 }
 

@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the other verbs need, and only what is missing, with the system's package manager and cargo.
+#   tools.sh         what building and testing need
+#   tools.sh demo    what `make demo` needs, which is less where the cluster is not the project's own
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/cache.sh
+# The demo on another cluster builds nothing here; in kind everything is built inside the container engine.
+if [ "${1:-}" = demo ]; then
+  if [ -n "${CONTEXT:-}" ]; then
+    for tool in kubectl helm curl; do command -v "$tool" >/dev/null || { echo "please install $tool first" >&2; exit 1; }; done
+    exit 0
+  fi
+  if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then exec hack/kind.sh needs; fi
+fi
 packages=(buildah skopeo mmdebstrap runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
   ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
 missing=()

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# On a machine that is not Linux, `make demo` must go to kind: our own cluster by name, our own kubeconfig, our own images.
+# kind itself cannot run everywhere, so its programs are recorders here; what is asserted is every call they got.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/bin"
+cat >"$work/bin/recorder" <<'R'
+#!/usr/bin/env bash
+echo "$(basename "$0") $*" >>"$CALLS"
+case "$(basename "$0") ${1:-}" in "docker save") : >"$3" ;; esac
+R
+chmod +x "$work/bin/recorder"
+for program in docker kind kubectl helm; do cp "$work/bin/recorder" "$work/bin/$program"; done
+printf '#!/bin/sh\necho Darwin\n' >"$work/bin/uname"
+chmod +x "$work/bin/uname"
+export CALLS=$work/calls XDG_CACHE_HOME=$work/cache CARGO_TARGET_DIR=$work/target
+mkdir -p "$CARGO_TARGET_DIR" && echo "$PWD" >"$CARGO_TARGET_DIR/checkout"
+unset CONTEXT KUBECONFIG
+run() { PATH=$work/bin:$PATH "$@" >"$work/out" 2>&1 || { cat "$work/out"; return 1; }; }
+expect() { grep -qE -- "$1" "$CALLS" || { echo "missing call: $1" >&2; cat "$CALLS" >&2; exit 1; }; }
+
+run hack/tools.sh demo
+run hack/install.sh up
+expect "^kind create cluster --name screenshot-operator --kubeconfig $work/cache/screenshot-operator/state/kind.kubeconfig "
+for image in screenshot-operator capture-server demo-site; do
+  expect "^docker build -q -t localhost/$image:dev -f [a-z/-]+/Containerfile \.$"
+  expect "^kind load image-archive $work/cache/screenshot-operator/state/$image.tar --name screenshot-operator$"
+done
+expect "^helm upgrade --install screenshot-operator "
+run hack/install.sh down
+expect "^kind delete cluster --name screenshot-operator --kubeconfig "
+
+# One program that is missing is named, and nothing is begun.
+rm "$work/bin/kind"
+: >"$CALLS"
+if PATH=$work/bin:/usr/bin:/bin hack/tools.sh demo 2>"$work/out"; then echo "a missing kind went unnoticed" >&2; exit 1; fi
+grep -q 'please install: kind' "$work/out"
+[ ! -s "$CALLS" ]
+echo "kind: ok"

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The cluster for machines that cannot run the project's own one (not root, or not Linux): kind, in containers.
+#   kind.sh up      a cluster of our own name, the images built inside the container engine, and loaded
+#   kind.sh down    removes that cluster; no other one, and no context of yours
+#   kind.sh needs   says which of the four programs is missing
+# kind's own network plugin enforces NetworkPolicies. Nothing is installed here: these four are the user's to choose.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. hack/env.sh
+NAME=screenshot-operator
+
+needs() {
+  local missing=() program
+  command -v docker >/dev/null || command -v podman >/dev/null || missing+=("docker or podman")
+  for program in kind kubectl helm; do command -v "$program" >/dev/null || missing+=("$program"); done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  printf 'please install: %s\n' "${missing[@]}" >&2
+  echo "(the project's own cluster needs root on Linux; CONTEXT=name uses a cluster of yours)" >&2
+  return 1
+}
+
+engine() { if command -v docker >/dev/null; then echo docker; else echo podman; fi; }
+
+# The programs are compiled inside, so that a machine that is not Linux gets Linux programs.
+image() { # image NAME CONTAINERFILE
+  "$(engine)" build -q -t "localhost/$1:dev" -f "$2" . >/dev/null
+  "$(engine)" save -o "$STATE/$1.tar" "localhost/$1:dev"
+  kind load image-archive "$STATE/$1.tar" --name "$NAME"
+}
+
+up() {
+  needs
+  mkdir -p "$STATE"
+  [ "$(engine)" = docker ] || export KIND_EXPERIMENTAL_PROVIDER=podman
+  if ! kind get clusters 2>/dev/null | grep -qx "$NAME"; then
+    kind create cluster --name "$NAME" --kubeconfig "$KUBECONFIG" --wait 180s
+  else
+    kind export kubeconfig --name "$NAME" --kubeconfig "$KUBECONFIG"
+  fi
+  image screenshot-operator operator/Containerfile
+  image capture-server capture-server/Containerfile
+  image demo-site tests/site/Containerfile
+}
+
+down() {
+  command -v kind >/dev/null || return 0
+  [ "$(engine)" = docker ] || export KIND_EXPERIMENTAL_PROVIDER=podman
+  kind delete cluster --name "$NAME" --kubeconfig "$KUBECONFIG"
+  rm -f "$KUBECONFIG"
+}
+
+case "${1:-}" in
+  up) up ;;
+  down) down ;;
+  needs) needs ;;
+  *) echo "usage: kind.sh up|down|needs" >&2; exit 2 ;;
+esac
