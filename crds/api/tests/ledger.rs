@@ -76,7 +76,10 @@ fn every_field_of_the_schema_is_a_control_with_a_row_or_is_said_to_be_none() {
 
 #[test]
 fn a_control_has_both_halves_a_proof_and_a_test_that_goes_red() {
-    for heading in ["Controls with a field", "Controls without a field: they hold for every service"] {
+    for heading in [
+        "Controls with a field",
+        "Controls without a field: they hold for every service",
+    ] {
         for row in rows(heading) {
             assert_eq!(row.len(), 6, "{row:?}");
             assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
@@ -88,7 +91,10 @@ fn a_control_has_both_halves_a_proof_and_a_test_that_goes_red() {
 #[test]
 fn every_test_that_the_ledger_names_exists() {
     let tests = test_functions();
-    for heading in ["Controls with a field", "Controls without a field: they hold for every service"] {
+    for heading in [
+        "Controls with a field",
+        "Controls without a field: they hold for every service",
+    ] {
         for row in rows(heading) {
             for name in quoted(row[3]).into_iter().chain(quoted(row[4])) {
                 assert!(tests.contains(name), "{}: no test {name}", row[0]);
