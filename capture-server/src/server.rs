@@ -144,6 +144,11 @@ impl Server {
         Ok([api.local_addr()?, health.local_addr()?, metrics.local_addr()?])
     }
 
+    /// What handlers share, for a caller in the same process that needs no HTTP: the benchmark.
+    pub fn app(&self) -> Arc<App> {
+        Arc::clone(&self.app)
+    }
+
     /// Serves until `stop`, then drains.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let Self {

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The benchmark of the capture server: builds as the images are built, and measures in a network namespace of its own.
+#
+#   hack/bench-capture.sh [--quick] [--rounds N] [--only PREFIX]...     the arguments of `screenshot-bench run`
+#
+# Out: tables, target/bench/capture.json. The site is served on a private address that only this namespace has, and the
+# namespace has no route: nothing that is measured can leave the machine. docs/benchmarks.md says how to read it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. hack/cache.sh
+site=192.168.77.10
+profile=${PROFILE:-image}
+case $(uname -m) in
+  x86_64) target=x86_64-unknown-linux-gnu ;;
+  aarch64) target=aarch64-unknown-linux-gnu ;;
+  *) echo "bench: not for $(uname -m)" >&2; exit 1 ;;
+esac
+# The same flags as hack/images.sh, so that what is measured is what is shipped, and is built once.
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bins \
+  -p capture-server -p capture-jail -p screenshot-bench
+programs=$CARGO_TARGET_DIR/$target/$profile
+bench=("$programs/screenshot-bench" run --site "$site:8088" --programs "$programs" "$@")
+# shellcheck disable=SC2016 # the inner shell's own arguments
+enter='ip link set lo up && ip address add "$0/32" dev lo && exec "$@"'
+if [ "$(id -u)" = 0 ]; then
+  exec unshare --net sh -c "$enter" "$site" "${bench[@]}"
+fi
+# Back to the caller's own ids inside, so that the programs do not take themselves for root.
+exec unshare --map-root-user --net sh -c "$enter" "$site" \
+  unshare --user --map-user="$(id -u)" --map-group="$(id -g)" "${bench[@]}"

@@ -1,0 +1,135 @@
+//! The arms: four ways to a picture, which the same loop drives.
+//!
+//! In: a [`Job`]. Out: a [`Shot`]: the picture, when it was there, and where the time went. Must not: look into the
+//! picture or retry.
+
+mod engine;
+mod http;
+mod launch;
+mod pipe;
+mod raw;
+mod service;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::ValueEnum;
+
+pub use launch::default_program;
+pub use service::{Isolation, isolations};
+
+use crate::Failure;
+use crate::protocol::Job;
+
+/// Which arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    /// The browser itself, a fresh context each.
+    Raw,
+    /// The browser itself, one tab kept: no isolation, the floor.
+    RawWarm,
+    /// The capture server as a library: admission, jail, proxy, driver.
+    Engine,
+    /// The capture server as a program, over HTTP.
+    Http,
+}
+
+/// What an arm needs to start.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The headless shell.
+    pub browser: PathBuf,
+    /// Where `capture-server` and `capture-jail` are.
+    pub programs: PathBuf,
+    /// The site, which is the policy's one named exception.
+    pub site: SocketAddr,
+    /// How long a capture may take, in milliseconds.
+    pub deadline_ms: u64,
+    /// Which isolation the service has.
+    pub isolation: Isolation,
+}
+
+/// Milliseconds of each phase.
+pub type Phases = Vec<(String, f64)>;
+
+/// One capture.
+#[derive(Debug)]
+pub struct Shot {
+    /// The encoded picture.
+    pub picture: Bytes,
+    /// From the request until the picture was there. What is cleaned up after that does not count.
+    pub latency: Duration,
+    /// Where the time went.
+    pub phases: Phases,
+}
+
+/// A running arm.
+pub enum Arm {
+    /// See [`Kind::Raw`] and [`Kind::RawWarm`].
+    Raw(raw::Raw),
+    /// See [`Kind::Engine`].
+    Engine(Box<engine::Engine>),
+    /// See [`Kind::Http`].
+    Http(http::Http),
+}
+
+impl fmt::Debug for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Arm")
+    }
+}
+
+impl Arm {
+    /// Starts an arm; returns once it takes work, with the browser's name.
+    pub async fn start(kind: Kind, setup: &Setup) -> Result<(Self, String), Failure> {
+        Ok(match kind {
+            Kind::Raw | Kind::RawWarm => {
+                let (raw, browser) = raw::Raw::start(setup, kind == Kind::RawWarm).await?;
+                (Self::Raw(raw), browser)
+            }
+            Kind::Engine => {
+                let (engine, browser) = engine::Engine::start(setup).await?;
+                (Self::Engine(Box::new(engine)), browser)
+            }
+            Kind::Http => (Self::Http(http::Http::start(setup).await?), String::new()),
+        })
+    }
+
+    /// Takes one picture.
+    pub async fn capture(&self, job: &Job) -> Result<Shot, Failure> {
+        match self {
+            Self::Raw(raw) => raw.capture(job).await,
+            Self::Engine(engine) => engine.capture(job).await,
+            Self::Http(http) => http.capture(job).await,
+        }
+    }
+
+    /// Starts a browser, opens an empty page, ends it.
+    pub async fn launch(&self) -> Result<Shot, Failure> {
+        match self {
+            Self::Raw(raw) => raw.launch().await,
+            Self::Engine(_) | Self::Http(_) => Err("only the arm raw launches browsers on its own".into()),
+        }
+    }
+
+    /// The process whose memory, with its children's, is the arm's.
+    pub fn service(&self) -> u32 {
+        match self {
+            Self::Raw(_) | Self::Engine(_) => std::process::id(),
+            Self::Http(http) => http.pid(),
+        }
+    }
+
+    /// Whether this process is only a client of the arm, whose CPU is not the arm's.
+    pub fn is_client(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+}
+
+/// Milliseconds.
+pub fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

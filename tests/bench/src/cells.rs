@@ -1,0 +1,143 @@
+//! The cells of the benchmark: which load, which page, which arms.
+//!
+//! In: the site. Out: orders. Pure. The windows are short, for rounds are many and arms are interleaved: what disturbs
+//! the machine then disturbs all arms alike.
+
+use crate::arm::Kind;
+use crate::protocol::{Job, Load, Order};
+use crate::site::{Page, Site};
+
+/// One cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cell {
+    /// One at a time, the service idle before each: spares are at hand.
+    Paced(Page),
+    /// One at a time, one right after the other.
+    Single(Page),
+    /// As many at a time as there are cores.
+    Cores(Page),
+    /// Eight at a time.
+    Saturated(Page),
+    /// Arrivals at six tenths of what `raw` just did saturated.
+    Open(Page),
+    /// One trivial page at a time beside full-page pictures of `long`.
+    Beside,
+    /// A browser's start.
+    Launch,
+}
+
+/// Captures at a time in a saturated cell.
+pub const SATURATED: u32 = 8;
+/// Share of the saturated rate at which an open cell's requests arrive.
+const OPEN_SHARE: f64 = 0.6;
+
+impl Cell {
+    /// In the order of a round. `Saturated` stands before `Open`, which needs its rate.
+    pub const ALL: [Self; 12] = [
+        Self::Paced(Page::Trivial),
+        Self::Paced(Page::Article),
+        Self::Paced(Page::Demo),
+        Self::Single(Page::Trivial),
+        Self::Single(Page::Article),
+        Self::Single(Page::Long),
+        Self::Cores(Page::Article),
+        Self::Saturated(Page::Trivial),
+        Self::Saturated(Page::Article),
+        Self::Open(Page::Article),
+        Self::Beside,
+        Self::Launch,
+    ];
+
+    /// The word for reports and `--only`.
+    pub fn name(self) -> String {
+        match self {
+            Self::Paced(page) => format!("paced/{}", page.name()),
+            Self::Single(page) => format!("single/{}", page.name()),
+            Self::Cores(page) => format!("cores/{}", page.name()),
+            Self::Saturated(page) => format!("saturated/{}", page.name()),
+            Self::Open(page) => format!("open/{}", page.name()),
+            Self::Beside => "beside/trivial".to_owned(),
+            Self::Launch => "launch".to_owned(),
+        }
+    }
+
+    /// Whether an arm has a part in it.
+    pub fn is_for(self, kind: Kind) -> bool {
+        match self {
+            Self::Launch => kind == Kind::Raw,
+            Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article) => true,
+            _ => kind != Kind::RawWarm,
+        }
+    }
+
+    /// What the arm is to do. `rate` is what `raw` did saturated in this round; `seed` is the round's.
+    pub fn order(self, site: Site, rate: f64, seed: u64) -> Order {
+        let closed = |concurrency, window_ms, warmup_ms| Load::Closed {
+            concurrency,
+            window_ms,
+            warmup_ms,
+        };
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let (page, load) = match self {
+            Self::Paced(page) => (
+                page,
+                Load::Paced {
+                    count: 4,
+                    pause_ms: 400,
+                },
+            ),
+            Self::Single(page) => (page, closed(1, 2_500, 0)),
+            Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_500, 500)),
+            Self::Saturated(page) => (page, closed(SATURATED, 3_000, 1_000)),
+            Self::Open(page) => {
+                let rate = (rate * OPEN_SHARE).max(0.5);
+                (
+                    page,
+                    Load::Open {
+                        rate,
+                        window_ms: 3_000,
+                        seed,
+                    },
+                )
+            }
+            Self::Beside => (Page::Trivial, closed(1, 3_000, 0)),
+            Self::Launch => (Page::Trivial, Load::Launch { count: 4 }),
+        };
+        Order {
+            job: job(site, page),
+            load,
+            background: (self == Self::Beside).then(|| job(site, Page::Long)),
+        }
+    }
+}
+
+/// A page's picture as users take it. The demo's window is the demo's.
+pub fn job(site: Site, page: Page) -> Job {
+    Job {
+        page,
+        url: site.url(page),
+        width: 1280,
+        height: if page == Page::Demo { 800 } else { 720 },
+        full_page: page == Page::Long,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_is_in_every_cell_and_the_rate_is_known_before_it_is_needed() {
+        assert!(Cell::ALL.iter().all(|cell| cell.is_for(Kind::Raw)));
+        let at = |wanted: Cell| Cell::ALL.iter().position(|cell| *cell == wanted).unwrap();
+        assert!(at(Cell::Saturated(Page::Article)) < at(Cell::Open(Page::Article)));
+    }
+
+    #[test]
+    fn each_cell_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Cell::ALL.iter().map(|cell| cell.name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), Cell::ALL.len());
+    }
+}

@@ -1,0 +1,180 @@
+//! The arms' processes, seen from the orchestrator.
+//!
+//! In: which arm. Out: a [`Member`] that takes orders. Each has a process of its own, and a control group where this
+//! user may make one, so that its CPU is known. Must not: wait without end for an arm.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum as _;
+
+use crate::Failure;
+use crate::arm::{Isolation, Kind, Setup};
+use crate::meter;
+use crate::protocol::{Hello, Order, Report};
+use crate::worker::group_argument;
+
+/// No order takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an arm may take to end once its input has.
+const END: Duration = Duration::from_secs(10);
+
+/// Which arm, with its isolation if it has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArmName {
+    /// What is driven.
+    pub kind: Kind,
+    /// How the service keeps captures apart. `raw` has nothing to choose.
+    pub isolation: Option<Isolation>,
+}
+
+impl ArmName {
+    /// An arm without a service.
+    pub const RAW: Self = Self {
+        kind: Kind::Raw,
+        isolation: None,
+    };
+
+    /// All arms of a build that knows these isolations.
+    pub fn all(isolations: &[Isolation]) -> Vec<Self> {
+        let mut all = vec![
+            Self::RAW,
+            Self {
+                kind: Kind::RawWarm,
+                isolation: None,
+            },
+        ];
+        for isolation in isolations {
+            for kind in [Kind::Engine, Kind::Http] {
+                all.push(Self {
+                    kind,
+                    isolation: Some(*isolation),
+                });
+            }
+        }
+        all
+    }
+
+    /// The word for reports.
+    pub fn word(&self) -> String {
+        let kind = kind_word(self.kind);
+        self.isolation
+            .map_or_else(|| kind.clone(), |isolation| format!("{kind} {}", isolation.word()))
+    }
+}
+
+fn kind_word(kind: Kind) -> String {
+    kind.to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+/// A running arm.
+pub struct Member {
+    /// What it said first.
+    pub hello: Hello,
+    process: Child,
+    orders: Option<ChildStdin>,
+    answers: Receiver<String>,
+    group: Option<PathBuf>,
+}
+
+impl Member {
+    /// Starts an arm of this program; returns once it takes orders.
+    pub fn start(name: &ArmName, setup: &Setup) -> Result<Self, Failure> {
+        let word = name.word();
+        let group = meter::make_group(&word.replace(' ', "-"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["arm", &kind_word(name.kind)])
+            .args(["--site", &setup.site.to_string()])
+            .args(["--deadline-ms", &setup.deadline_ms.to_string()])
+            .arg("--browser")
+            .arg(&setup.browser)
+            .arg("--programs")
+            .arg(&setup.programs);
+        if let Some(isolation) = name.isolation.and_then(|isolation| isolation.to_possible_value()) {
+            command.args(["--isolation", isolation.get_name()]);
+        }
+        command.args(group.as_deref().map(group_argument).into_iter().flatten());
+        Self::speak_to(command, group).map_err(|error| format!("{word}: {error}").into())
+    }
+
+    fn speak_to(mut command: Command, group: Option<PathBuf>) -> Result<Self, Failure> {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (orders, output) = (process.stdin.take(), process.stdout.take());
+        let output = output.ok_or("no output")?;
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut member = Self {
+            hello: Hello {
+                browser: String::new(),
+                ready_ms: 0.0,
+                service: process.id(),
+            },
+            process,
+            orders,
+            answers,
+            group,
+        };
+        member.hello = serde_json::from_str(&member.answer()?)?;
+        Ok(member)
+    }
+
+    fn answer(&self) -> Result<String, Failure> {
+        Ok(self
+            .answers
+            .recv_timeout(PATIENCE)
+            .map_err(|_| "the arm does not answer")?)
+    }
+
+    /// Has an order carried out.
+    pub fn carry_out(&mut self, order: &Order) -> Result<Report, Failure> {
+        self.send(order)?;
+        self.report()
+    }
+
+    /// Gives an order without waiting for its report.
+    pub fn send(&mut self, order: &Order) -> Result<(), Failure> {
+        let orders = self.orders.as_mut().ok_or("the arm has ended")?;
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        Ok(orders.write_all(&line).and_then(|()| orders.flush())?)
+    }
+
+    /// Waits for the report of an order.
+    pub fn report(&self) -> Result<Report, Failure> {
+        Ok(serde_json::from_str(&self.answer()?)?)
+    }
+
+    /// Whether its report is there.
+    pub fn try_report(&self) -> Option<Result<Report, Failure>> {
+        let line = self.answers.try_recv().ok()?;
+        Some(serde_json::from_str(&line).map_err(Failure::from))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // The end of its input is the end of its work.
+        drop(self.orders.take());
+        let until = Instant::now() + END;
+        while Instant::now() < until && matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(group) = &self.group {
+            meter::remove_group(group);
+        }
+    }
+}

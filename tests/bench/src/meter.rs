@@ -1,0 +1,225 @@
+//! CPU time and memory of an arm: itself and everything it started.
+//!
+//! In: a process id, a control group if this user may make one. Out: CPU milliseconds so far, proportional set size in
+//! bytes. The control group counts exactly, dead processes included. Without one the process tree is summed up, in which
+//! the dead count through those who waited for them. Must not: move any process but the one that calls [`join`].
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The clock of /proc/PID/stat: fixed for user space on every Linux architecture that the project runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Makes a control group (v2) for one arm, if this user may. The caller removes it with [`remove_group`].
+pub fn make_group(name: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let root = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&"cgroup2"))
+        .and_then(|fields| Some(PathBuf::from(fields.get(1)?)))?;
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+    let group = root
+        .join(own)
+        .join(format!("screenshot-bench-{}-{name}", std::process::id()));
+    fs::create_dir(&group).ok()?;
+    if fs::OpenOptions::new()
+        .write(true)
+        .open(group.join("cgroup.procs"))
+        .is_ok()
+        && cpu_of_group(&group).is_ok()
+    {
+        return Some(group);
+    }
+    remove_group(&group);
+    None
+}
+
+/// Removes a group whose processes have ended.
+pub fn remove_group(group: &Path) {
+    for _ in 0..50 {
+        if fs::remove_dir(group).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Moves the calling process into the group.
+pub fn join(group: &Path) -> io::Result<()> {
+    fs::write(group.join("cgroup.procs"), "0")
+}
+
+fn cpu_of_group(group: &Path) -> io::Result<f64> {
+    let text = fs::read_to_string(group.join("cpu.stat"))?;
+    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    let microseconds: f64 = usage
+        .and_then(|value| value.parse().ok())
+        .ok_or(io::ErrorKind::InvalidData)?;
+    Ok(microseconds / 1000.0)
+}
+
+/// CPU milliseconds of the group, or else of the tree below `pid`.
+pub fn cpu_ms(group: Option<&Path>, pid: u32) -> io::Result<f64> {
+    if let Some(group) = group {
+        return cpu_of_group(group);
+    }
+    let ticks: f64 = tree(pid).into_iter().filter_map(|member| stat(member)?.ticks()).sum();
+    Ok(ticks * 1000.0 / TICKS_PER_SECOND)
+}
+
+/// CPU milliseconds of the calling process's living threads alone.
+pub fn own_cpu_ms() -> io::Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir("/proc/self/task")? {
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        nanoseconds += text
+            .split(' ')
+            .next()
+            .and_then(|value| value.parse::<f64>().ok())
+            .unwrap_or(0.0);
+    }
+    Ok(nanoseconds / 1e6)
+}
+
+/// The proportional set size of the tree below `pid` in bytes, `pid` included; `None` if a process may not be read.
+pub fn pss(pid: u32) -> Option<f64> {
+    let mut sum = 0.0;
+    for member in tree(pid) {
+        match fs::read_to_string(format!("/proc/{member}/smaps_rollup")) {
+            Ok(text) => {
+                let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+                let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+                sum += kilobytes.unwrap_or(0.0) * 1024.0;
+            }
+            // It has ended, or is a zombie: nothing is left of it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            Err(_) => {}
+        }
+    }
+    Some(sum)
+}
+
+/// What the tree below a process holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Footprint {
+    /// Processes.
+    pub processes: u64,
+    /// Threads of all of them.
+    pub threads: u64,
+    /// Open descriptors of all of them.
+    pub descriptors: u64,
+    /// Directories of browsers.
+    pub files: u64,
+    /// Proportional set size in bytes.
+    pub pss: f64,
+}
+
+/// What the tree below `pid` holds now, files excepted; `None` if a process may not be read.
+pub fn footprint(pid: u32) -> Option<Footprint> {
+    let mut footprint = Footprint {
+        pss: pss(pid)?,
+        ..Footprint::default()
+    };
+    for member in tree(pid) {
+        let count = |name: &str| fs::read_dir(format!("/proc/{member}/{name}")).map(|entries| entries.count() as u64);
+        match count("fd") {
+            Ok(descriptors) => footprint.descriptors += descriptors,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            Err(_) => continue,
+        }
+        footprint.processes += 1;
+        footprint.threads += count("task").unwrap_or(0);
+    }
+    Some(footprint)
+}
+
+/// The children of the processes called `parent` below `pid`.
+pub fn children_of(pid: u32, parent: &str) -> Vec<u32> {
+    let members = tree(pid);
+    let named = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == parent);
+    members
+        .iter()
+        .copied()
+        .filter(|member| stat(*member).is_some_and(|stat| members.contains(&stat.parent) && named(stat.parent)))
+        .collect()
+}
+
+struct Stat {
+    parent: u32,
+    fields: Vec<String>,
+}
+
+impl Stat {
+    /// utime, stime, cutime, cstime: fields 14 to 17 of proc(5), of which the first two stand before the list.
+    fn ticks(&self) -> Option<f64> {
+        let four = self.fields.get(11..15)?;
+        Some(four.iter().filter_map(|field| field.parse::<f64>().ok()).sum())
+    }
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name stands in brackets and may hold any character, brackets and blanks included.
+    let fields: Vec<String> = text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        fields,
+    })
+}
+
+/// `root` and all its descendants.
+pub fn tree(root: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return vec![root];
+    };
+    let all: Vec<(u32, u32)> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, stat(pid)?.parent)))
+        .collect();
+    let mut members = vec![root];
+    let mut next = 0;
+    while next < members.len() {
+        let parent = members[next];
+        members.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let line = "7 (a) b (c)) S 3 7 7 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.parent, stat.ticks()), (3, Some(100.0)));
+    }
+
+    #[test]
+    fn the_work_of_a_dead_child_counts() {
+        let before = cpu_ms(None, std::process::id()).unwrap();
+        let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", busy]).status().unwrap().success());
+        assert!(cpu_ms(None, std::process::id()).unwrap() >= before + 20.0);
+    }
+
+    #[test]
+    fn the_tree_has_the_child_and_its_memory() {
+        let mut child = Command::new("sleep").arg("10").spawn().unwrap();
+        assert!(tree(std::process::id()).contains(&child.id()));
+        assert!(pss(std::process::id()).unwrap() > 100_000.0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

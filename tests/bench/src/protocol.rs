@@ -1,0 +1,118 @@
+//! What the orchestrator and one arm say to each other: one JSON object a line, on the arm's standard input and output.
+//!
+//! The arm begins with a [`Hello`]; then each [`Order`] has exactly one [`Report`]. A foreign service takes part by a
+//! program that speaks this (`--peer NAME=COMMAND`). Must not: hold anything but plain data.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::site::Page;
+
+/// An arm's first line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The browser, as it calls itself; empty if unknown.
+    pub browser: String,
+    /// Milliseconds from the start of the arm's service until it takes work.
+    pub ready_ms: f64,
+    /// The process that is the service, with its children; the arm's own if it is a library.
+    pub service: u32,
+}
+
+/// One picture to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Which page it is.
+    pub page: Page,
+    /// Where it is served.
+    pub url: String,
+    /// Window width in CSS pixels.
+    pub width: u32,
+    /// Window height in CSS pixels.
+    pub height: u32,
+    /// Whether the picture has the page's whole height.
+    pub full_page: bool,
+}
+
+/// How captures follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// One at a time with a pause before each, in which a service may prepare for the next.
+    Paced {
+        /// Captures.
+        count: u32,
+        /// Milliseconds.
+        pause_ms: u64,
+    },
+    /// So many at a time, each followed at once by the next.
+    Closed {
+        /// Captures at a time.
+        concurrency: u32,
+        /// Milliseconds that count.
+        window_ms: u64,
+        /// Milliseconds before that, which count for nothing but the CPU per capture.
+        warmup_ms: u64,
+    },
+    /// Poisson arrivals, whatever becomes of the earlier ones. Latency counts from the scheduled arrival.
+    Open {
+        /// Arrivals per second.
+        rate: f64,
+        /// Milliseconds.
+        window_ms: u64,
+        /// The same seed gives the same arrivals.
+        seed: u64,
+    },
+    /// So many captures, every twentieth of them a fault. Only the good ones count.
+    Soak {
+        /// Captures, faults included.
+        count: u32,
+        /// Captures at a time.
+        concurrency: u32,
+    },
+    /// Starts a browser of its own, opens an empty page, ends it. Only the arm `raw` can.
+    Launch {
+        /// Browsers, one after the other.
+        count: u32,
+    },
+}
+
+/// One cell of the benchmark for one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// What is captured.
+    pub job: Job,
+    /// How.
+    pub load: Load,
+    /// A capture that is repeated all the while, one at a time, and counts for nothing.
+    pub background: Option<Job>,
+}
+
+/// A picture that came out, decoded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pixels {
+    /// Digest of the size and the RGB values.
+    pub digest: String,
+    /// Bytes as encoded.
+    pub bytes: u64,
+}
+
+/// What came of an [`Order`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Milliseconds from the request to the picture, of the captures that count.
+    pub latencies_ms: Vec<f64>,
+    /// The same captures' phases, by name, in milliseconds.
+    pub phases_ms: BTreeMap<String, Vec<f64>>,
+    /// Captures per second in the window.
+    pub rate: f64,
+    /// Captures, those of warm-up and background included: what `cpu_ms` was spent on.
+    pub captures: u64,
+    /// CPU milliseconds of everything the arm runs, from before the first capture until it is at rest again.
+    pub cpu_ms: f64,
+    /// What failed, by its reason.
+    pub errors: BTreeMap<String, u64>,
+    /// The different pictures of the job's page.
+    pub pixels: Vec<Pixels>,
+}

@@ -1,0 +1,221 @@
+//! A run: starts site and arms, goes through the rounds, reports.
+//!
+//! In: options. Out: tables on standard output, progress on standard error, `capture.json`. The order of the arms is
+//! rotated from round to round. Fails on errors and wrong pictures, never on a missed goal. Must not: measure before
+//! every arm has taken a throw-away picture of each page.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::arm::{Isolation, Setup, isolations};
+use crate::cells::Cell;
+use crate::crew::{ArmName, Member};
+use crate::figures::{self, Alone, Row};
+use crate::memory;
+use crate::protocol::{Load, Order};
+use crate::results::Results;
+use crate::site::{Page, Site};
+use crate::{Failure, cells, report, soak};
+
+/// No capture of the benchmark takes longer, in milliseconds.
+const DEADLINE_MS: u64 = 20_000;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the site listens: an address that a policy can name.
+    pub site: SocketAddr,
+    /// The headless shell.
+    pub browser: PathBuf,
+    /// Where the programs are.
+    pub programs: PathBuf,
+    /// Rounds.
+    pub rounds: usize,
+    /// Prefixes of cells' names (and `memory`); empty: all.
+    pub only: Vec<String>,
+    /// Isolations to leave out.
+    pub without: Vec<Isolation>,
+    /// Captures of the soak; none without.
+    pub soak: u32,
+    /// Where the JSON goes.
+    pub out: PathBuf,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// Measures and reports.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let site = runtime.block_on(Site::start(options.site))?;
+    let mut known = isolations(site.address());
+    known.retain(|isolation| !options.without.contains(isolation));
+    let setup = Setup {
+        browser: options.browser.clone(),
+        programs: options.programs.clone(),
+        site: site.address(),
+        isolation: Isolation::PerCapture,
+        deadline_ms: DEADLINE_MS,
+    };
+    let (results, browser) = rounds(options, &setup, &known, site)?;
+    let mut memories = Vec::new();
+    if options.wants("memory") {
+        for isolation in &known {
+            eprintln!("memory of http {}, {} starts", isolation.word(), options.rounds);
+            memories.push(memory::measure(&setup, *isolation, site, options.rounds)?);
+        }
+    }
+    let mut soaks = Vec::new();
+    for isolation in known.iter().filter(|_| options.soak > 0) {
+        eprintln!("soak of http {}, {} captures", isolation.word(), options.soak);
+        soaks.push(soak::measure(&setup, *isolation, site, options.soak)?);
+    }
+    conclude(options, &results, &Alone { memories, soaks }, &browser)
+}
+
+fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> Result<(Results, String), Failure> {
+    let cells: Vec<Cell> = Cell::ALL
+        .into_iter()
+        .filter(|cell| options.wants(&cell.name()))
+        .collect();
+    let mut results = Results::default();
+    if cells.is_empty() {
+        return Ok((results, String::new()));
+    }
+    let mut crew = Vec::new();
+    for name in ArmName::all(known) {
+        let isolation = name.isolation.unwrap_or(Isolation::PerCapture);
+        let setup = Setup {
+            isolation,
+            ..setup.clone()
+        };
+        let mut member = Member::start(&name, &setup)?;
+        warm_up(&name, &mut member, site)?;
+        eprintln!("arm {}: ready after {:.0} ms", name.word(), member.hello.ready_ms);
+        crew.push((name, member));
+    }
+    let browser = crew
+        .first()
+        .map(|(_, member)| member.hello.browser.clone())
+        .unwrap_or_default();
+    for round in 0..options.rounds {
+        let began = Instant::now();
+        let mut rate = 0.0;
+        for cell in &cells {
+            for position in 0..crew.len() {
+                let next = (position + round) % crew.len();
+                let Some((name, member)) = crew.get_mut(next).filter(|(name, _)| cell.is_for(name.kind)) else {
+                    continue;
+                };
+                let seed = round as u64 + 1;
+                let report = member
+                    .carry_out(&cell.order(site, rate, seed))
+                    .map_err(|error| format!("{} {}: {error}", cell.name(), name.word()))?;
+                results.add(*cell, name, round, report);
+            }
+            // The arrivals of the open cell follow the machine as it is in this round.
+            if let (Cell::Saturated(Page::Article), Some((_, report))) =
+                (cell, results.reports(*cell, &ArmName::RAW).find(|(of, _)| *of == round))
+            {
+                rate = report.rate;
+            }
+        }
+        eprintln!(
+            "round {} of {}: {:.0} s",
+            round + 1,
+            options.rounds,
+            began.elapsed().as_secs_f64()
+        );
+    }
+    Ok((results, browser))
+}
+
+fn warm_up(name: &ArmName, member: &mut Member, site: Site) -> Result<(), Failure> {
+    for page in [Page::Trivial, Page::Article, Page::Long, Page::Demo] {
+        let order = Order {
+            job: cells::job(site, page),
+            load: Load::Paced { count: 1, pause_ms: 0 },
+            background: None,
+        };
+        let report = member
+            .carry_out(&order)
+            .map_err(|error| format!("{}: {error}", name.word()))?;
+        if let Some(error) = report.errors.keys().next() {
+            return Err(format!("{}: {}: {error}", name.word(), page.name()).into());
+        }
+    }
+    Ok(())
+}
+
+fn conclude(options: &Options, results: &Results, alone: &Alone, browser: &str) -> Result<(), Failure> {
+    let mut rows = figures::rows(results, alone);
+    if !options.only.is_empty() {
+        keep_earlier(&mut rows, &options.out);
+    }
+    let (faults, noisy) = (results.faults(), report::noisy(results));
+    println!("{}", report::absolute(results));
+    println!("{}", report::table(&rows));
+    print!("{}", report::holding_back(results));
+    if !noisy.is_empty() {
+        println!(
+            "noisy, raw's own p50 differs by more than 25 % between rounds: {}",
+            noisy.join(", ")
+        );
+    }
+    let missed = rows.iter().filter(|row| row.reached() == Some(false)).count();
+    let reached = rows.iter().filter(|row| row.reached() == Some(true)).count();
+    println!("{reached} goals reached, {missed} missed; {}", options.out.display());
+    write(options, &rows, &machine(browser), &noisy)?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(format!("failed captures or wrong pictures:\n  {}", faults.join("\n  ")).into())
+}
+
+/// A run of some cells leaves the rows of the others as they were.
+fn keep_earlier(rows: &mut [Row], file: &std::path::Path) {
+    let earlier = std::fs::read(file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let earlier = earlier.map_or_else(Vec::new, |mut value| {
+        serde_json::from_value::<Vec<Row>>(value["rows"].take()).unwrap_or_default()
+    });
+    for row in rows.iter_mut().filter(|row| row.value.is_none()) {
+        if let Some(before) = earlier.iter().find(|before| before.figure == row.figure) {
+            *row = before.clone();
+        }
+    }
+}
+
+fn machine(browser: &str) -> Value {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    json!({
+        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        "cpu": model.map(|(_, name)| name.to_owned()),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "load": read("/proc/loadavg").split(' ').next(),
+        "browser": browser,
+        "time": jiff::Timestamp::now().to_string(),
+    })
+}
+
+fn write(options: &Options, rows: &[Row], machine: &Value, noisy: &[String]) -> Result<(), Failure> {
+    if let Some(directory) = options.out.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let document = json!({"machine": machine, "rows": rows, "noisy": noisy});
+    Ok(std::fs::write(&options.out, serde_json::to_vec_pretty(&document)?)?)
+}
