@@ -129,9 +129,7 @@ pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &
     };
     let api = api(context, identity, kind);
     match call("delete", kind.name(), api.delete(&child.name, &params)).await {
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) => {
-            Ok(())
-        }
+        Err(error) if error.is_not_found() => Ok(()),
         other => other.map(|_| context.metrics.write(kind.name(), "delete")),
     }
 }

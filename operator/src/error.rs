@@ -76,6 +76,12 @@ impl Error {
         }
     }
 
+    /// Whether the API server does not know the object, or the kind.
+    pub fn is_not_found(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.is_not_found())
+    }
+
     /// Wraps what a call to the API server returned.
     pub fn api(verb: &'static str, kind: &'static str, source: kube::Error) -> Self {
         match &source {

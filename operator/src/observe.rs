@@ -4,7 +4,7 @@
 //! Children are listed as metadata only; of Secrets, only the service's own four are read, by name; of other Services,
 //! only those that an exception names. Must not write anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
@@ -115,6 +115,8 @@ pub struct DeploymentView {
 pub struct Observed {
     /// Metadata of the children.
     pub children: Children,
+    /// The optional kinds that the API server serves.
+    pub served: BTreeSet<Kind>,
     /// The four Secrets.
     pub credentials: Credentials,
     /// Services named by exceptions.
@@ -134,7 +136,7 @@ pub async fn observe(
     identity: &Identity,
     exceptions: &[EgressException],
 ) -> Result<Observed, Error> {
-    let children = children(context, identity).await?;
+    let (children, served) = children(context, identity).await?;
     let credentials = secrets(context, identity).await?;
     let targets = targets(context, exceptions).await?;
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &identity.namespace);
@@ -142,6 +144,7 @@ pub async fn observe(
     let pods = pods(context, identity, credentials.internal.as_ref().map(|(key, _)| key)).await?;
     Ok(Observed {
         children,
+        served,
         credentials,
         targets,
         deployment: deployment.as_ref().map(deployment_view),
@@ -149,17 +152,23 @@ pub async fn observe(
     })
 }
 
-async fn children(context: &Context, identity: &Identity) -> Result<Children, Error> {
+async fn children(context: &Context, identity: &Identity) -> Result<(Children, BTreeSet<Kind>), Error> {
     let params = ListParams::default().labels(&identity.names.selector_text());
-    let mut found = BTreeMap::new();
+    let (mut found, mut served) = (BTreeMap::new(), BTreeSet::new());
     for kind in Kind::ALL {
-        let list = call("list", kind.name(), api(context, identity, kind).list_metadata(&params)).await?;
+        let list = match call("list", kind.name(), api(context, identity, kind).list_metadata(&params)).await {
+            Err(error) if kind.optional() && error.is_not_found() => continue,
+            list => list?,
+        };
+        if kind.optional() {
+            served.insert(kind);
+        }
         for item in list.items {
             let child = ChildMeta::of(&item.metadata);
             found.insert((kind, child.name.clone()), child);
         }
     }
-    Ok(Children(found))
+    Ok((Children(found), served))
 }
 
 async fn secrets(context: &Context, identity: &Identity) -> Result<Credentials, Error> {

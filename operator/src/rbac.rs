@@ -48,7 +48,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         group: "networking.k8s.io",
-        resources: &["networkpolicies"],
+        resources: &["networkpolicies", "ingresses"],
         verbs: CHILD,
         why: "children",
     },
@@ -63,6 +63,24 @@ pub const RULES: &[Rule] = &[
         resources: &["deployments"],
         verbs: CHILD,
         why: "children",
+    },
+    Rule {
+        group: "autoscaling",
+        resources: &["horizontalpodautoscalers"],
+        verbs: CHILD,
+        why: "children, where spec.autoscaling asks for one",
+    },
+    Rule {
+        group: "gateway.networking.k8s.io",
+        resources: &["httproutes"],
+        verbs: CHILD,
+        why: "children, where spec.network.exposure.httpRoute asks for one",
+    },
+    Rule {
+        group: "monitoring.coreos.com",
+        resources: &["podmonitors", "prometheusrules"],
+        verbs: CHILD,
+        why: "children, where spec.monitoring asks for them",
     },
     Rule {
         group: "",

@@ -6,6 +6,7 @@
 
 mod config_map;
 mod deployment;
+mod kind;
 mod network_policies;
 mod pdb;
 pub mod secrets;
@@ -16,78 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
-use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use crate::names::Names;
 use crate::validate::{Identity, Validated};
 
+pub use kind::Kind;
 pub use network_policies::{PortTarget, ServiceTarget, Targets};
-
-/// Kinds of children, in the order in which they are applied: network rules before any pod can start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Kind {
-    ServiceAccount,
-    NetworkPolicy,
-    ConfigMap,
-    Secret,
-    Service,
-    PodDisruptionBudget,
-    Deployment,
-}
-
-impl Kind {
-    /// All kinds, in order.
-    pub const ALL: [Self; 7] = [
-        Self::ServiceAccount,
-        Self::NetworkPolicy,
-        Self::ConfigMap,
-        Self::Secret,
-        Self::Service,
-        Self::PodDisruptionBudget,
-        Self::Deployment,
-    ];
-
-    /// The kind's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ServiceAccount => "ServiceAccount",
-            Self::NetworkPolicy => "NetworkPolicy",
-            Self::ConfigMap => "ConfigMap",
-            Self::Secret => "Secret",
-            Self::Service => "Service",
-            Self::PodDisruptionBudget => "PodDisruptionBudget",
-            Self::Deployment => "Deployment",
-        }
-    }
-
-    /// Group and resource, as in RBAC rules.
-    pub fn group_resource(self) -> (&'static str, &'static str) {
-        match self {
-            Self::ServiceAccount => ("", "serviceaccounts"),
-            Self::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
-            Self::ConfigMap => ("", "configmaps"),
-            Self::Secret => ("", "secrets"),
-            Self::Service => ("", "services"),
-            Self::PodDisruptionBudget => ("policy", "poddisruptionbudgets"),
-            Self::Deployment => ("apps", "deployments"),
-        }
-    }
-
-    /// How the client addresses the kind.
-    pub fn api_resource(self) -> ApiResource {
-        let (group, plural) = self.group_resource();
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", self.name()), plural)
-    }
-
-    fn api_version(self) -> String {
-        match self.group_resource().0 {
-            "" => "v1".to_owned(),
-            group => format!("{group}/v1"),
-        }
-    }
-}
 
 /// One child: what server-side apply sends.
 #[derive(Clone, PartialEq)]
