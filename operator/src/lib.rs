@@ -24,3 +24,4 @@ pub mod seccomp;
 pub mod status;
 pub mod trigger;
 pub mod validate;
+pub mod views;

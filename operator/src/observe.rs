@@ -5,7 +5,6 @@
 //! only those that an exception names. Must not write anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,7 +16,6 @@ use kube::api::ListParams;
 use screenshot_policy::attest::{AttestReport, InternalKey};
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::host::Host;
-use screenshot_policy::layout;
 
 use crate::apply::{api, call};
 use crate::attest::Unattested;
@@ -26,6 +24,7 @@ use crate::credentials::{self, Credentials};
 use crate::error::Error;
 use crate::plan::{Kind, PortTarget, ServiceTarget, Targets};
 use crate::validate::Identity;
+use crate::views::{self, DeploymentView, PodState, Said};
 
 /// Metadata of one existing child.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,25 +89,12 @@ pub struct PodView {
     pub ready: bool,
     /// Whether its server container runs, so that it may hold an old keyset.
     pub started: bool,
-    /// Reason and message of the first container that cannot start, if any.
-    pub waiting: Option<(String, String)>,
+    /// Why the first container that cannot start cannot, if any.
+    pub waiting: Option<Said>,
+    /// Why no node was found for it, while none is.
+    pub unschedulable: Option<Said>,
     /// What it attested.
     pub attested: Result<AttestReport, Unattested>,
-}
-
-/// Counters of the Deployment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeploymentView {
-    /// Whether its controller has seen the latest spec.
-    pub current: bool,
-    /// Pods that exist.
-    pub replicas: i32,
-    /// Pods of the latest template.
-    pub updated: i32,
-    /// Pods that are ready.
-    pub ready: i32,
-    /// Whether it gave up waiting for progress.
-    pub stuck: bool,
 }
 
 /// All that a pass knows of the cluster.
@@ -147,7 +133,7 @@ pub async fn observe(
         served,
         credentials,
         targets,
-        deployment: deployment.as_ref().map(deployment_view),
+        deployment: deployment.as_ref().map(views::deployment),
         pods,
     })
 }
@@ -233,66 +219,29 @@ fn target(service: &Service) -> ServiceTarget {
     }
 }
 
-fn deployment_view(deployment: &Deployment) -> DeploymentView {
-    let status = deployment.status.clone().unwrap_or_default();
-    let stuck = status.conditions.iter().flatten().any(|c| {
-        c.type_ == "Progressing" && c.status == "False" && c.reason.as_deref() == Some("ProgressDeadlineExceeded")
-    });
-    DeploymentView {
-        current: status.observed_generation >= deployment.metadata.generation,
-        replicas: status.replicas.unwrap_or(0),
-        updated: status.updated_replicas.unwrap_or(0),
-        ready: status.ready_replicas.unwrap_or(0),
-        stuck,
-    }
-}
-
 async fn pods(context: &Context, identity: &Identity, key: Option<&InternalKey>) -> Result<Vec<PodView>, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
     let params = ListParams::default().labels(&identity.names.selector_text());
     let pods = call("list", "Pod", api.list(&params)).await?;
-    let serving = pods
-        .items
-        .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !finished(pod));
+    let serving = pods.items.iter().map(views::pod).filter(|pod| !pod.leaving);
     join_all(serving.map(|pod| view(context, pod, key)))
         .await
         .into_iter()
         .collect()
 }
 
-fn finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-async fn view(context: &Context, pod: &Pod, key: Option<&InternalKey>) -> Result<PodView, Error> {
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let status = pod.status.clone().unwrap_or_default();
-    let containers = || status.container_statuses.iter().flatten();
-    let state = |name: &str| containers().find(|c| c.name == name).and_then(|c| c.state.as_ref());
-    let started = state(layout::SERVER_CONTAINER).is_some_and(|state| state.running.is_some());
-    let waiting = containers().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.clone()?;
-        (reason != "ContainerCreating").then(|| (reason, waiting.message.clone().unwrap_or_default()))
-    });
-    let ready = status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
-    let ip = status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
-    let attested = match (started.then_some(ip).flatten(), key) {
+async fn view(context: &Context, pod: PodState, key: Option<&InternalKey>) -> Result<PodView, Error> {
+    let attested = match (pod.started.then_some(pod.ip).flatten(), key) {
         (None, _) => Err(Unattested::NoAddress),
         (_, None) => Err(Unattested::NoKey),
-        (Some(ip), Some(key)) => context.attester.ask(&name, ip, key, random()?).await,
+        (Some(ip), Some(key)) => context.attester.ask(&pod.name, ip, key, random()?).await,
     };
     Ok(PodView {
-        name,
-        ready,
-        started,
-        waiting,
+        name: pod.name,
+        ready: pod.ready,
+        started: pod.started,
+        waiting: pod.waiting,
+        unschedulable: pod.unschedulable,
         attested,
     })
 }

@@ -78,7 +78,7 @@ async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Vali
     let turn = write(context, wanted, &plan, &mut seen).await?;
     let pass = status::Pass {
         wanted,
-        deployment: seen.deployment,
+        deployment: seen.deployment.as_ref(),
         pods: &seen.pods,
         facts: &turn.facts,
         stopped: &turn.stopped,

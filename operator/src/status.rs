@@ -14,16 +14,17 @@ use screenshot_policy::keyset::KeyState;
 use screenshot_policy::policy::SandboxMode;
 
 use crate::error::Error;
-use crate::observe::{DeploymentView, PodView};
+use crate::observe::PodView;
 use crate::rotation::{self, Facts, Rules, Step, Wait};
 use crate::validate::{Invalid, Validated};
+use crate::views::DeploymentView;
 
 /// What a finished pass knows.
 pub struct Pass<'a> {
     /// What is wanted.
     pub wanted: &'a Validated,
     /// The Deployment, if it existed when the pass began.
-    pub deployment: Option<DeploymentView>,
+    pub deployment: Option<&'a DeploymentView>,
     /// The pods.
     pub pods: &'a [PodView],
     /// The credentials after this pass.
@@ -65,15 +66,14 @@ pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timesta
     let mut verdicts = summary(pass, &details);
     verdicts.extend(details);
     let id = &pass.wanted.identity;
-    let deployment = pass.deployment.unwrap_or_default();
     ScreenshotServiceStatus {
         conditions: merge(&previous.conditions, verdicts, id.generation, now),
         observed_generation: id.generation,
         url: Some(format!("http://{}.{}.svc", id.names.main(), id.namespace)),
         policy_digest: Some(pass.wanted.policy.digest().to_owned()),
         auth: Some(auth(previous.auth.as_ref(), pass)),
-        replicas: deployment.replicas,
-        ready_replicas: deployment.ready,
+        replicas: pass.deployment.map_or(0, |deployment| deployment.replicas),
+        ready_replicas: pass.deployment.map_or(0, |deployment| deployment.ready),
         selector: Some(id.names.selector_text()),
     }
 }
@@ -208,17 +208,17 @@ fn available(pass: &Pass<'_>) -> Verdict {
         return verdict(kind, true, "PodsReady", "at least one capture pod takes requests");
     }
     match pass.pods.iter().find_map(|pod| pod.waiting.as_ref()) {
-        Some((_, message)) if message.contains("cannot load seccomp profile") => verdict(
+        Some(said) if said.message.contains("cannot load seccomp profile") => verdict(
             kind,
             false,
             "SeccompProfileMissing",
             "a node lacks the operator's seccomp profile",
         ),
-        Some((reason, _)) => verdict(
+        Some(said) => verdict(
             kind,
             false,
             "ContainerWaiting",
-            format!("a container cannot start: {}", word(reason)),
+            format!("a container cannot start: {}", word(&said.reason)),
         ),
         None => verdict(kind, false, "PodsNotReady", not_ready(pass.pods)),
     }
@@ -292,7 +292,7 @@ fn sandbox_verified(pass: &Pass<'_>) -> Verdict {
         .pods
         .iter()
         .filter_map(|pod| pod.waiting.as_ref())
-        .any(|(_, m)| m.contains("cannot load seccomp profile"));
+        .any(|said| said.message.contains("cannot load seccomp profile"));
     if missing {
         return verdict(
             kind,

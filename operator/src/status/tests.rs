@@ -10,6 +10,7 @@ use crate::attest::Unattested;
 use crate::context::Settings;
 use crate::rotation::{Held, TokenFacts};
 use crate::validate::{identity, validate};
+use crate::views::Said;
 
 fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().unwrap()
@@ -85,16 +86,18 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
         wanted,
         deployment: Some(DeploymentView {
             current: true,
+            desired: 1,
             replicas: 1,
             updated: 1,
             ready: 1,
-            stuck: false,
+            ..Default::default()
         }),
         pods: vec![PodView {
             name: "p".into(),
             ready: true,
             started: true,
             waiting: None,
+            unschedulable: None,
             attested: Ok(report),
         }],
         facts: Facts {
@@ -113,7 +116,7 @@ impl World {
         let rules = crate::credentials::rules(&self.wanted);
         let pass = Pass {
             wanted: &self.wanted,
-            deployment: self.deployment,
+            deployment: self.deployment.as_ref(),
             pods: &self.pods,
             facts: &self.facts,
             stopped: &self.stopped,
@@ -192,10 +195,11 @@ fn no_control_is_assumed() {
         ("Available", "PodsNotReady", "Reconciling", |w| w.deployment = None),
         ("SandboxVerified", "SeccompProfileMissing", "Stalled", |w| {
             w.deployment = Some(DeploymentView::default());
-            w.pods[0].waiting = Some((
-                "CreateContainerError".into(),
-                "cannot load seccomp profile \"/x\"".into(),
-            ));
+            w.pods[0].waiting = Some(Said {
+                reason: "CreateContainerError".into(),
+                message: "cannot load seccomp profile \"/x\"".into(),
+                since: None,
+            });
         }),
     ];
     for (kind, reason, trouble, edit) in table {
@@ -258,6 +262,7 @@ fn a_rollout_that_gave_up_is_stalled() {
         updated: 1,
         ready: 0,
         stuck: true,
+        ..Default::default()
     });
     assert_eq!(world.says("Stalled").map(|s| s.0), Some("True".into()));
     assert_eq!(world.says("Reconciling"), None);
