@@ -55,11 +55,12 @@ test-unit: tools ## pure logic: contract, resource, proxy
 test-capture: tools ## jail and capture server against real Chromium
 	@cargo build -q --locked -p capture-jail
 	$(NEXTEST) -p capture-jail -p capture-server
-test-chart: tools ## both charts: lint, rules over every rendering, copies in sync
+test-chart: tools ## both charts: lint, rules over every rendering, copies in sync, a real API server's word
 	@cargo build -q --locked -p capture-jail -p screenshot-operator
 	$(CLUSTER) build
 	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/chart-test.sh
+	hack/chart-server-test.sh
 test-operator: tools ## plans and rotation, then the operator against a real API server
 	@hack/test-operator.sh
 test-cluster: tools ## the test cluster's own program

@@ -1,7 +1,7 @@
 """Rules for rendered manifests: the second half of hack/chart-test.sh.
 
 In: a directory of rendered charts. Out: one line per rule; exit 1 with the object that breaks one.
-Must not: know anything about values; it judges what would reach the cluster.
+Must not: know templates; it judges what would reach the cluster, and whether the values under ci/ turn every switch.
 """
 
 import pathlib
@@ -9,10 +9,15 @@ import sys
 
 import yaml
 
+CHART = pathlib.Path("charts/screenshot-operator")
 INSTALLER = "screenshot-operator-seccomp-installer"
 FORBIDDEN_RESOURCES = {"nodes", "roles", "rolebindings", "clusterroles", "clusterrolebindings", "pods/exec",
                        "pods/attach", "pods/portforward", "customresourcedefinitions"}
 FORBIDDEN_VERBS = {"*", "escalate", "bind", "impersonate"}
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "ValidatingAdmissionPolicy",
+                  "ValidatingAdmissionPolicyBinding"}
+# Who has no right in any namespace, and who shows users what they may ask for.
+GRANTED_BY_USERS = ("-exemptions", "-view", "-edit")
 
 
 class Broken(Exception):
@@ -32,19 +37,27 @@ def of_kind(things, *kinds):
     return [thing for thing in things if thing["kind"] in kinds]
 
 
+def pods(things):
+    """Every pod that the objects make: (object, metadata, spec)."""
+    for thing in of_kind(things, "Deployment", "DaemonSet"):
+        template = thing["spec"]["template"]
+        yield thing, template["metadata"], template["spec"]
+    for thing in of_kind(things, "Pod"):
+        yield thing, thing["metadata"], thing["spec"]
+
+
 def is_installer(thing):
     return thing["metadata"].get("labels", {}).get("app.kubernetes.io/name") == INSTALLER
 
 
 def every_container_is_confined(things):
-    for workload in of_kind(things, "Deployment", "DaemonSet"):
-        pod = workload["spec"]["template"]["spec"]
-        require(pod["automountServiceAccountToken"] is False, f"{title(workload)} automounts a token")
+    for thing, _, pod in pods(things):
+        require(pod["automountServiceAccountToken"] is False, f"{title(thing)} automounts a token")
         for name in ("hostNetwork", "hostPID", "hostIPC"):
-            require(not pod.get(name), f"{title(workload)} has {name}")
+            require(not pod.get(name), f"{title(thing)} has {name}")
         for container in pod["containers"] + pod.get("initContainers", []):
             context = container["securityContext"]
-            where = f"{title(workload)} container {container['name']}"
+            where = f"{title(thing)} container {container['name']}"
             require(context["allowPrivilegeEscalation"] is False, f"{where} may escalate")
             require(context["readOnlyRootFilesystem"] is True, f"{where} has a writable root")
             require(context["capabilities"] == {"drop": ["ALL"]}, f"{where} has capabilities")
@@ -54,27 +67,31 @@ def every_container_is_confined(things):
 
 
 def only_the_installer_is_root_or_sees_the_node(things):
-    for workload in of_kind(things, "Deployment", "DaemonSet"):
-        pod = workload["spec"]["template"]["spec"]
-        host_paths = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
-        if is_installer(workload):
-            require(len(host_paths) == 1 and host_paths[0].endswith("/seccomp"), f"{title(workload)}: {host_paths}")
-            require("serviceAccountName" not in pod, f"{title(workload)} has an account")
+    for thing, _, pod in pods(things):
+        host_paths = [volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume]
+        if is_installer(thing):
+            require(len(host_paths) == 1 and host_paths[0].endswith("/seccomp"), f"{title(thing)}: {host_paths}")
+            require("serviceAccountName" not in pod, f"{title(thing)} has an account")
             continue
-        require(not host_paths, f"{title(workload)} mounts {host_paths}")
-        require(pod["securityContext"]["runAsNonRoot"] is True, f"{title(workload)} may run as root")
-        require(pod["securityContext"]["runAsUser"] == 65532, f"{title(workload)} runs as another user")
+        require(not host_paths, f"{title(thing)} mounts {host_paths}")
+        require(pod["securityContext"]["runAsNonRoot"] is True, f"{title(thing)} may run as root")
+        require(pod["securityContext"].get("runAsUser") != 0, f"{title(thing)} runs as root")
         for container in pod["containers"]:
-            require(container["securityContext"]["runAsNonRoot"] is True, f"{title(workload)} may run as root")
+            require(container["securityContext"]["runAsNonRoot"] is True, f"{title(thing)} may run as root")
+            require(container["securityContext"].get("runAsUser") != 0, f"{title(thing)} runs as root")
 
 
 def selectors_find_their_own_pods_alone(things):
-    workloads = of_kind(things, "Deployment", "DaemonSet")
-    for one in workloads:
+    for one in of_kind(things, "Deployment", "DaemonSet"):
         selector = one["spec"]["selector"]["matchLabels"].items()
-        for other in workloads:
-            found = selector <= other["spec"]["template"]["metadata"]["labels"].items()
+        for other, metadata, _ in pods(things):
+            found = selector <= metadata["labels"].items()
             require(found == (one is other), f"the selector of {title(one)} and the pods of {title(other)}")
+    for budget in of_kind(things, "PodDisruptionBudget", "Service"):
+        selector = budget["spec"]["selector"]
+        selector = selector.get("matchLabels", selector).items()
+        found = {title(thing) for thing, metadata, _ in pods(things) if selector <= metadata["labels"].items()}
+        require({name.split("/")[0] for name in found} == {"Deployment"}, f"{title(budget)} finds {sorted(found)}")
 
 
 def rules_stay_small(things):
@@ -84,49 +101,142 @@ def rules_stay_small(things):
                 require("*" not in rule[key], f"{title(role)} has a wildcard in {key}")
             require(not FORBIDDEN_RESOURCES & set(rule["resources"]), f"{title(role)}: {rule['resources']}")
             require(not FORBIDDEN_VERBS & set(rule["verbs"]), f"{title(role)}: {rule['verbs']}")
-            if "aggregate" in str(role["metadata"]["labels"]):
+            if role["metadata"]["name"].endswith(GRANTED_BY_USERS):
                 require("secrets" not in rule["resources"], f"{title(role)} shows Secrets")
             else:
                 writes_spec = "screenshotservices" in rule["resources"] and {"patch", "update"} & set(rule["verbs"])
                 require(not writes_spec, f"{title(role)} writes the spec of services")
+                require("use" not in rule["verbs"], f"{title(role)} may use exemptions")
+
+
+def exemptions_are_granted_by_nobody_but_the_user(things):
+    bound = {binding["roleRef"]["name"] for binding in of_kind(things, "ClusterRoleBinding", "RoleBinding")}
+    for role in of_kind(things, "ClusterRole", "Role"):
+        if any("use" in rule["verbs"] for rule in role["rules"]):
+            require(role["metadata"]["name"] not in bound, f"{title(role)} is bound")
+            require("aggregate" not in str(role["metadata"]["labels"]), f"{title(role)} is aggregated")
 
 
 def every_object_says_whose_it_is(things):
     for thing in things:
         labels = thing["metadata"].get("labels", {})
+        if title(thing) == "ConfigMap/extra":
+            continue  # the user's own
         require(labels.get("app.kubernetes.io/part-of") == "screenshot-operator", f"{title(thing)} has no part-of")
         require(all(isinstance(value, str) for value in labels.values()), f"{title(thing)} has a label of another type")
+        namespaced = "namespace" in thing["metadata"]
+        require(namespaced == (thing["kind"] not in CLUSTER_SCOPED), f"{title(thing)}: namespace")
 
 
 def the_definition_is_the_generated_one(things):
     for crd in of_kind(things, "CustomResourceDefinition"):
-        annotations = crd["metadata"].get("annotations", {})
-        require(annotations.pop("helm.sh/resource-policy", None) == "keep", f"{title(crd)} is not kept")
-        if not annotations:
-            crd["metadata"].pop("annotations", None)
+        annotations = crd["metadata"].pop("annotations", {})
+        kept = annotations.get("helm.sh/resource-policy")
+        require(kept in ("keep", None), f"{title(crd)}: {kept}")
         sources = [yaml.safe_load(path.read_text()) for path in pathlib.Path("crds").glob("*.yaml")]
         require(crd in sources, f"{title(crd)} differs from crds/")
 
 
 def the_installer_has_a_profile_for_each_architecture(things):
     for config in of_kind(things, "ConfigMap"):
+        if not config["metadata"]["name"].endswith("-seccomp"):
+            continue
         for name in ("capture-jail-x86_64.json", "capture-jail-aarch64.json"):
-            profile = yaml.safe_load(config.get("data", {}).get(name) or "{}")
+            profile = yaml.safe_load(config["data"][name])
             require(profile.get("defaultAction") == "SCMP_ACT_ERRNO", f"{title(config)} has no {name}")
             require(len(profile.get("architectures", [])) == 1, f"{title(config)}: {name} is for several architectures")
 
 
+def the_test_is_the_only_hook(things):
+    for thing in things:
+        hooks = {key: value for key, value in thing["metadata"].get("annotations", {}).items() if "hook" in key}
+        if thing["kind"] == "Pod":
+            require(hooks.get("helm.sh/hook") == "test", f"{title(thing)}: {hooks}")
+        else:
+            require(not hooks, f"{title(thing)} is a hook: {hooks}")
+
+
+def at_most_one_operator_is_evicted(things):
+    for budget in of_kind(things, "PodDisruptionBudget"):
+        spec = budget["spec"]
+        require(spec["maxUnavailable"] == 1 and "minAvailable" not in spec, f"{title(budget)} blocks drains")
+        require(spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow", f"{title(budget)} protects broken pods")
+
+
 RULES = [every_container_is_confined, only_the_installer_is_root_or_sees_the_node, selectors_find_their_own_pods_alone,
-         rules_stay_small, every_object_says_whose_it_is, the_definition_is_the_generated_one,
-         the_installer_has_a_profile_for_each_architecture]
+         rules_stay_small, exemptions_are_granted_by_nobody_but_the_user, every_object_says_whose_it_is,
+         the_definition_is_the_generated_one, the_installer_has_a_profile_for_each_architecture,
+         the_test_is_the_only_hook, at_most_one_operator_is_evicted]
+
+
+def kinds(things):
+    return sorted({thing["kind"] for thing in things})
+
+
+def what_is_off_is_not_rendered(rendered):
+    require(kinds(rendered["minimal"]) == ["Deployment"], f"minimal renders {kinds(rendered['minimal'])}")
+
+
+def with_namespaces_there_is_no_cluster_role(rendered):
+    things = rendered["namespaced"]
+    cluster = CLUSTER_SCOPED & set(kinds(things))
+    require(cluster == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}, f"namespaced: {cluster}")
+    for kind in ("Role", "RoleBinding"):
+        places = {thing["metadata"]["namespace"] for thing in of_kind(things, kind)}
+        require({"web", "shop"} <= places <= {"web", "shop", "operators"}, f"{kind}s in {sorted(places)}")
+    arguments = of_kind(things, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+    require({"--watch-namespace=web", "--watch-namespace=shop"} <= set(arguments), f"arguments: {arguments}")
+    (cluster_wide,) = [r for r in of_kind(rendered["default"], "ClusterRole")
+                       if not r["metadata"]["name"].endswith(GRANTED_BY_USERS)]
+    for role in of_kind(things, "Role"):
+        if role["metadata"]["name"] == cluster_wide["metadata"]["name"] and role["metadata"]["namespace"] != "operators":
+            require(role["rules"] == cluster_wide["rules"], f"{title(role)} has other rules than the ClusterRole")
+    (binding,) = of_kind(things, "ValidatingAdmissionPolicyBinding")
+    (chosen,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    require(chosen["values"] == ["web", "shop"], f"the policy holds in {chosen}")
+
+
+# Kubernetes' own structures are turned as a whole.
+WHOLE = {"resources", "nodeSelector"}
+
+
+def leaves(values, path=()):
+    if isinstance(values, dict) and values and not WHOLE & set(path):
+        for key, value in values.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, values
+
+
+def every_switch_is_turned(_):
+    """Each key of values.yaml has another value in some file under ci/."""
+    files = [yaml.safe_load(path.read_text()) for path in sorted(CHART.glob("ci/*-values.yaml"))]
+
+    def turned(path, default):
+        for values in files:
+            for key in path:
+                values = values.get(key, default) if isinstance(values, dict) else default
+                if values is None:
+                    break
+            if values != default:
+                return True
+        return False
+
+    missing = [".".join(path) for path, default in leaves(yaml.safe_load((CHART / "values.yaml").read_text()))
+               if not turned(path, default)]
+    require(not missing, f"no file under ci/ turns {missing}")
+
+
+MATRIX_RULES = [what_is_off_is_not_rendered, with_namespaces_there_is_no_cluster_role, every_switch_is_turned]
 
 
 def main(directory):
     rendered = {path.stem: [thing for thing in yaml.safe_load_all(path.read_text()) if thing]
                 for path in sorted(pathlib.Path(directory).glob("*.yaml"))}
-    require(len(rendered) >= 4 and all(rendered.values()), f"renderings: {sorted(rendered)}")
-    kinds = {title(thing).split("/")[0] for thing in rendered["matrix-minimal"]}
-    require(not kinds & {"DaemonSet", "NetworkPolicy", "CustomResourceDefinition"}, f"minimal renders {sorted(kinds)}")
+    require(len(rendered) >= 9 and all(rendered.values()), f"renderings: {sorted(rendered)}")
+    for rule in MATRIX_RULES:
+        rule(rendered)
+        print("chart-test: ok:", rule.__name__.replace("_", " "))
     for rule in RULES:
         for name, things in rendered.items():
             try:

@@ -5,6 +5,7 @@
 //! Must not: write spec or metadata of the resource, copy its labels to children, use a finalizer, or put a secret in a
 //! log line, an event, a metric or a status.
 
+pub mod address_lists;
 pub mod apply;
 pub mod attest;
 pub mod backoff;
@@ -17,6 +18,7 @@ pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod probe;
 pub mod rbac;
 pub mod reconcile;
 pub mod rotation;

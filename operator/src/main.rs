@@ -13,7 +13,7 @@ use screenshot_operator::context::{Context, Settings};
 use screenshot_operator::http::{self, Readiness};
 use screenshot_operator::names::CONTROLLER;
 use screenshot_operator::trigger::controller::{self, Scope};
-use screenshot_operator::{rbac, seccomp};
+use screenshot_operator::{address_lists, probe, rbac, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,10 @@ enum Command {
     InstallSeccompProfile(Install),
     /// Print the operator's RBAC rules as YAML.
     Rbac,
+    /// Print the ranges of addresses that are not public as YAML, for admission policies.
+    Addresses,
+    /// Ask a URL until it answers 200. For `helm test`.
+    Probe(Probe),
 }
 
 #[derive(Args)]
@@ -79,6 +83,15 @@ struct Install {
     stay: bool,
 }
 
+#[derive(Args)]
+struct Probe {
+    /// What to ask, http only.
+    url: axum::http::Uri,
+    /// Seconds to go on asking, 1 to 600.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout_seconds: u64,
+}
+
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
@@ -90,7 +103,11 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(args).await,
         Command::InstallSeccompProfile(args) => install(args).await,
-        Command::Rbac => print_rbac(),
+        Command::Rbac => rbac::rules().map_err(Into::into).and_then(print_yaml),
+        Command::Addresses => print_yaml(address_lists::address_lists()),
+        Command::Probe(args) => probe::probe(&args.url, Duration::from_secs(args.timeout_seconds))
+            .await
+            .map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,8 +118,8 @@ async fn main() -> ExitCode {
     }
 }
 
-fn print_rbac() -> Outcome {
-    print!("{}", serde_saphyr::to_string(&rbac::rules()?)?);
+fn print_yaml(thing: impl serde::Serialize) -> Outcome {
+    print!("{}", serde_saphyr::to_string(&thing)?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What an address is for. Also the metric label and the log word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,6 +211,15 @@ fn is_isatap(ip: Ipv6Addr) -> bool {
 pub fn v4_excepts() -> Vec<Ipv4Net> {
     let nets: Vec<Ipv4Net> = V4.iter().map(|(net, _)| *net).collect();
     Ipv4Net::aggregate(&nets)
+}
+
+/// The metadata and credential services of clouds, which no exception opens, wherever they lie.
+pub fn metadata() -> Vec<IpNet> {
+    let v4 = V4.iter().map(|(net, class)| (IpNet::V4(*net), *class));
+    let v6 = V6_IN_GLOBAL.iter().chain(V6_OUTSIDE);
+    let v6 = v6.map(|(net, class)| (IpNet::V6(*net), *class));
+    let rows = v4.chain(v6).filter(|(_, class)| *class == AddressClass::Metadata);
+    rows.map(|(net, _)| net).collect()
 }
 
 /// The IPv6 ranges that a NetworkPolicy excepts from [`V6_GLOBAL`].

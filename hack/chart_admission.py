@@ -1,0 +1,192 @@
+"""The chart's admission policy on a real API server: who may turn protection down, word for word.
+
+In: kubectl on PATH for a cluster that this script may fill. Out: one line per rule; exit 1 with what was said instead.
+Must not: talk to anything but that cluster.
+"""
+
+import copy
+import subprocess
+import sys
+import time
+
+import kubectl
+
+NAMESPACE = "web"
+DEGRADED = ("spec.sandbox.mode: 'Degraded' confines browsers less; in namespace 'web' you need the verb 'use' on "
+            "'degraded-sandbox' of exemptions.screenshot-operator.io for it")
+PRIVATE = ("spec.network.egress.exceptions: '{}' is not public; in namespace 'web' you need the verb 'use' on "
+           "'private-egress' of exemptions.screenshot-operator.io for it")
+METADATA = ("spec.network.egress.exceptions: '{}' holds the metadata address of a cloud, which no exception may open")
+DISGUISED = "spec.network.egress.exceptions: host '{}' must be written as the IPv4 address that it stands for"
+# An editor of the namespace; the same with both exemptions; with one each; and the cluster's own admin.
+USERS = {"editor": [], "trusted": ["degraded-sandbox", "private-egress"], "degrader": ["degraded-sandbox"],
+         "opener": ["private-egress"]}
+ADMIN = None
+
+
+def service(name, spec):
+    return {"apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+
+
+def opening(host, cidr=None, ports=(443,), expires="2030-01-01T00:00:00Z", reason="a test"):
+    exception = {"host": host, "ports": list(ports), "reason": reason, "expires": expires}
+    if cidr:
+        exception["cidr"] = cidr
+    return exception
+
+
+def excepting(*exceptions):
+    return {"network": {"egress": {"exceptions": list(exceptions)}}}
+
+
+def install():
+    """The chart as a user installs it, and the users."""
+    subprocess.run(["helm", "install", "release", "charts/screenshot-operator", "--namespace", "operators",
+                    "--create-namespace", "--set", "seccompInstaller.enabled=false"], check=True,
+                   stdout=subprocess.DEVNULL)
+    kubectl.must("wait", "--for=condition=Established", "--timeout=30s",
+                 "crd/screenshotservices.screenshot-operator.io")
+    kubectl.must("create", "namespace", NAMESPACE)
+    for user, exemptions in USERS.items():
+        kubectl.must("create", "rolebinding", f"{user}-edits", "-n", NAMESPACE, "--clusterrole=edit", f"--user={user}")
+        if exemptions:
+            kubectl.must("apply", "-f", "-", given={
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+                "metadata": {"name": user, "namespace": NAMESPACE},
+                "rules": [{"apiGroups": ["screenshot-operator.io"], "resources": ["exemptions"],
+                           "resourceNames": exemptions, "verbs": ["use"]}]})
+            kubectl.must("create", "rolebinding", user, "-n", NAMESPACE, f"--role={user}", f"--user={user}")
+
+
+def wait_until_in_force():
+    """A new policy acts within a second or two, and so do a new role and its aggregation."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        said = create("editor", {"sandbox": {"mode": "Degraded"}})
+        if said == DEGRADED and create("editor", {}) is None:
+            return
+        time.sleep(0.2)
+    sys.exit(f"chart-admission: the policy is not in force after 30 s: {said}")
+
+
+def create(user, spec):
+    return kubectl.refusal(kubectl.run("create", "--dry-run=server", "-f", "-", user=user, given=service("s", spec)))
+
+
+def expect(title, answers):
+    """`answers`: pairs of what was said and what should have been, None for yes."""
+    for said, wanted in answers:
+        if said != wanted:
+            sys.exit(f"chart-admission: {title}:\n  said:   {said}\n  wanted: {wanted}")
+    print("chart-admission: ok:", title)
+
+
+def creations():
+    degraded = {"sandbox": {"mode": "Degraded"}}
+    expect("a service with every control on is anyone's who may edit",
+           [(create(user, {}), None) for user in [*USERS, ADMIN]])
+    expect("a degraded sandbox is for those who may use that exemption",
+           [(create(user, degraded), None) for user in ("trusted", "degrader", ADMIN)]
+           + [(create(user, degraded), DEGRADED) for user in ("editor", "opener")])
+    private = {
+        "10.1.2.3": opening("10.1.2.3"), "192.168.7.0/24": opening("printer.example.com", "192.168.7.0/24"),
+        "[fd12::1]": opening("[fd12::1]"), "fd00:1::/64": opening("printer.example.com", "fd00:1::/64"),
+        "100.64.0.0/16": opening("cgnat.example.com", "100.64.0.0/16"),
+        "203.0.113.10": opening("203.0.113.10"), "shop.web.svc": opening("shop.web.svc"),
+        "db.web.svc.cluster.local": opening("db.web.svc.cluster.local"),
+        # Wide ranges that hold a private one, though they begin outside it.
+        "172.0.0.0/8": opening("wide.example.com", "172.0.0.0/8"),
+        "2000::/8": opening("wide.example.com", "2000::/8"),
+    }
+    shown = {"10.1.2.3": "10.1.2.3/32", "[fd12::1]": "fd12::1/128", "203.0.113.10": "203.0.113.10/32"}
+    for name, exception in private.items():
+        refused = PRIVATE.format(shown.get(name, name))
+        expect(f"an exception for {name} is for those who may use that exemption",
+               [(create(user, excepting(exception)), None) for user in ("trusted", "opener", ADMIN)]
+               + [(create(user, excepting(exception)), refused) for user in ("editor", "degrader")])
+    public = [opening("1.1.1.1", ports=(8443,)), opening("api.example.com", "198.41.0.0/24"),
+              opening("[2606:4700::1111]"), opening("api.example.com", "2606:4700::/32")]
+    expect("an exception for a public address is anyone's who may edit",
+           [(create("editor", excepting(exception)), None) for exception in public])
+    expect("one private exception among public ones is found",
+           [(create("editor", excepting(*public, opening("10.0.0.1"))), PRIVATE.format("10.0.0.1/32"))])
+
+
+def metadata():
+    hosts = {"169.254.169.254": "169.254.169.254/32", "169.254.170.2": "169.254.170.2/32",
+             "100.100.100.200": "100.100.100.200/32", "168.63.129.16": "168.63.129.16/32",
+             "192.0.0.192": "192.0.0.192/32", "[fd00:ec2::254]": "fd00:ec2::254/128"}
+    ranges = ["169.254.0.0/16", "100.64.0.0/10", "168.63.0.0/16", "0.0.0.0/0", "fd00::/8", "::/0"]
+    answers = []
+    for user in ("trusted", ADMIN):
+        answers += [(create(user, excepting(opening(host))), METADATA.format(shown)) for host, shown in hosts.items()]
+        answers += [(create(user, excepting(opening("m.example.com", cidr))), METADATA.format(cidr)) for cidr in ranges]
+    expect("nobody, not even the cluster's admin, excepts a metadata address", answers)
+    mapped = "[::ffff:169.254.169.254]"
+    expect("nor an IPv4 address in IPv6 clothes",
+           [(create(ADMIN, excepting(opening(mapped))), DISGUISED.format(mapped))])
+
+
+def updates():
+    wide = excepting(opening("10.1.0.0", "10.1.0.0/16", ports=(80, 443))) | {"sandbox": {"mode": "Degraded"}}
+    kubectl.must("create", "-f", "-", given=service("wide", wide))
+
+    def apply(user, change, subresource=None):
+        changed = service("wide", copy.deepcopy(wide))
+        change(changed)
+        arguments = ["--subresource", subresource] if subresource else []
+        return kubectl.refusal(kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server",
+                                           *arguments, "-f", "-", user=user, given=changed))
+
+    def first(changed):
+        return changed["spec"]["network"]["egress"]["exceptions"][0]
+
+    same = [lambda s: s["metadata"].update(labels={"team": "web"}), lambda s: s["spec"].update(replicas=3),
+            lambda s: first(s).update(reason="another"), lambda s: first(s).update(ports=[443]),
+            lambda s: first(s).update(expires="2029-01-01T00:00:00Z"),
+            lambda s: s["spec"].pop("network"), lambda s: s["spec"].update(sandbox={"mode": "Required"})]
+    expect("what is wide already is edited, and narrowed, by anyone who may edit",
+           [(apply("editor", change), None) for change in same])
+    wider = {
+        "10.1.0.0/16": [lambda s: first(s).update(ports=[80, 443, 8080]),
+                        lambda s: first(s).update(expires="2031-01-01T00:00:00Z"),
+                        lambda s: first(s).update(host="10.1.0.1")],
+        "10.0.0.0/8": [lambda s: first(s).update(cidr="10.0.0.0/8")],
+        "10.9.9.9/32": [lambda s: s["spec"]["network"]["egress"]["exceptions"].append(opening("10.9.9.9"))],
+    }
+    expect("what would be wider than before is asked for again",
+           [(apply("editor", change), PRIVATE.format(shown)) for shown, changes in wider.items() for change in changes]
+           + [(apply("trusted", change), None) for changes in wider.values() for change in changes])
+    kubectl.must("create", "-f", "-", given=service("strict", {}))
+    degrade = ["patch", "shot", "strict", "-n", NAMESPACE, "--type=merge", "--dry-run=server", "-p",
+               '{"spec":{"sandbox":{"mode":"Degraded"}}}']
+    expect("turning the sandbox down later is refused as at creation",
+           [(kubectl.refusal(kubectl.run(*degrade, user="editor")), DEGRADED),
+            (kubectl.refusal(kubectl.run(*degrade, user="degrader")), None)])
+    scale = ["scale", "shot/wide", "-n", NAMESPACE, "--replicas=1"]
+    operator = "system:serviceaccount:operators:release-screenshot-operator"
+    status = ["patch", "shot", "wide", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p",
+              '{"status":{"observedGeneration":1}}']
+    expect("scaling and the operator's status are no business of the policy",
+           [(kubectl.refusal(kubectl.run(*scale, user="editor")), None),
+            (kubectl.refusal(kubectl.run(*status, user=operator)), None)])
+
+
+def types():
+    warnings = kubectl.must("get", "validatingadmissionpolicy", "release-screenshot-operator-exemptions",
+                            "-o", "jsonpath={.status.typeChecking.expressionWarnings}")
+    expect("the API server's type check of the expressions has no warning", [(warnings, "")])
+
+
+def main():
+    install()
+    wait_until_in_force()
+    creations()
+    metadata()
+    updates()
+    types()
+
+
+if __name__ == "__main__":
+    main()
