@@ -33,10 +33,13 @@ demo-down: ## remove all that the demo made
 .PHONY: images crds chart
 images: tools ## build the operator, capture and demo-site images into dist/images
 	@hack/images.sh all
-crds: ## regenerate the CRD and the chart's copies
+crds: ## regenerate the CRD, the chart's copies and gitops/
 	@cargo run -q --locked -p screenshot-api --bin crdgen crds/screenshot-operator.io_screenshotservices.yaml
 	cargo build -q --locked -p capture-jail -p screenshot-operator
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/sync-charts.sh
+	$(CLUSTER) build
+	export PATH=$$($(CLUSTER) path):$$PATH
+	hack/gitops.py
 
 .PHONY: lint
 lint: tools ## format, clippy, layering, shell, chart
@@ -46,7 +49,7 @@ lint: tools ## format, clippy, layering, shell, chart
 	hack/step.sh "kind" hack/kind-test.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
-.PHONY: test test-unit test-capture test-chart test-operator test-cluster test-e2e
+.PHONY: test test-unit test-capture test-chart test-gitops test-operator test-cluster test-e2e
 test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
 	@hack/test.sh
 test-unit: tools ## pure logic: contract, resource, proxy
@@ -61,6 +64,9 @@ test-chart: tools ## both charts: lint, rules over every rendering, copies in sy
 	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/chart-test.sh
 	hack/chart-server-test.sh
+test-gitops: tools ## what Argo CD, Flux and kustomize are given: fresh, right by their own rules
+	@$(CLUSTER) build
+	hack/test-gitops.sh
 test-operator: tools ## plans and rotation, then the operator against a real API server
 	@hack/test-operator.sh
 test-cluster: tools ## the test cluster's own program
@@ -80,4 +86,4 @@ bench-rollout: tools ## cluster: up, apply to first picture, changed program to 
 # The suites that `make test` runs, in this order.
 .PHONY: suites
 suites:
-	@echo lint test-unit test-cluster test-chart test-capture test-operator test-e2e
+	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-operator test-e2e

@@ -39,6 +39,8 @@ pub struct Validated {
     pub replicas: i32,
     /// Whether the service rests.
     pub suspended: bool,
+    /// Another value than before replaces the pods.
+    pub restart_nonce: Option<String>,
     /// Requests and limits as written; defaults are filled in by the plan.
     pub resources: Resources,
     /// Whose token it is.
@@ -128,6 +130,7 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
         image,
         replicas: if spec.suspend { 0 } else { spec.replicas },
         suspended: spec.suspend,
+        restart_nonce: spec.restart_nonce.clone(),
         resources: spec.resources.clone(),
         client: spec.auth.client_name.clone(),
         rotation: spec.auth.rotation.clone(),

@@ -116,6 +116,20 @@ fn the_plan_of_a_degraded_service_with_own_resources() {
 }
 
 #[test]
+fn a_restart_nonce_changes_the_pod_template_and_nothing_else() {
+    let nonce = "/spec/template/metadata/annotations/screenshot-operator.io~1restart-nonce";
+    let [without, mut with] = ["{}", "{restartNonce: argocd-3}"].map(|spec| planned(spec, &Targets::new()));
+    assert_eq!(without.deployment.body.pointer(nonce), None);
+    assert_eq!(with.deployment.body.pointer(nonce), Some(&Value::from("argocd-3")));
+    let annotations = "/spec/template/metadata/annotations";
+    let body = with.deployment.body.pointer_mut(annotations).unwrap();
+    body.as_object_mut()
+        .unwrap()
+        .remove("screenshot-operator.io/restart-nonce");
+    assert_eq!(with, without);
+}
+
+#[test]
 fn the_shape_of_the_secrets() {
     let identity = try_validated("{}").unwrap().identity;
     let kid = Kid::from_bytes([1; 5]);

@@ -52,6 +52,11 @@ pub struct ScreenshotServiceSpec {
     #[serde(default)]
     pub suspend: bool,
 
+    /// Any new value here replaces every capture pod, one after the other and without a gap. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9._:+-]+$"))]
+    pub restart_nonce: Option<String>,
+
     /// CPU and memory of the two containers of a capture pod. Default: see the fields.
     #[serde(default)]
     pub resources: Resources,
@@ -231,6 +236,7 @@ impl Default for ScreenshotServiceSpec {
             image: None,
             replicas: default_replicas(),
             suspend: false,
+            restart_nonce: None,
             resources: Resources::default(),
             auth: Auth::default(),
             network: Network::default(),

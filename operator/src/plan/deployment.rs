@@ -14,6 +14,9 @@ use crate::validate::Validated;
 /// Seconds: the longest capture in flight may finish.
 const GRACE_SECONDS: u32 = 40;
 
+/// Annotation on the pod template: the `spec.restartNonce` that its pods were made for.
+const RESTART_NONCE_ANNOTATION: &str = "screenshot-operator.io/restart-nonce";
+
 struct Defaults {
     requests: [&'static str; 2],
     memory_limit: &'static str,
@@ -39,15 +42,26 @@ pub(super) fn build(wanted: &Validated) -> Child {
         "template": {
             "metadata": {
                 "labels": names.labels(),
-                "annotations": {
-                    layout::POLICY_DIGEST_ANNOTATION: wanted.policy.digest(),
-                    "kubectl.kubernetes.io/default-container": layout::SERVER_CONTAINER,
-                },
+                "annotations": annotations(wanted),
             },
             "spec": pod(wanted),
         },
     }});
     Child::new(&wanted.identity, Kind::Deployment, names.main(), content)
+}
+
+/// What a pod is replaced for, beside its own spec.
+fn annotations(wanted: &Validated) -> Value {
+    let fixed = [
+        (layout::POLICY_DIGEST_ANNOTATION, wanted.policy.digest()),
+        ("kubectl.kubernetes.io/default-container", layout::SERVER_CONTAINER),
+    ];
+    let restart = wanted
+        .restart_nonce
+        .as_deref()
+        .map(|nonce| (RESTART_NONCE_ANNOTATION, nonce));
+    let pairs = fixed.into_iter().chain(restart);
+    pairs.map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 
 fn pod(wanted: &Validated) -> Value {
