@@ -102,6 +102,7 @@ fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found
         verified,
         mode,
         reason,
+        blocker: None,
         message,
         checks,
     };
@@ -119,12 +120,16 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
         PoolError::Timeout => "BrowserTimeout",
         PoolError::NoJailer | PoolError::Descriptors => "JailerProtocol",
     };
+    let blocker = match error {
+        PoolError::Jailer(ClientError::Jail(jail)) => match jail.reason {
+            SandboxReason::UserNamespacesBlocked(blocker) => Some(format!("{blocker:?}")),
+            _ => None,
+        },
+        _ => None,
+    };
     let message = match error {
         PoolError::Jailer(ClientError::Jail(jail)) => {
-            let blocker = match jail.reason {
-                SandboxReason::UserNamespacesBlocked(blocker) => format!(" ({blocker:?})"),
-                _ => String::new(),
-            };
+            let blocker = blocker.as_ref().map(|word| format!(" ({word})")).unwrap_or_default();
             let errno = jail.errno.map(|errno| format!(", errno {errno}")).unwrap_or_default();
             format!("no jail: step {}{errno}: {reason}{blocker}", jail.step.name())
         }
@@ -134,6 +139,7 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
         verified: false,
         mode,
         reason: Some(reason.to_owned()),
+        blocker,
         message,
         checks: BTreeMap::new(),
     };

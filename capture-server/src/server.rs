@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -35,6 +35,8 @@ use crate::supervisor::Supervisor;
 const FRAME_MARGIN: u64 = 1024 * 1024;
 /// How long requests in hand may still take after their deadline before the server ends without them.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often a server without a policy looks for one.
+const POLICY_POLL: Duration = Duration::from_secs(1);
 /// How long the server stays reachable, unready, before it stops accepting: balancers need a moment to notice.
 const NOTICE: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,9 @@ pub struct Service {
     pub engine: Engine,
 }
 
+/// Empty until there is a good policy; then filled for good.
+type Slot = Arc<OnceLock<Arc<Service>>>;
+
 /// Everything that handlers share.
 pub struct App {
     /// Readiness and findings.
@@ -56,7 +61,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The pod's name.
     pub pod: String,
-    service: Option<Arc<Service>>,
+    service: Slot,
     keys: watch::Receiver<KeyState>,
     internal_key: PathBuf,
 }
@@ -64,7 +69,7 @@ pub struct App {
 impl App {
     /// The service, unless there is no policy.
     pub fn service(&self) -> Option<Arc<Service>> {
-        self.service.clone()
+        self.service.get().cloned()
     }
 
     /// What is known of the keyset.
@@ -95,7 +100,7 @@ impl App {
             .current
             .map_or(0, |keyset| i64::try_from(keyset.revision).unwrap_or(i64::MAX));
         self.metrics.keyset_revision.set(revision);
-        if let Some(service) = &self.service {
+        if let Some(service) = self.service.get() {
             self.metrics
                 .waiting
                 .set(i64::try_from(service.admission.waiting()).unwrap_or(i64::MAX));
@@ -121,8 +126,9 @@ impl Server {
         let listeners = <[TcpListener; 3]>::try_from(listeners).map_err(|_| io::ErrorKind::Other)?;
         let status = Arc::new(Status::default());
         let mut tasks = Vec::new();
-        let service = build_service(&args, &status, &mut tasks);
-        let keys = follow_keyset(args.keyset, &status, &mut tasks);
+        let service = Slot::default();
+        let keys = follow_keyset(args.keyset.clone(), &status, &mut tasks);
+        tasks.push(provide_service(&args, &status, &service));
         let app = App {
             status,
             metrics: Arc::default(),
@@ -168,7 +174,7 @@ impl Server {
             .against(Component::Shutdown, "draining", "the server is shutting down");
         tokio::time::sleep(NOTICE).await;
         let mut patience = GRACE;
-        if let Some(service) = &app.service {
+        if let Some(service) = app.service() {
             service.admission.drain();
             patience += Duration::from_millis(service.policy.limits().deadline_ms);
         }
@@ -194,11 +200,23 @@ fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Abor
     }))
 }
 
-fn build_service(
-    args: &ServeArgs,
-    status: &Arc<Status>,
-    tasks: &mut Vec<AbortOnDropHandle<()>>,
-) -> Option<Arc<Service>> {
+/// Fills the slot at once if there is a good policy, else as soon as there is one: the file that a pod was started with
+/// may be wrong, and nobody restarts a pod that only waits. What is in force is never replaced.
+fn provide_service(args: &ServeArgs, status: &Arc<Status>, slot: &Slot) -> AbortOnDropHandle<()> {
+    let mut built = build_service(args, status, slot);
+    let (args, status, slot) = (args.clone(), Arc::clone(status), Arc::clone(slot));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while built.is_none() {
+            tokio::time::sleep(POLICY_POLL).await;
+            built = build_service(&args, &status, &slot);
+        }
+        // The service's tasks end with this one.
+        std::future::pending::<()>().await;
+    }))
+}
+
+/// Loads the policy and starts the rooms that need one. Out: their tasks, or nothing, with the reason in the status.
+fn build_service(args: &ServeArgs, status: &Arc<Status>, slot: &Slot) -> Option<Vec<AbortOnDropHandle<()>>> {
     let policy = match config::load_policy(&args.policy, args.policy_digest.as_deref()) {
         Ok(policy) => policy,
         Err((reason, message)) => {
@@ -237,7 +255,7 @@ fn build_service(
         status: Arc::clone(status),
         link,
     };
-    tasks.push(AbortOnDropHandle::new(tokio::spawn(supervisor.run())));
+    let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(supervisor.run()))];
     let spares = Arc::clone(&pool);
     tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
         spares.keep_spare().await;
@@ -251,12 +269,14 @@ fn build_service(
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let admission = Admission::new(count(limits.concurrency), count(limits.queue));
     let engine = Engine::new(pool, egress, Arc::clone(&policy));
-    status.cleared(Component::Policy);
-    Some(Arc::new(Service {
+    let service = Service {
         policy,
         admission,
         engine,
-    }))
+    };
+    slot.set(Arc::new(service)).ok()?;
+    status.cleared(Component::Policy);
+    Some(tasks)
 }
 
 fn child(args: &ServeArgs) -> Option<Child> {

@@ -8,6 +8,7 @@ use kube::runtime::events::{Event, EventType};
 use screenshot_api::ScreenshotServiceStatus;
 
 use crate::context::Context;
+use crate::status::DEGRADED;
 
 /// What to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
         if of(before, &condition.type_) == Some((condition.status.clone(), condition.reason.clone())) {
             continue;
         }
-        let warning = condition.type_ == "Stalled";
+        // A service that runs with less protection than it could have is as wanted, and still worth a warning.
+        let warning = condition.type_ == "Stalled" || condition.reason == DEGRADED;
         if warning || condition.status == "True" {
             notes.push(Note {
                 warning,
@@ -85,6 +87,52 @@ pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<No
         let published = crate::apply::call("create", "Event", context.recorder.publish(&event, subject)).await;
         if let Err(error) = published {
             tracing::warn!(reason = error.reason(), "an event was not published");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    fn status(kind: &str, status: &str, reason: &str) -> ScreenshotServiceStatus {
+        ScreenshotServiceStatus {
+            conditions: vec![Condition {
+                type_: kind.into(),
+                status: status.into(),
+                reason: reason.into(),
+                message: "why".into(),
+                observed_generation: None,
+                last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_transition_is_told_once_and_as_a_warning_when_protection_is_less_or_somebody_is_needed() {
+        let nothing = ScreenshotServiceStatus::default();
+        let note = |warning: bool, reason: &str| {
+            vec![Note {
+                warning,
+                reason: reason.into(),
+                text: "why".into(),
+                action: "Reconcile",
+            }]
+        };
+        for (after, expected) in [
+            (status("Ready", "True", "AsWanted"), note(false, "AsWanted")),
+            (status("Ready", "True", "Degraded"), note(true, "Degraded")),
+            (
+                status("Stalled", "True", "SeccompProfileMissing"),
+                note(true, "SeccompProfileMissing"),
+            ),
+            (status("Ready", "False", "PodsNotReady"), vec![]),
+            (status("Available", "True", "PodsReady"), vec![]),
+        ] {
+            assert_eq!(notes(&nothing, &after, &[]), expected);
+            assert_eq!(notes(&after, &after, &[]), []);
         }
     }
 }

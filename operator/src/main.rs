@@ -31,6 +31,8 @@ enum Command {
     Run(Run),
     /// Put the browser container's seccomp profile into the kubelet's seccomp directory.
     InstallSeccompProfile(Install),
+    /// Take the profile away from the kubelet's seccomp directory, where no service is to run any more.
+    RemoveSeccompProfile(Remove),
     /// Print the operator's RBAC rules as YAML.
     Rbac,
     /// Print the ranges of addresses that are not public as YAML, for admission policies.
@@ -92,6 +94,15 @@ struct Probe {
     timeout_seconds: u64,
 }
 
+#[derive(Args)]
+struct Remove {
+    /// The kubelet's seccomp directory.
+    directory: PathBuf,
+    /// Stay, without doing anything more, until SIGTERM: a DaemonSet's pod must not end.
+    #[arg(long)]
+    stay: bool,
+}
+
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
@@ -108,6 +119,7 @@ async fn main() -> ExitCode {
         Command::Probe(args) => probe::probe(&args.url, Duration::from_secs(args.timeout_seconds))
             .await
             .map_err(Into::into),
+        Command::RemoveSeccompProfile(args) => remove(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,6 +150,15 @@ async fn install(args: Install) -> Outcome {
             () = tokio::time::sleep(Duration::from_mins(1)) => {}
         }
     }
+}
+
+async fn remove(args: Remove) -> Outcome {
+    let stop = stop_on_signal()?;
+    println!("seccomp profile: {:?}", seccomp::remove(&args.directory)?);
+    if args.stay {
+        stop.cancelled().await;
+    }
+    Ok(())
 }
 
 async fn run(args: Run) -> Outcome {

@@ -85,6 +85,8 @@ impl Children {
 pub struct PodView {
     /// Its name.
     pub name: String,
+    /// The node it runs on; `None` until it is scheduled.
+    pub node: Option<String>,
     /// Whether its containers passed their readiness probes.
     pub ready: bool,
     /// Whether its server container runs, so that it may hold an old keyset.
@@ -238,6 +240,7 @@ async fn view(context: &Context, pod: PodState, key: Option<&InternalKey>) -> Re
     };
     Ok(PodView {
         name: pod.name,
+        node: pod.node,
         ready: pod.ready,
         started: pod.started,
         waiting: pod.waiting,

@@ -1,6 +1,6 @@
-//! Puts the browser container's seccomp profile where the kubelet looks for it.
+//! Puts the browser container's seccomp profile where the kubelet looks for it, and takes it away again.
 //!
-//! In: the profile's file, the kubelet's seccomp directory. Out: the file at `layout::SECCOMP_PROFILE` below it.
+//! In: the profile's file, the kubelet's seccomp directory. Out: the file at `layout::SECCOMP_PROFILE` below it, or none.
 //! Written beside and renamed, so that a container runtime never reads half a profile. Must not: write a file that is not
 //! a profile, follow the directory elsewhere, or touch any other file.
 
@@ -56,6 +56,33 @@ pub fn install(source: &Path, root: &Path) -> Result<Installed, InstallError> {
     Ok(Installed::Written)
 }
 
+/// Whether there was something to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The profile is gone.
+    Gone,
+    /// There was none.
+    Absent,
+}
+
+/// Removes the profile below the kubelet's seccomp directory `root`, and its directory when nothing else is in it.
+/// Running containers keep the filter that they were started with; new ones are not started without it.
+///
+/// # Errors
+/// The file system refuses.
+pub fn remove(root: &Path) -> Result<Removed, InstallError> {
+    let target = root.join(layout::SECCOMP_PROFILE);
+    match fs::remove_file(&target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removed::Absent),
+        other => other.map_err(|error| io_error(&target, error))?,
+    }
+    match target.parent().map(fs::remove_dir) {
+        // Somebody else's profile may lie beside it.
+        Some(Err(error)) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io_error(&target, error)),
+        _ => Ok(Removed::Gone),
+    }
+}
+
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mut file = fs::File::create(path)?;
@@ -101,6 +128,21 @@ mod tests {
         fs::write(&target, "{}").unwrap();
         assert_eq!(install(&source, dir.path()).unwrap(), Installed::Written);
         assert_eq!(fs::read(&target).unwrap(), fs::read(&source).unwrap());
+    }
+
+    #[test]
+    fn a_removed_profile_leaves_nothing_behind_but_what_others_put_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = profile(dir.path(), r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[]}"#);
+        let directory = dir.path().join(layout::SECCOMP_PROFILE).parent().unwrap().to_owned();
+        assert_eq!(remove(dir.path()).unwrap(), Removed::Absent);
+        install(&source, dir.path()).unwrap();
+        assert_eq!(remove(dir.path()).unwrap(), Removed::Gone);
+        assert!(!directory.exists());
+        install(&source, dir.path()).unwrap();
+        fs::write(directory.join("other.json"), "{}").unwrap();
+        assert_eq!(remove(dir.path()).unwrap(), Removed::Gone);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
 
     #[test]

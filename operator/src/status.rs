@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use screenshot_api::{AuthStatus, ScreenshotServiceStatus};
 use screenshot_policy::attest::AttestReport;
 use screenshot_policy::keyset::KeyState;
-use screenshot_policy::policy::SandboxMode;
 
 use crate::error::Error;
 use crate::observe::PodView;
@@ -60,7 +59,7 @@ pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timesta
         available(pass),
         policy_in_force(pass),
         credentials_ready(pass),
-        sandbox_verified(pass),
+        sandbox::verified(pass),
         suspended(pass),
     ];
     let mut verdicts = summary(pass, &details);
@@ -145,17 +144,17 @@ fn summary(pass: &Pass<'_>, details: &[Verdict]) -> Vec<Verdict> {
         )];
     }
     let rolling = rollout(pass);
-    let failing = details
-        .iter()
-        .filter(|d| !d.status && d.kind != "Suspended")
-        .find(|d| !tolerated(pass, d));
+    let failing = || {
+        details
+            .iter()
+            .filter(|d| !d.status && d.kind != "Suspended" && !tolerated(d))
+    };
+    // The cause that somebody has to mend comes before its symptoms.
+    let failing = failing()
+        .find(|d| NEEDS_A_PERSON.contains(&d.reason))
+        .or_else(|| failing().next());
     match (failing, rolling) {
-        (None, None) => vec![verdict(
-            "Ready",
-            true,
-            "AsWanted",
-            "the service is as its spec says, every control verified",
-        )],
+        (None, None) => vec![as_wanted(details)],
         (None, Some(message)) => {
             vec![
                 verdict("Ready", true, "RollingOut", message),
@@ -176,17 +175,29 @@ fn summary(pass: &Pass<'_>, details: &[Verdict]) -> Vec<Verdict> {
     }
 }
 
-/// `Degraded` is asked for by name: an unverified sandbox then does not stop the service from being as wanted.
-fn tolerated(pass: &Pass<'_>, detail: &Verdict) -> bool {
-    detail.kind == "SandboxVerified"
-        && detail.reason == "Degraded"
-        && pass.wanted.policy.sandbox_mode() == SandboxMode::Degraded
+fn as_wanted(details: &[Verdict]) -> Verdict {
+    if details.iter().any(tolerated) {
+        let message = "the service is as its spec says, which accepts that browsers are not fully confined";
+        return verdict("Ready", true, sandbox::DEGRADED, message);
+    }
+    let message = "the service is as its spec says, every control verified";
+    verdict("Ready", true, "AsWanted", message)
 }
 
+/// `Degraded` is asked for by name: an unverified sandbox then does not stop the service from being as wanted.
+fn tolerated(detail: &Verdict) -> bool {
+    !detail.status && detail.reason == sandbox::DEGRADED
+}
+
+/// Reasons that no further pass mends.
+const NEEDS_A_PERSON: [&str; 3] = [
+    "ExceptionTargetMissing",
+    sandbox::PROFILE_MISSING,
+    sandbox::NAMESPACES_BLOCKED,
+];
+
 fn needs_a_person(pass: &Pass<'_>, detail: &Verdict) -> bool {
-    pass.deployment.is_some_and(|d| d.stuck)
-        || detail.reason == "SeccompProfileMissing"
-        || detail.reason == "ExceptionTargetMissing"
+    pass.deployment.is_some_and(|d| d.stuck) || NEEDS_A_PERSON.contains(&detail.reason)
 }
 
 fn rollout(pass: &Pass<'_>) -> Option<&'static str> {
@@ -207,13 +218,10 @@ fn available(pass: &Pass<'_>) -> Verdict {
     if pass.deployment.is_some_and(|d| d.ready > 0) {
         return verdict(kind, true, "PodsReady", "at least one capture pod takes requests");
     }
+    if let Some(message) = sandbox::profile_missing(pass.pods) {
+        return verdict(kind, false, sandbox::PROFILE_MISSING, message);
+    }
     match pass.pods.iter().find_map(|pod| pod.waiting.as_ref()) {
-        Some(said) if said.message.contains("cannot load seccomp profile") => verdict(
-            kind,
-            false,
-            "SeccompProfileMissing",
-            "a node lacks the operator's seccomp profile",
-        ),
         Some(said) => verdict(
             kind,
             false,
@@ -226,10 +234,18 @@ fn available(pass: &Pass<'_>) -> Verdict {
 
 /// The first reason that a pod gives for itself.
 fn not_ready(pods: &[PodView]) -> String {
-    let reason = reports(pods).find_map(|report| report.not_ready.first());
+    let reason = pods
+        .iter()
+        .find_map(|pod| Some((pod, pod.attested.as_ref().ok()?.not_ready.first()?)));
     reason.map_or_else(
         || "no capture pod is ready yet".into(),
-        |why| format!("a capture pod is not ready: {}", word(&why.reason)),
+        |(pod, why)| {
+            format!(
+                "a capture pod on {} is not ready: {}",
+                sandbox::place(pod),
+                word(&why.reason)
+            )
+        },
     )
 }
 
@@ -246,7 +262,7 @@ fn policy_in_force(pass: &Pass<'_>) -> Verdict {
         kind,
         "PolicyAttested",
         "every capture pod enforces the policy",
-        |report| {
+        |_, report| {
             (report.policy_digest.as_deref() != wanted)
                 .then_some(("PolicyOutdated", "a capture pod enforces another policy".into()))
         },
@@ -286,40 +302,6 @@ fn credentials_ready(pass: &Pass<'_>) -> Verdict {
     }
 }
 
-fn sandbox_verified(pass: &Pass<'_>) -> Verdict {
-    let kind = "SandboxVerified";
-    let missing = pass
-        .pods
-        .iter()
-        .filter_map(|pod| pod.waiting.as_ref())
-        .any(|said| said.message.contains("cannot load seccomp profile"));
-    if missing {
-        return verdict(
-            kind,
-            false,
-            "SeccompProfileMissing",
-            "a node lacks the operator's seccomp profile",
-        );
-    }
-    let degraded = pass.wanted.policy.sandbox_mode() == SandboxMode::Degraded;
-    every_pod(
-        pass,
-        kind,
-        "SandboxAttested",
-        "every browser is confined, checked by each pod",
-        |report| {
-            if report.sandbox.verified {
-                return None;
-            }
-            let why = word(report.sandbox.reason.as_deref().unwrap_or("unverified"));
-            Some((
-                if degraded { "Degraded" } else { "SandboxUnverified" },
-                format!("browsers are not fully confined: {why}"),
-            ))
-        },
-    )
-}
-
 fn suspended(pass: &Pass<'_>) -> Verdict {
     if pass.wanted.suspended {
         verdict("Suspended", true, "SuspendedBySpec", "spec.suspend is true")
@@ -334,7 +316,7 @@ fn every_pod(
     kind: &'static str,
     reason: &'static str,
     message: &'static str,
-    fault: impl Fn(&AttestReport) -> Option<(&'static str, String)>,
+    fault: impl Fn(&PodView, &AttestReport) -> Option<(&'static str, String)>,
 ) -> Verdict {
     if pass.wanted.replicas == 0 {
         return verdict(kind, true, "NoReplicas", "no capture pod is asked for");
@@ -346,17 +328,13 @@ fn every_pod(
         match &pod.attested {
             Err(why) => return verdict(kind, false, "NotAttested", format!("a capture pod {why}")),
             Ok(report) => {
-                if let Some((reason, message)) = fault(report) {
+                if let Some((reason, message)) = fault(pod, report) {
                     return verdict(kind, false, reason, message);
                 }
             }
         }
     }
     verdict(kind, true, reason, message)
-}
-
-fn reports(pods: &[PodView]) -> impl Iterator<Item = &AttestReport> {
-    pods.iter().filter_map(|pod| pod.attested.as_ref().ok())
 }
 
 /// What came from elsewhere is shown only as a short plain word.
@@ -411,6 +389,9 @@ fn merge(previous: &[Condition], verdicts: Vec<Verdict>, generation: i64, now: T
 fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
+
+mod sandbox;
+pub use sandbox::DEGRADED;
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,8 @@ pub struct AutoscalerView {
 pub struct PodState {
     /// Its name.
     pub name: String,
+    /// The node it runs on; `None` until it is scheduled.
+    pub node: Option<String>,
     /// Its address.
     pub ip: Option<IpAddr>,
     /// Whether it is on its way out or has ended.
@@ -143,6 +145,7 @@ pub fn pod(pod: &Pod) -> PodState {
     let phase = status.phase.as_deref();
     PodState {
         name: pod.metadata.name.clone().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
         leaving: pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")),
         ready: condition(&status, "Ready", "True").is_some(),

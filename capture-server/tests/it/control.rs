@@ -58,6 +58,14 @@ async fn a_policy_of_another_digest_is_never_enforced_half() {
     assert_eq!(get(server.health, "/health/ready", &[]).await.status, 503);
     assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
     assert_eq!(server.html("x").await.problem(), (503, "not_ready".into()));
+    // The right one comes late and is taken; from then on the file may be anything.
+    server
+        .site
+        .write("policy.json", &policy(limits(5_001)).canonical_json());
+    until("the policy", async || server.reasons().await == ["JailerAbsent"]).await;
+    server.site.write("policy.json", "{");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(server.reasons().await, ["JailerAbsent"]);
     server.stop().await;
 }
 

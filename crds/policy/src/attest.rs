@@ -168,6 +168,9 @@ pub struct SandboxFacts {
     /// Bounded word when not verified.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Bounded word: who refuses user namespaces, where that is the reason.
+    #[serde(default)]
+    pub blocker: Option<String>,
     /// A sentence for a person.
     #[serde(default)]
     pub message: String,

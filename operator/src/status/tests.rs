@@ -94,6 +94,7 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
         }),
         pods: vec![PodView {
             name: "p".into(),
+            node: Some("n1".into()),
             ready: true,
             started: true,
             waiting: None,
@@ -169,7 +170,7 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
 #[test]
 fn no_control_is_assumed() {
     type Edit = fn(&mut World);
-    let table: [(&str, &str, &str, Edit); 10] = [
+    let table: [(&str, &str, &str, Edit); 11] = [
         ("PolicyInForce", "PolicyOutdated", "Reconciling", |w| {
             w.report().policy_digest = Some("sha256:other".into());
         }),
@@ -185,6 +186,9 @@ fn no_control_is_assumed() {
         }),
         ("SandboxVerified", "SandboxUnverified", "Reconciling", |w| {
             w.report().sandbox.verified = false;
+        }),
+        ("SandboxVerified", "UserNamespacesBlocked", "Stalled", |w| {
+            w.report().sandbox = blocked("SeccompFilter");
         }),
         ("CredentialsReady", "TokenMissing", "Reconciling", |w| {
             w.facts.client = Held::Absent;
@@ -224,12 +228,89 @@ fn a_rotation_under_way_does_not_make_the_service_unready() {
     assert_eq!(world.says("Ready"), is("True", "AsWanted"));
 }
 
+fn blocked(blocker: &str) -> SandboxFacts {
+    SandboxFacts {
+        reason: Some("UserNamespacesBlocked".into()),
+        blocker: Some(blocker.into()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_a_node_lacks_is_the_reason_of_the_whole_service_and_names_the_node() {
+    let missing = |w: &mut World| {
+        w.deployment = Some(DeploymentView::default());
+        w.pods[0].waiting = Some(Said {
+            reason: "CreateContainerError".into(),
+            message: "cannot load seccomp profile \"/x\"".into(),
+            since: None,
+        });
+    };
+    let namespaces = |w: &mut World| {
+        w.deployment = Some(DeploymentView::default());
+        w.report().sandbox = blocked("SeccompFilter");
+        w.report().not_ready = vec![NotReady {
+            reason: "UserNamespacesBlocked".into(),
+            message: "m".into(),
+        }];
+    };
+    for (edit, reason, message) in [
+        (
+            &missing as &dyn Fn(&mut World),
+            "SeccompProfileMissing",
+            "the operator's seccomp profile is missing on node n1: no browser can be started there",
+        ),
+        (
+            &namespaces,
+            "UserNamespacesBlocked",
+            "browsers cannot be confined on node n1: user namespaces are refused there, by a seccomp filter that is not \
+             the operator's profile",
+        ),
+    ] {
+        let mut world = good(|_| {});
+        edit(&mut world);
+        for kind in ["SandboxVerified", "Ready", "Stalled"] {
+            let status = world.status(&ScreenshotServiceStatus::default(), now());
+            let found = status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+            assert_eq!(
+                (found.reason.as_str(), found.message.as_str()),
+                (reason, message),
+                "{kind}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nodes_are_listed_in_order_and_only_a_few() {
+    let mut world = good(|_| {});
+    world.report().sandbox = blocked("Limit");
+    for node in ["n5", "n3", "n4", "n2", "n3"] {
+        let mut pod = world.pods[0].clone();
+        pod.node = Some(node.into());
+        world.pods.insert(0, pod);
+    }
+    let status = world.status(&ScreenshotServiceStatus::default(), now());
+    let found = status.conditions.iter().find(|c| c.type_ == "SandboxVerified").unwrap();
+    assert_eq!(
+        found.message,
+        "browsers cannot be confined on nodes n1, n2, n3 and 2 more: user namespaces are refused there, as \
+         user.max_user_namespaces is 0 or used up"
+    );
+}
+
 #[test]
 fn degraded_is_never_called_verified_and_does_not_stop_a_service_that_asked_for_it() {
-    let mut world = good(|spec| spec.sandbox.mode = screenshot_api::SandboxMode::Degraded);
+    let degraded = |spec: &mut ScreenshotServiceSpec| spec.sandbox.mode = screenshot_api::SandboxMode::Degraded;
+    let mut world = good(degraded);
     world.report().sandbox.verified = false;
+    world.report().sandbox.reason = Some("SandboxDegraded".into());
     assert_eq!(world.says("SandboxVerified"), is("False", "Degraded"));
-    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+    assert_eq!(world.says("Ready"), is("True", "Degraded"));
+    // Any other finding is one that was not asked for.
+    world.report().sandbox.reason = Some("BrowserFailed".into());
+    assert_eq!(world.says("SandboxVerified"), is("False", "SandboxUnverified"));
+    assert_eq!(world.says("Ready").unwrap().0, "False");
 }
 
 #[test]

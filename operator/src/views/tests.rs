@@ -105,7 +105,10 @@ fn an_autoscaler_that_cannot_act_is_not_active_whatever_it_measures() {
 }
 
 fn a_pod(status: &Value) -> PodState {
-    pod(&serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap())
+    pod(&serde_json::from_value(
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": []}, "status": status}),
+    )
+    .unwrap())
 }
 
 #[test]
@@ -116,6 +119,7 @@ fn a_pod_is_cut_down_to_where_it_is_and_what_stops_it() {
             {"name": "browser", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}]});
     let expected = PodState {
         name: "p".into(),
+        node: Some("n1".into()),
         ip: Some("10.1.2.3".parse().unwrap()),
         ready: true,
         started: true,
