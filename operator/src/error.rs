@@ -76,10 +76,11 @@ impl Error {
         }
     }
 
-    /// Whether the API server does not know the object, or the kind.
+    /// Whether the API server does not know the object, or the kind. The code tells: to a path of a group that it does
+    /// not serve it answers in plain text, without the reason of a Status.
     pub fn is_not_found(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };
-        matches!(source.as_ref(), kube::Error::Api(status) if status.is_not_found())
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == http::StatusCode::NOT_FOUND.as_u16())
     }
 
     /// Wraps what a call to the API server returned.
@@ -92,5 +93,25 @@ impl Error {
                 source: Box::new(source),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_found_is_told_by_the_code_also_where_the_answer_is_plain_text() {
+        let answered = |code: u16, reason: &str| {
+            let status = kube::core::Status {
+                code,
+                reason: reason.into(),
+                ..Default::default()
+            };
+            Error::api("list", "HTTPRoute", kube::Error::Api(status.into())).is_not_found()
+        };
+        assert!(answered(404, "NotFound"));
+        assert!(answered(404, "Failed to parse error data"));
+        assert!(!answered(403, "Forbidden"));
     }
 }
