@@ -7,5 +7,6 @@ name=operator-tests
 trap '"$CLUSTER" down --name $name' EXIT
 "$CLUSTER" up --control-plane-only --name $name --time-limit 30 --port 16444
 SHOT_TEST_KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
-export SHOT_TEST_KUBECONFIG
+SHOT_TEST_DEFINITIONS=$(hack/definitions.sh "$CACHE/definitions")
+export SHOT_TEST_KUBECONFIG SHOT_TEST_DEFINITIONS
 cargo nextest run --locked -p screenshot-operator

@@ -35,7 +35,8 @@ impl Names {
         Self(name.into())
     }
 
-    /// ServiceAccount, Service, PodDisruptionBudget and Deployment are named as the service itself.
+    /// What there is one of is named as the service itself: ServiceAccount, Service, PodDisruptionBudget, Deployment,
+    /// HorizontalPodAutoscaler, Ingress, HTTPRoute, PodMonitor, PrometheusRule.
     pub fn main(&self) -> &str {
         &self.0
     }
@@ -45,14 +46,34 @@ impl Names {
         self.with("default-deny")
     }
 
-    /// NetworkPolicy for connections to the pods.
-    pub fn ingress(&self) -> String {
-        self.with("ingress")
+    /// NetworkPolicy that lets the pods resolve names.
+    pub fn dns(&self) -> String {
+        self.with("dns")
     }
 
-    /// NetworkPolicy for connections from the pods.
+    /// NetworkPolicy that lets clients reach the API port.
+    pub fn clients(&self) -> String {
+        self.with("clients")
+    }
+
+    /// NetworkPolicy that lets the operator reach the health port.
+    pub fn operator(&self) -> String {
+        self.with("operator")
+    }
+
+    /// NetworkPolicy that lets a Prometheus reach the metrics port.
+    pub fn monitoring(&self) -> String {
+        self.with("monitoring")
+    }
+
+    /// NetworkPolicy for what pages may reach.
     pub fn egress(&self) -> String {
         self.with("egress")
+    }
+
+    /// ConfigMap with the dashboard.
+    pub fn dashboard(&self) -> String {
+        self.with("dashboard")
     }
 
     /// ConfigMap with the policy.

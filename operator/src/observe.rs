@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -24,7 +25,7 @@ use crate::credentials::{self, Credentials};
 use crate::error::Error;
 use crate::plan::{Kind, PortTarget, ServiceTarget, Targets};
 use crate::validate::Identity;
-use crate::views::{self, DeploymentView, PodState, Said};
+use crate::views::{self, AutoscalerView, DeploymentView, PodState, Said};
 
 /// Metadata of one existing child.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Children {
 pub struct PodView {
     /// Its name.
     pub name: String,
-    /// The node it runs on; `None` until it is scheduled.
+    /// The node that it was given to.
     pub node: Option<String>,
     /// Whether its containers passed their readiness probes.
     pub ready: bool,
@@ -111,6 +112,8 @@ pub struct Observed {
     pub targets: Targets,
     /// The Deployment, if it exists.
     pub deployment: Option<DeploymentView>,
+    /// The autoscaler, if it exists.
+    pub autoscaler: Option<AutoscalerView>,
     /// The pods that are not on their way out.
     pub pods: Vec<PodView>,
 }
@@ -129,6 +132,7 @@ pub async fn observe(
     let targets = targets(context, exceptions).await?;
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &identity.namespace);
     let deployment = call("get", "Deployment", deployments.get_opt(identity.names.main())).await?;
+    let autoscaler = autoscaler(context, identity, &children).await?;
     let pods = pods(context, identity, credentials.internal.as_ref().map(|(key, _)| key)).await?;
     Ok(Observed {
         children,
@@ -136,6 +140,7 @@ pub async fn observe(
         credentials,
         targets,
         deployment: deployment.as_ref().map(views::deployment),
+        autoscaler,
         pods,
     })
 }
@@ -219,6 +224,20 @@ fn target(service: &Service) -> ServiceTarget {
         ports: ports.collect(),
         headless: spec.cluster_ip.as_deref() == Some("None"),
     }
+}
+
+async fn autoscaler(
+    context: &Context,
+    identity: &Identity,
+    children: &Children,
+) -> Result<Option<AutoscalerView>, Error> {
+    let (kind, name) = (Kind::HorizontalPodAutoscaler, identity.names.main());
+    if children.get(kind, name).is_none() {
+        return Ok(None);
+    }
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let found = call("get", kind.name(), api.get_opt(name)).await?;
+    Ok(found.as_ref().map(views::autoscaler))
 }
 
 async fn pods(context: &Context, identity: &Identity, key: Option<&InternalKey>) -> Result<Vec<PodView>, Error> {

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::credentials::{self, Turn, rules};
 use crate::error::Error;
 use crate::names::MANAGER;
-use crate::plan::{OperatorPods, Plan, plan};
+use crate::plan::{OperatorPods, Plan, Surroundings, plan};
 use crate::rotation::{Step, Wait};
 use crate::validate::{Validated, identity, validate};
 use crate::{apply, events, observe, status};
@@ -74,7 +74,13 @@ type Done = (ScreenshotServiceStatus, Duration, Vec<&'static str>);
 
 async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Validated) -> Result<Done, Error> {
     let mut seen = observe::observe(context, &wanted.identity, wanted.policy.exceptions()).await?;
-    let plan = plan(wanted, &seen.targets, &operator_pods(context), (context.now)());
+    let around = Surroundings {
+        targets: &seen.targets,
+        operator: &operator_pods(context),
+        served: &seen.served,
+        deployment: seen.deployment.as_ref(),
+    };
+    let plan = plan(wanted, &around, (context.now)());
     let turn = write(context, wanted, &plan, &mut seen).await?;
     let pass = status::Pass {
         wanted,
@@ -83,7 +89,9 @@ async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Vali
         facts: &turn.facts,
         stopped: &turn.stopped,
         rules: &rules(wanted),
+        autoscaler: seen.autoscaler.as_ref(),
         unresolved: &plan.unresolved,
+        unserved: &plan.unserved,
     };
     let now = (context.now)();
     let after = status::compute(&service.status.clone().unwrap_or_default(), &pass, now);

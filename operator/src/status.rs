@@ -4,19 +4,29 @@
 //! Pure. Conditions are proven, never assumed: what no pod attested is not true. Texts are stable (no counters that
 //! change with every pass, no times), so that an idle service is never patched.
 
+mod controls;
+mod optional;
+mod sandbox;
+mod trouble;
+mod verdict;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use screenshot_api::{AuthStatus, ScreenshotServiceStatus};
-use screenshot_policy::attest::AttestReport;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use screenshot_api::{AuthStatus, BrowserStatus, ScreenshotServiceStatus};
 use screenshot_policy::keyset::KeyState;
+
+pub use self::sandbox::DEGRADED;
+use self::trouble::Trouble;
+use self::verdict::{Verdict, Weight, merge, verdict};
 
 use crate::error::Error;
 use crate::observe::PodView;
-use crate::rotation::{self, Facts, Rules, Step, Wait};
-use crate::validate::{Invalid, Validated};
-use crate::views::DeploymentView;
+use crate::plan::{Kind, url};
+use crate::rotation::{self, Facts, Rules, Step};
+use crate::validate::{Invalid, Scale, Validated};
+use crate::views::{AutoscalerView, DeploymentView};
 
 /// What a finished pass knows.
 pub struct Pass<'a> {
@@ -32,45 +42,29 @@ pub struct Pass<'a> {
     pub stopped: &'a Step,
     /// The rotation's rules.
     pub rules: &'a Rules,
+    /// The autoscaler, if it existed when the pass began.
+    pub autoscaler: Option<&'a AutoscalerView>,
     /// Exceptions that open nothing.
     pub unresolved: &'a BTreeSet<String>,
-}
-
-/// One condition before it is merged with the previous one.
-struct Verdict {
-    kind: &'static str,
-    status: bool,
-    reason: &'static str,
-    message: String,
-}
-
-fn verdict(kind: &'static str, status: bool, reason: &'static str, message: impl Into<String>) -> Verdict {
-    Verdict {
-        kind,
-        status,
-        reason,
-        message: message.into(),
-    }
+    /// Optional kinds that the spec asks for and the API server does not serve.
+    pub unserved: &'a BTreeSet<Kind>,
 }
 
 /// The status after a pass.
 pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timestamp) -> ScreenshotServiceStatus {
-    let details = [
-        available(pass),
-        policy_in_force(pass),
-        credentials_ready(pass),
-        sandbox::verified(pass),
-        suspended(pass),
-    ];
-    let mut verdicts = summary(pass, &details);
+    let trouble = trouble::find(pass.wanted, pass.deployment, pass.pods, now);
+    let mut details = controls::conditions(pass, trouble.as_ref());
+    details.extend(optional::conditions(pass));
+    let mut verdicts = summary(pass, &details, trouble);
     verdicts.extend(details);
     let id = &pass.wanted.identity;
     ScreenshotServiceStatus {
         conditions: merge(&previous.conditions, verdicts, id.generation, now),
         observed_generation: id.generation,
-        url: Some(format!("http://{}.{}.svc", id.names.main(), id.namespace)),
+        url: Some(url(pass.wanted)),
         policy_digest: Some(pass.wanted.policy.digest().to_owned()),
         auth: Some(auth(previous.auth.as_ref(), pass)),
+        browser: browser(previous.browser.as_ref(), pass),
         replicas: pass.deployment.map_or(0, |deployment| deployment.replicas),
         ready_replicas: pass.deployment.map_or(0, |deployment| deployment.ready),
         selector: Some(id.names.selector_text()),
@@ -134,215 +128,92 @@ pub fn settled(status: &ScreenshotServiceStatus) -> bool {
     holds("Ready") && !holds("Reconciling")
 }
 
-fn summary(pass: &Pass<'_>, details: &[Verdict]) -> Vec<Verdict> {
+fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Vec<Verdict> {
     if pass.wanted.suspended {
-        return vec![verdict(
-            "Ready",
-            true,
-            "Suspended",
-            "suspended as asked; no capture pod runs",
-        )];
+        let message = "suspended as asked; no capture pod runs";
+        return vec![verdict("Ready", true, "Suspended", message)];
     }
-    let rolling = rollout(pass);
-    let failing = || {
+    let failing = |weight: Weight| {
         details
             .iter()
-            .filter(|d| !d.status && d.kind != "Suspended" && !tolerated(d))
+            .find(move |detail| !detail.status && detail.weight == weight)
     };
+    let (person, failing) = (failing(Weight::Person), failing(Weight::Blocks));
     // The cause that somebody has to mend comes before its symptoms.
-    let failing = failing()
-        .find(|d| NEEDS_A_PERSON.contains(&d.reason))
-        .or_else(|| failing().next());
-    match (failing, rolling) {
-        (None, None) => vec![as_wanted(details)],
-        (None, Some(message)) => {
-            vec![
-                verdict("Ready", true, "RollingOut", message),
-                verdict("Reconciling", true, "RollingOut", message),
-            ]
-        }
-        (Some(detail), _) => {
-            let trouble = if needs_a_person(pass, detail) {
-                "Stalled"
-            } else {
-                "Reconciling"
-            };
-            vec![
-                verdict("Ready", false, detail.reason, detail.message.clone()),
-                verdict(trouble, true, detail.reason, detail.message.clone()),
-            ]
-        }
+    match (trouble, person, failing, rollout(pass)) {
+        (_, None, None, None) => vec![as_wanted(details)],
+        (Some(trouble), ..) if trouble.person => not_ready(trouble.reason, &trouble.message, true),
+        (_, Some(detail), ..) => not_ready(detail.reason, &detail.message, true),
+        (Some(trouble), ..) => not_ready(trouble.reason, &trouble.message, stuck(pass)),
+        (None, None, Some(detail), _) => not_ready(detail.reason, &detail.message, stuck(pass)),
+        (None, None, None, Some(message)) => vec![
+            verdict("Ready", true, "RollingOut", message),
+            verdict("Reconciling", true, "RollingOut", message),
+        ],
     }
 }
 
 fn as_wanted(details: &[Verdict]) -> Verdict {
-    if details.iter().any(tolerated) {
+    if details.iter().any(|detail| !detail.status && detail.reason == DEGRADED) {
         let message = "the service is as its spec says, which accepts that browsers are not fully confined";
-        return verdict("Ready", true, sandbox::DEGRADED, message);
+        return verdict("Ready", true, DEGRADED, message);
     }
     let message = "the service is as its spec says, every control verified";
     verdict("Ready", true, "AsWanted", message)
 }
 
-/// `Degraded` is asked for by name: an unverified sandbox then does not stop the service from being as wanted.
-fn tolerated(detail: &Verdict) -> bool {
-    !detail.status && detail.reason == sandbox::DEGRADED
+fn not_ready(reason: &'static str, message: &str, person: bool) -> Vec<Verdict> {
+    let trouble = if person { "Stalled" } else { "Reconciling" };
+    vec![
+        verdict("Ready", false, reason, message),
+        verdict(trouble, true, reason, message),
+    ]
 }
 
-/// Reasons that no further pass mends.
-const NEEDS_A_PERSON: [&str; 3] = [
-    "ExceptionTargetMissing",
-    sandbox::PROFILE_MISSING,
-    sandbox::NAMESPACES_BLOCKED,
-];
-
-fn needs_a_person(pass: &Pass<'_>, detail: &Verdict) -> bool {
-    pass.deployment.is_some_and(|d| d.stuck) || NEEDS_A_PERSON.contains(&detail.reason)
+fn stuck(pass: &Pass<'_>) -> bool {
+    pass.deployment.is_some_and(|deployment| deployment.stuck)
 }
 
 fn rollout(pass: &Pass<'_>) -> Option<&'static str> {
     let deployment = pass.deployment?;
-    let wanted = pass.wanted.replicas;
+    let wanted = match &pass.wanted.scale {
+        Scale::Fixed(replicas) => *replicas,
+        Scale::Auto(_) => deployment.desired,
+    };
     let done = deployment.current
         && deployment.updated == wanted
         && deployment.replicas == wanted
         && deployment.ready == wanted;
-    (!done).then_some("capture pods are being replaced")
+    (!done).then_some("capture pods are being started or replaced")
 }
 
-fn available(pass: &Pass<'_>) -> Verdict {
-    let kind = "Available";
-    if pass.wanted.replicas == 0 {
-        return verdict(kind, false, "NoReplicas", "no capture pod is asked for");
+/// What pods attest; while none has run a browser yet, what was known before.
+fn browser(previous: Option<&BrowserStatus>, pass: &Pass<'_>) -> Option<BrowserStatus> {
+    if pass.wanted.scale.least() == 0 {
+        return None;
     }
-    if pass.deployment.is_some_and(|d| d.ready > 0) {
-        return verdict(kind, true, "PodsReady", "at least one capture pod takes requests");
-    }
-    if let Some(message) = sandbox::profile_missing(pass.pods) {
-        return verdict(kind, false, sandbox::PROFILE_MISSING, message);
-    }
-    match pass.pods.iter().find_map(|pod| pod.waiting.as_ref()) {
-        Some(said) => verdict(
-            kind,
-            false,
-            "ContainerWaiting",
-            format!("a container cannot start: {}", word(&said.reason)),
-        ),
-        None => verdict(kind, false, "PodsNotReady", not_ready(pass.pods)),
-    }
+    let attested = pass.pods.iter().filter_map(|pod| pod.attested.as_ref().ok());
+    let versions = attested.filter_map(|report| report.browser.version.as_deref());
+    let oldest = versions
+        .min_by_key(|version| numbers(version))
+        .map(|version| BrowserStatus {
+            version: Some(plain(version)),
+        });
+    oldest.or_else(|| previous.cloned())
 }
 
-/// The first reason that a pod gives for itself.
-fn not_ready(pods: &[PodView]) -> String {
-    let reason = pods
-        .iter()
-        .find_map(|pod| Some((pod, pod.attested.as_ref().ok()?.not_ready.first()?)));
-    reason.map_or_else(
-        || "no capture pod is ready yet".into(),
-        |(pod, why)| {
-            format!(
-                "a capture pod on {} is not ready: {}",
-                sandbox::place(pod),
-                word(&why.reason)
-            )
-        },
-    )
-}
-
-fn policy_in_force(pass: &Pass<'_>) -> Verdict {
-    let kind = "PolicyInForce";
-    if let Some(host) = pass.unresolved.first() {
-        let message =
-            format!("the exception for {host} opens nothing: there is no such Service with that port and a selector");
-        return verdict(kind, false, "ExceptionTargetMissing", message);
-    }
-    let wanted = Some(pass.wanted.policy.digest());
-    every_pod(
-        pass,
-        kind,
-        "PolicyAttested",
-        "every capture pod enforces the policy",
-        |_, report| {
-            (report.policy_digest.as_deref() != wanted)
-                .then_some(("PolicyOutdated", "a capture pod enforces another policy".into()))
-        },
-    )
-}
-
-fn credentials_ready(pass: &Pass<'_>) -> Verdict {
-    let kind = "CredentialsReady";
-    if pass.facts.client.token().is_none() {
-        return verdict(kind, false, "TokenMissing", "clients have no token yet");
-    }
-    match pass.stopped {
-        Step::Wait(Wait::Pickup(_)) if pass.facts.pending.token().is_some() => verdict(
-            kind,
-            true,
-            "Rotating",
-            "the token works; a new one waits until every capture pod accepts it",
-        ),
-        Step::Wait(Wait::Pickup(_)) => verdict(
-            kind,
-            false,
-            "KeysetNotLoaded",
-            "not every capture pod has loaded the keyset",
-        ),
-        Step::Wait(Wait::Overlap(_)) => verdict(
-            kind,
-            true,
-            "OverlapFull",
-            "the token works; a new one waits until an older one has retired",
-        ),
-        _ => verdict(
-            kind,
-            true,
-            "TokenAccepted",
-            "every capture pod accepts the token of the client Secret",
-        ),
-    }
-}
-
-fn suspended(pass: &Pass<'_>) -> Verdict {
-    if pass.wanted.suspended {
-        verdict("Suspended", true, "SuspendedBySpec", "spec.suspend is true")
-    } else {
-        verdict("Suspended", false, "NotSuspended", "spec.suspend is false")
-    }
-}
-
-/// True only if there is a pod and each of them says so, in an answer that only it can give.
-fn every_pod(
-    pass: &Pass<'_>,
-    kind: &'static str,
-    reason: &'static str,
-    message: &'static str,
-    fault: impl Fn(&PodView, &AttestReport) -> Option<(&'static str, String)>,
-) -> Verdict {
-    if pass.wanted.replicas == 0 {
-        return verdict(kind, true, "NoReplicas", "no capture pod is asked for");
-    }
-    if pass.pods.is_empty() {
-        return verdict(kind, false, "NoPods", "there is no capture pod yet");
-    }
-    for pod in pass.pods {
-        match &pod.attested {
-            Err(why) => return verdict(kind, false, "NotAttested", format!("a capture pod {why}")),
-            Ok(report) => {
-                if let Some((reason, message)) = fault(pod, report) {
-                    return verdict(kind, false, reason, message);
-                }
-            }
-        }
-    }
-    verdict(kind, true, reason, message)
-}
-
-/// What came from elsewhere is shown only as a short plain word.
-fn word(text: &str) -> String {
-    text.chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
-        .take(64)
+/// The numbers of a version, in order, so that 99 is older than 140.
+fn numbers(version: &str) -> Vec<u64> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
         .collect()
+}
+
+/// A product and version as a browser gives it, and nothing else.
+fn plain(version: &str) -> String {
+    let legal = |c: &char| c.is_ascii_alphanumeric() || "./ -_".contains(*c);
+    version.chars().filter(legal).take(64).collect()
 }
 
 fn auth(previous: Option<&AuthStatus>, pass: &Pass<'_>) -> AuthStatus {
@@ -364,34 +235,6 @@ fn auth(previous: Option<&AuthStatus>, pass: &Pass<'_>) -> AuthStatus {
             .or_else(|| previous.and_then(|auth| auth.last_handled_nonce.clone())),
     }
 }
-
-/// `lastTransitionTime` moves only when a status flips.
-fn merge(previous: &[Condition], verdicts: Vec<Verdict>, generation: i64, now: Timestamp) -> Vec<Condition> {
-    let conditions = verdicts.into_iter().map(|verdict| {
-        let status = if verdict.status { "True" } else { "False" };
-        let since = previous
-            .iter()
-            .find(|old| old.type_ == verdict.kind && old.status == status);
-        Condition {
-            type_: verdict.kind.to_owned(),
-            status: status.to_owned(),
-            observed_generation: Some(generation),
-            // Seconds are all that the API server keeps.
-            last_transition_time: since
-                .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone()),
-            reason: verdict.reason.to_owned(),
-            message: verdict.message,
-        }
-    });
-    conditions.collect()
-}
-
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-mod sandbox;
-pub use sandbox::DEGRADED;
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,15 @@
 //! `EffectivePolicy::resolve`, as the server will) and what the operator must supply. Children of a service that became
 //! invalid are left as they are.
 
+mod keys;
+
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
-use screenshot_api::{EgressExceptionSpec, Resources, Rotation, SandboxMode, ScreenshotService};
+use screenshot_api::{
+    Autoscaling, EgressExceptionSpec, Exposure, Ingress, Metadata, Monitoring, PullPolicy, Resources, Rotation,
+    SandboxMode, Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
+};
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
 
@@ -28,6 +34,25 @@ pub struct Identity {
     pub generation: i64,
 }
 
+/// How many pods run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scale {
+    /// So many; 0 while suspended.
+    Fixed(i32),
+    /// As many as the load asks for.
+    Auto(Autoscaling),
+}
+
+impl Scale {
+    /// Fewest pods that there should be.
+    pub fn least(&self) -> i32 {
+        match self {
+            Self::Fixed(replicas) => *replicas,
+            Self::Auto(bounds) => bounds.min_replicas,
+        }
+    }
+}
+
 /// What is wanted, checked.
 #[derive(Clone, Debug)]
 pub struct Validated {
@@ -35,14 +60,36 @@ pub struct Validated {
     pub identity: Identity,
     /// Image of the capture pods.
     pub image: String,
-    /// Number of pods, 0 while suspended.
-    pub replicas: i32,
+    /// When nodes fetch it.
+    pub pull_policy: PullPolicy,
+    /// Secrets for its registry.
+    pub pull_secrets: Vec<SecretReference>,
+    /// Number of pods.
+    pub scale: Scale,
     /// Whether the service rests.
     pub suspended: bool,
     /// Another value than before replaces the pods.
     pub restart_nonce: Option<String>,
     /// Requests and limits as written; defaults are filled in by the plan.
     pub resources: Resources,
+    /// Where pods may run.
+    pub scheduling: Scheduling,
+    /// Labels and annotations of the pods.
+    pub pod_metadata: Metadata,
+    /// Labels and annotations of everything else.
+    pub object_metadata: Metadata,
+    /// Who may connect.
+    pub ingress: Ingress,
+    /// The way in from outside.
+    pub exposure: Option<Exposure>,
+    /// Seccomp profile of the browser container, where one is required.
+    pub seccomp_profile: String,
+    /// Whether pods share the node's user namespace; `None` leaves it to the cluster.
+    pub host_users: Option<bool>,
+    /// Their RuntimeClass.
+    pub runtime_class: Option<String>,
+    /// What is made for monitoring.
+    pub monitoring: Monitoring,
     /// Whose token it is.
     pub client: String,
     /// When the token is replaced.
@@ -67,6 +114,22 @@ pub enum Invalid {
         /// What it must be.
         message: &'static str,
     },
+    /// The key of a label or annotation is none.
+    #[error("spec.{field}: a key {rule}")]
+    Key {
+        /// Which map.
+        field: String,
+        /// What its keys must be.
+        rule: &'static str,
+    },
+    /// An address range cannot be read.
+    #[error(
+        "spec.network.ingress.cidrs[{index}]: must be an IPv4 or IPv6 range; an IPv4 range must not be written as IPv6"
+    )]
+    Cidr {
+        /// 0-based position.
+        index: usize,
+    },
     /// The policy's own rules refuse it.
     #[error("spec.network.egress: {0}")]
     Policy(#[from] policy::PolicyError),
@@ -78,6 +141,8 @@ impl Invalid {
         match self {
             Self::NoImage => "ImageMissing",
             Self::Exception { .. } => "InvalidException",
+            Self::Key { .. } => "InvalidKey",
+            Self::Cidr { .. } => "InvalidRange",
             Self::Policy(_) => "InvalidPolicy",
         }
     }
@@ -111,31 +176,72 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
         .clone()
         .or_else(|| settings.capture_image.clone())
         .ok_or(Invalid::NoImage)?;
+    keys::check(spec)?;
+    ranges(&spec.network.ingress)?;
+    let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document(&identity, spec)?)?;
+    let suspended = spec.suspend;
+    let scale = match &spec.autoscaling {
+        _ if suspended => Scale::Fixed(0),
+        Some(bounds) => Scale::Auto(bounds.clone()),
+        None => Scale::Fixed(spec.replicas),
+    };
+    Ok(Validated {
+        identity,
+        image,
+        pull_policy: spec.image_pull_policy,
+        pull_secrets: spec.image_pull_secrets.clone(),
+        scale,
+        suspended,
+        restart_nonce: spec.restart_nonce.clone(),
+        resources: spec.resources.clone(),
+        scheduling: spec.scheduling.clone(),
+        pod_metadata: spec.pod_metadata.clone(),
+        object_metadata: spec.object_metadata.clone(),
+        ingress: spec.network.ingress.clone(),
+        exposure: spec.network.exposure.clone(),
+        seccomp_profile: spec.sandbox.seccomp_profile.clone(),
+        host_users: spec.sandbox.host_users,
+        runtime_class: spec.sandbox.runtime_class_name.clone(),
+        monitoring: spec.monitoring.clone(),
+        client: spec.auth.client_name.clone(),
+        rotation: spec.auth.rotation.clone(),
+        policy,
+    })
+}
+
+/// What is asked of the policy; `resolve` decides what is granted.
+fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyDocument, Invalid> {
     let mut document = PolicyDocument::secure_default(&identity.namespace, identity.names.main());
     document.sandbox.mode = match spec.sandbox.mode {
         SandboxMode::Required => policy::SandboxMode::Required,
         SandboxMode::Degraded => policy::SandboxMode::Degraded,
     };
-    document.egress.exceptions = spec
-        .network
-        .egress
+    let egress = &spec.network.egress;
+    document.egress.ports = egress
+        .ports
+        .iter()
+        .filter_map(|port| u16::try_from(*port).ok())
+        .collect();
+    document.egress.exceptions = egress
         .exceptions
         .iter()
         .enumerate()
         .map(exception)
         .collect::<Result<_, _>>()?;
-    let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document)?;
-    Ok(Validated {
-        identity,
-        image,
-        replicas: if spec.suspend { 0 } else { spec.replicas },
-        suspended: spec.suspend,
-        restart_nonce: spec.restart_nonce.clone(),
-        resources: spec.resources.clone(),
-        client: spec.auth.client_name.clone(),
-        rotation: spec.auth.rotation.clone(),
-        policy,
-    })
+    Ok(document)
+}
+
+fn ranges(ingress: &Ingress) -> Result<(), Invalid> {
+    for (index, text) in ingress.cidrs.iter().enumerate() {
+        let mapped = text.parse::<IpNet>().map(|net| match net {
+            IpNet::V4(_) => false,
+            IpNet::V6(net) => net.addr().to_ipv4_mapped().is_some(),
+        });
+        if mapped != Ok(false) {
+            return Err(Invalid::Cidr { index });
+        }
+    }
+    Ok(())
 }
 
 fn exception((index, spec): (usize, &EgressExceptionSpec)) -> Result<EgressException, Invalid> {

@@ -145,8 +145,8 @@ pub fn pod(pod: &Pod) -> PodState {
     let phase = status.phase.as_deref();
     PodState {
         name: pod.metadata.name.clone().unwrap_or_default(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         leaving: pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")),
         ready: condition(&status, "Ready", "True").is_some(),
         started: server_runs(&status),

@@ -6,6 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
+#[path = "api_server/manifests.rs"]
+mod manifests;
+#[path = "api_server/troubles.rs"]
+mod troubles;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,7 +151,9 @@ fn inventory(name: &str) -> Vec<(Kind, String)> {
     vec![
         (Kind::ServiceAccount, name.to_owned()),
         (Kind::NetworkPolicy, names.default_deny()),
-        (Kind::NetworkPolicy, names.ingress()),
+        (Kind::NetworkPolicy, names.dns()),
+        (Kind::NetworkPolicy, names.operator()),
+        (Kind::NetworkPolicy, names.clients()),
         (Kind::NetworkPolicy, names.egress()),
         (Kind::ConfigMap, names.policy()),
         (Kind::Secret, names.keyset()),
@@ -264,7 +271,7 @@ async fn an_edited_child_is_mended() {
             "shots-default-deny",
             json!({"spec": {"policyTypes": ["Ingress"]}}),
         ),
-        (Kind::NetworkPolicy, "shots-ingress", json!({"spec": {"ingress": [{}]}})),
+        (Kind::NetworkPolicy, "shots-clients", json!({"spec": {"ingress": [{}]}})),
         (Kind::NetworkPolicy, "shots-egress", json!({"spec": {"egress": [{}]}})),
         (Kind::Deployment, "shots", json!({"spec": {"replicas": 3}})),
         (
@@ -348,94 +355,4 @@ async fn an_object_of_somebody_else_with_a_childs_name_is_left_alone() {
     );
     let kept = stage.children(Kind::ConfigMap).get("shots-policy").await.unwrap();
     assert_eq!(kept.data["data"], json!({"theirs": "yes"}));
-}
-
-#[tokio::test]
-async fn invalid_manifests_are_refused_with_the_rule_they_break() {
-    let client = client().await;
-    let stage = Stage::new(client, "invalid").await;
-    let exception = |more: Value| {
-        let mut exception =
-            json!({"host": "h.example", "ports": [80], "reason": "r", "expires": "2030-01-01T00:00:00Z"});
-        exception
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        json!({"network": {"egress": {"exceptions": [exception]}}})
-    };
-    let table = [
-        (json!({"replicas": 101}), "should be less than or equal to 100"),
-        (json!({"replicas": -1}), "should be greater than or equal to 0"),
-        (
-            json!({"auth": {"rotation": {"periodDays": 1, "overlapHours": 24}}}),
-            "`overlapHours` must be less than `periodDays` times 24",
-        ),
-        (
-            exception(json!({})),
-            "`cidr` must be set unless `host` is an IP address or the name of a Service such as 'web.shop.svc'",
-        ),
-        (
-            exception(json!({"cidr": "10.0.0.1/8"})),
-            "must be an address range in CIDR notation without host bits",
-        ),
-        (
-            exception(json!({"cidr": "10.0.0.0/8", "ports": [0]})),
-            "should be greater than or equal to 1",
-        ),
-        (
-            exception(json!({"cidr": "10.0.0.0/8", "ports": [80, 80]})),
-            "Duplicate value: 80",
-        ),
-        (
-            exception(json!({"cidr": "10.0.0.0/8", "expires": "soon"})),
-            "must be of type date-time",
-        ),
-        (
-            exception(json!({"host": "UPPER.example", "cidr": "10.0.0.0/8"})),
-            "should match",
-        ),
-        (json!({"sandbox": {"mode": "Off"}}), "Unsupported value: \"Off\""),
-        (
-            json!({"resources": {"server": {"limits": {"memory": "lots"}}}}),
-            "should match",
-        ),
-    ];
-    for (spec, message) in table {
-        let error = stage.create("bad", spec.clone()).await.expect_err(&spec.to_string());
-        assert!(error.to_string().contains(message), "{spec}: {error}");
-    }
-    let long = "n".repeat(53);
-    let error = stage.create(&long, json!({})).await.expect_err("too long a name");
-    assert!(
-        error
-            .to_string()
-            .contains("`metadata.name` must be no longer than 52 characters"),
-        "{error}"
-    );
-    for (n, spec) in [
-        json!({}),
-        exception(json!({"host": "web.shop.svc"})),
-        exception(json!({"host": "10.1.2.3"})),
-        exception(json!({"host": "[fd00::1]"})),
-        exception(json!({"cidr": "10.0.0.0/8"})),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        stage
-            .create(&format!("good-{n}"), spec.clone())
-            .await
-            .unwrap_or_else(|e| panic!("{spec}: {e}"));
-    }
-    let service = stage.services().get("good-0").await.unwrap();
-    assert_eq!(
-        service.status.unwrap().observed_generation,
-        -1,
-        "a new object looks finished"
-    );
-    assert_eq!(
-        service.spec,
-        screenshot_api::ScreenshotServiceSpec::default(),
-        "defaults of schema and Rust differ"
-    );
 }

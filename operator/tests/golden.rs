@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 use screenshot_operator::context::Settings;
-use screenshot_operator::plan::{Child, OperatorPods, Plan, PortTarget, ServiceTarget, Targets, plan, secrets};
+use screenshot_operator::plan::{
+    Child, Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan, secrets,
+};
 use screenshot_operator::validate::{Invalid, Validated, identity, validate};
+use screenshot_operator::views::DeploymentView;
 use screenshot_policy::attest::InternalKey;
 use screenshot_policy::keyset::{Key, KeyState, Keyset};
 use screenshot_policy::token::{Kid, Token};
@@ -41,12 +44,27 @@ fn try_validated(spec: &str) -> Result<Validated, Invalid> {
     validate(identity(&service).unwrap(), &service, &settings())
 }
 
+/// Where nothing is missing and nothing exists yet.
 fn planned(spec: &str, targets: &Targets) -> Plan {
+    planned_where(spec, targets, &optional_kinds(), None)
+}
+
+fn planned_where(spec: &str, targets: &Targets, served: &BTreeSet<Kind>, live: Option<&DeploymentView>) -> Plan {
     let operator = OperatorPods {
         namespace: "screenshot-operator".into(),
         name: "screenshot-operator".into(),
     };
-    plan(&try_validated(spec).unwrap(), targets, &operator, now())
+    let around = Surroundings {
+        targets,
+        operator: &operator,
+        served,
+        deployment: live,
+    };
+    plan(&try_validated(spec).unwrap(), &around, now())
+}
+
+fn optional_kinds() -> BTreeSet<Kind> {
+    Kind::ALL.into_iter().filter(|kind| kind.optional()).collect()
 }
 
 fn yaml<'a>(children: impl Iterator<Item = &'a Child>) -> String {
@@ -115,6 +133,111 @@ fn the_plan_of_a_degraded_service_with_own_resources() {
     insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
 }
 
+const AUTOSCALED: &str = r"
+autoscaling: {minReplicas: 3, maxReplicas: 12, targetCPUUtilizationPercentage: 70, scaleDownStabilizationSeconds: 600}
+network:
+  ingress:
+    from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]
+  exposure:
+    ingress:
+      className: nginx
+      host: shots.example.com
+      tlsSecretName: shots-tls
+      annotations: {nginx.ingress.kubernetes.io/proxy-read-timeout: '60'}
+";
+
+#[test]
+fn the_plan_of_an_autoscaled_service_behind_an_ingress() {
+    insta::assert_snapshot!(whole(&planned(AUTOSCALED, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_behind_a_gateway() {
+    let spec = r"
+network:
+  exposure:
+    httpRoute:
+      parentRefs: [{name: public, namespace: gateways, sectionName: https}]
+      hostnames: [shots.example.com, pictures.example.com]
+";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+const MONITORED: &str = r"
+monitoring:
+  podMonitor: {enabled: true, intervalSeconds: 15, labels: {release: prometheus}}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
+  dashboard: {enabled: true, labels: {folder: screenshots}}
+";
+
+#[test]
+fn the_plan_of_a_monitored_service() {
+    insta::assert_snapshot!(whole(&planned(MONITORED, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_that_is_picky_about_nodes() {
+    let spec = r"
+scheduling:
+  nodeSelector: {pool: browsers}
+  tolerations:
+  - {key: browsers, value: 'yes', effect: NoSchedule}
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+  priorityClassName: captures
+  topologySpread: Required
+";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_with_its_own_sandbox() {
+    let spec = "{sandbox: {seccompProfile: own/profile.json, hostUsers: false, runtimeClassName: gvisor}, scheduling: {topologySpread: Disabled}}";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_with_named_clients() {
+    let spec = r"
+network:
+  ingress:
+    from:
+    - {podSelector: {matchLabels: {app: shop}}}
+    - {namespaceSelector: {matchLabels: {team: web}}, podSelector: {matchLabels: {app: mailer}}}
+    cidrs: [10.20.0.0/16, 'fd00:20::/32']
+  egress: {ports: [443]}
+monitoring: {from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
+";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_that_nobody_reaches_and_that_reaches_nothing() {
+    let spec = "{network: {ingress: {from: []}, egress: {ports: []}}}";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_with_its_own_metadata_and_registry() {
+    let spec = r"
+image: registry.example.com/capture-server@sha256:1111
+imagePullPolicy: Always
+imagePullSecrets: [{name: registry}]
+podMetadata: {labels: {team: web, app.kubernetes.io/name: mine}, annotations: {example.com/restarted: 'monday'}}
+objectMetadata: {labels: {team: web}, annotations: {example.com/owner: web}}
+";
+    insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
+}
+
+#[test]
+fn the_plan_of_a_service_that_asks_for_kinds_which_the_cluster_lacks() {
+    let spec = format!(
+        "{MONITORED}\nnetwork: {{exposure: {{httpRoute: {{parentRefs: [{{name: public}}], hostnames: [shots.example.com], scheme: HTTP}}}}}}"
+    );
+    let plan = planned_where(&spec, &Targets::new(), &BTreeSet::new(), None);
+    assert_eq!(plan.unserved, optional_kinds());
+    insta::assert_snapshot!(whole(&plan));
+}
+
 #[test]
 fn a_restart_nonce_changes_the_pod_template_and_nothing_else() {
     let nonce = "/spec/template/metadata/annotations/screenshot-operator.io~1restart-nonce";
@@ -174,23 +297,104 @@ fn labels_of_the_resource_are_never_copied_and_every_child_is_owned() {
 
 #[test]
 fn network_rules_come_before_everything_that_can_start_a_pod() {
-    let plan = planned("{}", &Targets::new());
-    let kinds: Vec<_> = plan.before_secrets().map(|child| child.kind.name()).collect();
+    let spec = format!("{AUTOSCALED}{MONITORED}");
+    let plan = planned(&spec, &Targets::new());
+    let kinds = |children: Vec<&Child>| children.iter().map(|child| child.kind.name()).collect::<Vec<_>>();
+    let mut before = vec!["ServiceAccount"];
+    before.extend(["NetworkPolicy"; 6]);
+    before.push("ConfigMap");
+    assert_eq!(kinds(plan.before_secrets().collect()), before);
     assert_eq!(
-        kinds,
+        kinds(plan.after_secrets().collect()),
         [
-            "ServiceAccount",
-            "NetworkPolicy",
-            "NetworkPolicy",
-            "NetworkPolicy",
+            "Service",
+            "PodDisruptionBudget",
+            "Deployment",
+            "HorizontalPodAutoscaler",
+            "Ingress",
+            "PodMonitor",
+            "PrometheusRule",
             "ConfigMap"
         ]
     );
-    assert!(
-        plan.after_secrets()
-            .last()
-            .is_some_and(|child| child.kind.name() == "Deployment")
-    );
+}
+
+fn template(spec: &str) -> Value {
+    planned(spec, &Targets::new()).deployment.body["spec"]["template"].clone()
+}
+
+#[test]
+fn pods_are_replaced_only_by_what_is_part_of_a_pod() {
+    let before = template("{}");
+    for same in [
+        "{replicas: 7}",
+        "{suspend: true}",
+        "{objectMetadata: {labels: {a: b}, annotations: {c: d}}}",
+        "{auth: {clientName: other, rotation: {periodDays: 3, nonce: x}}}",
+        "{network: {ingress: {cidrs: [10.0.0.0/8]}}}",
+        AUTOSCALED,
+        MONITORED,
+    ] {
+        assert_eq!(template(same), before, "{same}");
+    }
+    for other in [
+        "{image: 'other:1'}",
+        "{imagePullPolicy: Always}",
+        "{podMetadata: {annotations: {c: d}}}",
+        "{network: {egress: {ports: [443]}}}",
+        "{sandbox: {mode: Degraded}}",
+        "{resources: {server: {limits: {cpu: '1'}}}}",
+        "{scheduling: {priorityClassName: p}}",
+    ] {
+        assert_ne!(template(other), before, "{other}");
+    }
+}
+
+/// The number of pods is the operator's until an autoscaler has written it; dropping it sooner would reset it to one.
+#[test]
+fn turning_autoscaling_on_never_drops_the_number_of_pods_before_the_autoscaler_owns_it() {
+    let held = |held_replicas: Option<i32>| DeploymentView {
+        held_replicas,
+        ..DeploymentView::default()
+    };
+    for (live, expected) in [
+        (None, Value::from(3)),
+        (Some(held(Some(5))), Value::from(5)),
+        (Some(held(Some(0))), Value::from(3)),
+        (Some(held(Some(50))), Value::from(12)),
+        (Some(held(None)), Value::Null),
+    ] {
+        let plan = planned_where(AUTOSCALED, &Targets::new(), &optional_kinds(), live.as_ref());
+        assert_eq!(plan.deployment.body["spec"]["replicas"], expected, "{live:?}");
+    }
+    let fixed = planned_where("{}", &Targets::new(), &optional_kinds(), Some(&held(None)));
+    assert_eq!(fixed.deployment.body["spec"]["replicas"], 2);
+}
+
+#[test]
+fn a_rule_without_peers_or_ports_is_never_written_as_it_would_open_everything() {
+    for spec in [
+        "{}",
+        AUTOSCALED,
+        MONITORED,
+        EXCEPTIONS,
+        "{network: {ingress: {from: []}, egress: {ports: []}}}",
+    ] {
+        for child in planned(spec, &targets()).network_policies {
+            let spec = &child.body["spec"];
+            assert_eq!(
+                spec["podSelector"]["matchLabels"]["app.kubernetes.io/instance"], "shots",
+                "{child:?}"
+            );
+            for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+                for rule in spec[rules].as_array().into_iter().flatten() {
+                    for list in [peers, "ports"] {
+                        assert!(rule[list].as_array().is_some_and(|l| !l.is_empty()), "{child:?} {rule}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Pod Security `restricted`, as its rules are written: red when any of the fields is taken away.
@@ -260,4 +464,117 @@ fn what_the_schema_cannot_see_is_refused_with_the_field_and_the_rule() {
         validate(identity(&service).unwrap(), &service, &none).unwrap_err(),
         Invalid::NoImage
     );
+}
+
+/// Names that a crate registers, as they stand in an answer to a scrape: `prefix_name` without a type's suffix.
+fn registered(prefix: &str, directory: &str) -> BTreeSet<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut names = BTreeSet::new();
+    let mut open = vec![root];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for call in text.split(".register(").skip(1) {
+                let name = call.split('"').nth(1).unwrap_or_default();
+                names.insert(format!("{prefix}_{name}"));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn alerts_and_dashboard_read_only_metrics_that_are_exported() {
+    let mut exported = registered("screenshot_server", "../capture-server/src");
+    exported.extend(registered("screenshot_operator", "src"));
+    assert!(exported.contains("screenshot_server_ready"), "{exported:?}");
+    let plan = planned(MONITORED, &Targets::new());
+    let text = [plan.prometheus_rule, plan.dashboard]
+        .into_iter()
+        .flatten()
+        .map(|child| child.body.to_string())
+        .collect::<String>();
+    let mut read = BTreeSet::new();
+    for (start, _) in text.match_indices("screenshot_") {
+        let name: String = text[start..]
+            .chars()
+            .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+            .collect();
+        let base = ["_total", "_bucket"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix));
+        read.insert(base.unwrap_or(&name).to_owned());
+    }
+    assert!(read.len() >= 8, "{read:?}");
+    let unknown: Vec<_> = read.difference(&exported).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// The words of the alerts are those that the capture server counts captures by.
+#[test]
+fn alerts_name_only_outcomes_that_captures_have() {
+    let sources = ["capture/verdict.rs", "limits/admission.rs", "http/problem.rs"].map(|file| {
+        let path = format!("{}/../capture-server/src/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    });
+    let rule = planned(MONITORED, &Targets::new())
+        .prometheus_rule
+        .unwrap()
+        .body
+        .to_string();
+    let mut words = 0;
+    for list in rule.split("reason=~\\\"").skip(1) {
+        for word in list.split("\\\"").next().unwrap().split('|') {
+            let quoted = format!("\"{word}\"");
+            assert!(sources.iter().any(|source| source.contains(&quoted)), "{word}");
+            words += 1;
+        }
+    }
+    assert_eq!(words, 8, "{rule}");
+}
+
+/// Every example is a service that the operator can plan, and holds no field that it does not know.
+#[test]
+fn every_example_is_planned() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut planned_services = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in text.split("\n---\n") {
+            let value: Value = serde_saphyr::from_str(document).unwrap();
+            if value["kind"] != "ScreenshotService" {
+                continue;
+            }
+            let spec: ScreenshotServiceSpec = serde_json::from_value(value["spec"].clone()).unwrap();
+            let known = serde_json::to_value(&spec).unwrap();
+            assert!(
+                within(&value["spec"], &known),
+                "{}: {} is not {known}",
+                path.display(),
+                value["spec"]
+            );
+            planned(&serde_json::to_string(&spec).unwrap(), &Targets::new());
+            planned_services += 1;
+        }
+    }
+    assert!(planned_services >= 7, "{planned_services}");
+}
+
+/// Whether everything that `part` says stands in `whole` as well.
+fn within(part: &Value, whole: &Value) -> bool {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => part
+            .iter()
+            .all(|(key, value)| whole.get(key).is_some_and(|other| within(value, other))),
+        (Value::Array(part), Value::Array(whole)) => {
+            part.len() == whole.len() && part.iter().zip(whole).all(|(value, other)| within(value, other))
+        }
+        (part, whole) => part == whole,
+    }
 }

@@ -9,11 +9,8 @@ pub mod schema;
 mod spec;
 mod status;
 
-pub use spec::{
-    Auth, ContainerResources, Egress, EgressExceptionSpec, Network, Quantities, Resources, Rotation, Sandbox,
-    SandboxMode, ScreenshotService, ScreenshotServiceSpec,
-};
-pub use status::{AuthStatus, ScreenshotServiceStatus};
+pub use spec::*;
+pub use status::{AuthStatus, BrowserStatus, ScreenshotServiceStatus};
 
 /// The API group of every resource, label and annotation of this project.
 pub const GROUP: &str = "screenshot-operator.io";

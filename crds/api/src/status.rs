@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScreenshotServiceStatus {
-    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, Suspended, and, only while true,
-    /// Reconciling and Stalled.
+    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, Suspended; where the spec asks for
+    /// it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -20,9 +20,9 @@ pub struct ScreenshotServiceStatus {
     #[serde(default = "default_generation")]
     #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: i64,
-    /// Where clients inside the cluster send captures.
+    /// Where clients send captures: outside of the cluster if `spec.network.exposure` is set, else inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 263))]
     pub url: Option<String>,
     /// Digest of the policy that every ready pod has loaded, `sha256:` and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +31,9 @@ pub struct ScreenshotServiceStatus {
     /// State of the token; never the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthStatus>,
+    /// The browser that captures are taken with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<BrowserStatus>,
     /// Capture pods that exist, 0 or more.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
@@ -69,6 +72,16 @@ pub struct AuthStatus {
     pub last_handled_nonce: Option<String>,
 }
 
+/// The browser that captures are taken with.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrowserStatus {
+    /// Product and version that capture pods attest, the lowest one while they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub version: Option<String>,
+}
+
 impl Default for ScreenshotServiceStatus {
     fn default() -> Self {
         Self {
@@ -77,6 +90,7 @@ impl Default for ScreenshotServiceStatus {
             url: None,
             policy_digest: None,
             auth: None,
+            browser: None,
             replicas: 0,
             ready_replicas: 0,
             selector: None,

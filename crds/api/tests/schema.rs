@@ -50,27 +50,105 @@ fn every_field_is_bounded_and_described() {
 
 #[test]
 fn the_linter_sees_what_it_is_there_for() {
-    let bad = serde_json::json!({"type": "object", "properties": {
+    let bad = serde_json::json!({"type": "object", "description": "d", "x-kubernetes-preserve-unknown-fields": true, "properties": {
         "text": {"type": "string"}, "list": {"type": "array", "items": {"type": "integer", "format": "uint16"}},
-        "float": {"type": "number", "nullable": true}, "map": {"type": "object"}
+        "float": {"type": "number", "nullable": true}, "map": {"type": "object"},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        "unions": {"type": "string", "oneOf": []},
+        "waitMinutes": {"type": "integer", "minimum": 0, "maximum": 5, "description": "How long to wait."},
+        "ruled": {"type": "string", "description": "A text. Default: none.", "x-kubernetes-validations": [{"rule": "true", "message": "No good"}]},
+        "badKey": {"type": "string", "description": "Required."}, "bad_name": {"type": "boolean", "description": "Default: false."}
     }});
     let mut findings = Vec::new();
-    lint("", &bad, &mut findings);
+    lint(".spec", &bad, &mut findings);
     for expected in [
-        ".text: string without maxLength",
-        ".text: no description",
-        ".list: list without maxItems",
-        ".list: list without x-kubernetes-list-type",
-        ".list[]: number without minimum",
-        ".list[]: format uint16",
-        ".float: type number",
-        ".float: nullable",
-        ".map: object without properties",
+        ".spec: x-kubernetes-preserve-unknown-fields",
+        ".spec.text: string without maxLength",
+        ".spec.text: string that may be empty without a pattern",
+        ".spec.text: no description",
+        ".spec.list: list without maxItems",
+        ".spec.list: list without x-kubernetes-list-type",
+        ".spec.list[]: number without minimum",
+        ".spec.list[]: format uint16",
+        ".spec.float: type number",
+        ".spec.float: nullable",
+        ".spec.map: object without properties",
+        ".spec.labels: map without maxProperties",
+        ".spec.labels{}: string without maxLength",
+        ".spec.keyed: key name is neither required nor defaulted",
+        ".spec.unions: oneOf",
+        ".spec.waitMinutes: description names no default and is not required",
+        ".spec.waitMinutes: description names no unit",
+        ".spec.ruled: rule without reason",
+        ".spec.ruled: message \"No good\" does not say what must be",
+        ".spec.bad_name: name is not camelCase",
     ] {
         assert!(
             findings.iter().any(|f| f == expected),
             "missing {expected:?} in {findings:#?}"
         );
+    }
+}
+
+#[test]
+fn the_crd_is_small_and_says_what_tools_need() {
+    let text = screenshot_api::schema::crd_yaml().expect("serialises");
+    assert!(text.len() < 100 * 1024, "{} bytes", text.len());
+    let crd = crd();
+    let version = &crd["spec"]["versions"][0];
+    let columns = |priority: i64| -> Vec<&str> {
+        let columns = version["additionalPrinterColumns"].as_array().expect("columns");
+        let shown = columns
+            .iter()
+            .filter(|c| c["priority"].as_i64().unwrap_or(0) == priority);
+        shown.map(|c| c["name"].as_str().expect("name")).collect()
+    };
+    assert_eq!(
+        columns(0),
+        ["Ready", "URL", "Replicas", "Key Age", "Sandbox", "Browser", "Age"]
+    );
+    assert_eq!(columns(1), ["Reason", "Next Rotation", "Suspended"]);
+    assert_eq!(
+        version["subresources"],
+        serde_json::json!({"status": {}, "scale": {
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"
+        }})
+    );
+    assert_eq!(
+        version["selectableFields"],
+        serde_json::json!([{"jsonPath": ".spec.suspend"}, {"jsonPath": ".spec.sandbox.mode"}])
+    );
+    assert_eq!(
+        crd["spec"]["names"],
+        serde_json::json!({"kind": "ScreenshotService", "plural": "screenshotservices", "singular": "screenshotservice",
+            "shortNames": ["shot"], "categories": ["screenshots"]})
+    );
+    for absent in ["/status", "/metadata/creationTimestamp", "/spec/preserveUnknownFields"] {
+        assert!(
+            crd.pointer(absent).is_none(),
+            "{absent} is a drift that GitOps tools show for ever"
+        );
+    }
+}
+
+/// Every column reads a field that the schema has.
+#[test]
+fn every_column_shows_data_that_exists() {
+    let crd = crd();
+    let root = root_schema(&crd);
+    for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]
+        .as_array()
+        .expect("columns")
+    {
+        let path = column["jsonPath"].as_str().expect("path");
+        if path == ".metadata.creationTimestamp" {
+            continue;
+        }
+        let field = path.split("[?").next().expect("path");
+        let pointer = field.trim_start_matches('.').replace('.', "/properties/");
+        assert!(root.pointer(&format!("/properties/{pointer}")).is_some(), "{path}");
     }
 }
 
@@ -91,52 +169,140 @@ fn a_new_object_is_not_judged_finished_before_the_first_pass() {
     );
 }
 
-/// Kubernetes' API conventions as far as a schema can show them.
+/// Kubernetes' API conventions as far as a schema can show them. A path that ends in `[]` is an item of a list, in `{}` a
+/// value of a map.
 fn lint(path: &str, schema: &Value, findings: &mut Vec<String>) {
-    let mut say = |what: String| findings.push(format!("{path}: {what}"));
-    if schema.get("nullable").is_some() {
-        say("nullable".into());
+    for keyword in [
+        "nullable",
+        "oneOf",
+        "anyOf",
+        "allOf",
+        "not",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string",
+    ] {
+        if schema.get(keyword).is_some() {
+            findings.push(format!("{path}: {keyword}"));
+        }
     }
-    if !path.ends_with("[]") && schema.get("description").is_none() {
-        say("no description".into());
+    lint_text(path, schema, findings);
+    lint_rules(path, schema, findings);
+    match schema["type"].as_str() {
+        Some("object") => lint_object(path, schema, findings),
+        Some("array") => lint_list(path, schema, findings),
+        Some("string") => lint_string(path, schema, findings),
+        Some("integer") => {
+            for bound in ["minimum", "maximum"] {
+                if !schema[bound].is_i64() {
+                    findings.push(format!("{path}: number without {bound}"));
+                }
+            }
+        }
+        Some("boolean") => {}
+        other => findings.push(format!("{path}: type {}", other.unwrap_or("missing"))),
     }
     if let Some(format) = schema["format"]
         .as_str()
         .filter(|f| !["int32", "int64", "date-time"].contains(f))
     {
-        say(format!("format {format}"));
+        findings.push(format!("{path}: format {format}"));
     }
-    match schema["type"].as_str() {
-        Some("object") => {
-            if schema.get("properties").is_none() {
-                say("object without properties".into());
-            }
-            for (name, child) in schema["properties"].as_object().into_iter().flatten() {
-                lint(&format!("{path}.{name}"), child, findings);
-            }
+}
+
+/// Descriptions are what `kubectl explain` shows: each says what its field does, and in the spec its default and unit.
+fn lint_text(path: &str, schema: &Value, findings: &mut Vec<String>) {
+    let item = path.ends_with(['[', ']', '{', '}']);
+    let Some(text) = schema["description"].as_str() else {
+        if !item {
+            findings.push(format!("{path}: no description"));
         }
-        Some("array") => {
-            if schema.get("maxItems").is_none() {
-                say("list without maxItems".into());
-            }
-            if schema.get("x-kubernetes-list-type").is_none() {
-                say("list without x-kubernetes-list-type".into());
-            }
-            lint(&format!("{path}[]"), &schema["items"], findings);
+        return;
+    };
+    if !path.starts_with(".spec.") || item {
+        return;
+    }
+    if !text.contains("Default: ") && !text.contains("Required.") {
+        findings.push(format!("{path}: description names no default and is not required"));
+    }
+    for (suffix, unit) in [
+        ("Seconds", "seconds"),
+        ("Minutes", "minutes"),
+        ("Hours", "hours"),
+        ("Days", "days"),
+        ("Percentage", "percent"),
+        ("Bytes", "bytes"),
+    ] {
+        if path.ends_with(suffix) && !text.to_lowercase().contains(unit) {
+            findings.push(format!("{path}: description names no unit"));
         }
-        Some("string") => {
-            if schema.get("maxLength").is_none() && schema.get("enum").is_none() && schema["format"] != "date-time" {
-                say("string without maxLength".into());
-            }
+    }
+}
+
+/// A refusal says what must be, and why it is one in a word for programs.
+fn lint_rules(path: &str, schema: &Value, findings: &mut Vec<String>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        if rule.get("reason").is_none() {
+            findings.push(format!("{path}: rule without reason"));
         }
-        Some("integer") => {
-            for bound in ["minimum", "maximum"] {
-                if !schema[bound].is_i64() {
-                    say(format!("number without {bound}"));
+        let message = rule["message"].as_str().unwrap_or_default();
+        if !message.contains("must ") && !message.contains("may not ") {
+            findings.push(format!("{path}: message {message:?} does not say what must be"));
+        }
+    }
+}
+
+fn lint_object(path: &str, schema: &Value, findings: &mut Vec<String>) {
+    if let Some(values) = schema.get("additionalProperties") {
+        if schema.get("maxProperties").is_none() {
+            findings.push(format!("{path}: map without maxProperties"));
+        }
+        lint(&format!("{path}{{}}"), values, findings);
+    } else if schema.get("properties").is_none() {
+        findings.push(format!("{path}: object without properties"));
+    }
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        let camel =
+            name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_alphanumeric());
+        if !camel {
+            findings.push(format!("{path}.{name}: name is not camelCase"));
+        }
+        lint(&format!("{path}.{name}"), child, findings);
+    }
+}
+
+fn lint_list(path: &str, schema: &Value, findings: &mut Vec<String>) {
+    if schema.get("maxItems").is_none() {
+        findings.push(format!("{path}: list without maxItems"));
+    }
+    let items = &schema["items"];
+    match schema["x-kubernetes-list-type"].as_str() {
+        Some("map") => {
+            for key in schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten() {
+                let required = items["required"]
+                    .as_array()
+                    .is_some_and(|required| required.contains(key));
+                let name = key.as_str().unwrap_or_default();
+                if !required && items["properties"][name].get("default").is_none() {
+                    findings.push(format!("{path}: key {name} is neither required nor defaulted"));
                 }
             }
         }
-        Some("boolean") => {}
-        other => say(format!("type {}", other.unwrap_or("missing"))),
+        Some("set" | "atomic") => {}
+        _ => findings.push(format!("{path}: list without x-kubernetes-list-type")),
+    }
+    lint(&format!("{path}[]"), items, findings);
+}
+
+fn lint_string(path: &str, schema: &Value, findings: &mut Vec<String>) {
+    if schema.get("enum").is_some() || schema["format"] == "date-time" {
+        return;
+    }
+    if schema.get("maxLength").is_none() {
+        findings.push(format!("{path}: string without maxLength"));
+    }
+    let free = path.ends_with("annotations{}") || path.ends_with(".message");
+    if schema.get("minLength").is_none() && schema.get("pattern").is_none() && !free {
+        findings.push(format!("{path}: string that may be empty without a pattern"));
     }
 }

@@ -1,76 +1,83 @@
 //! The Deployment: two containers of one image, under Pod Security `restricted`.
 //!
-//! In: what is wanted. Out: the Deployment. `server` holds Secrets, policy and the API; `browser` holds the jailer and
-//! nothing worth stealing. The policy's digest stands on the template, so that a new policy rolls the pods.
+//! In: what is wanted, the Deployment as it is. Out: the Deployment. `server` holds Secrets, policy and the API; `browser`
+//! holds the jailer and nothing worth stealing. The policy's digest stands on the template, so that a new policy rolls the
+//! pods; nothing else does that is not part of a pod.
 
 use screenshot_api::{ContainerResources, Quantities};
 use screenshot_policy::layout;
 use screenshot_policy::policy::SandboxMode;
 use serde_json::{Map, Value, json};
 
-use super::{Child, Kind};
+use super::{Child, Kind, add, autoscaler, placement};
 use crate::validate::Validated;
+use crate::views::DeploymentView;
 
-/// Seconds: the longest capture in flight may finish.
-const GRACE_SECONDS: u32 = 40;
+/// Seconds that a pod gets after the longest capture in flight could have ended.
+const GRACE_MARGIN_SECONDS: u64 = 10;
 
 /// Annotation on the pod template: the `spec.restartNonce` that its pods were made for.
 const RESTART_NONCE_ANNOTATION: &str = "screenshot-operator.io/restart-nonce";
 
+/// What a container gets that asks for nothing. Disk is for the log files that the node keeps: everything else of a pod is
+/// in memory or read-only.
 struct Defaults {
     requests: [&'static str; 2],
     memory_limit: &'static str,
+    disk_limit: &'static str,
 }
+
+const DISK_REQUEST: &str = "16Mi";
 
 const SERVER: Defaults = Defaults {
     requests: ["50m", "64Mi"],
     memory_limit: "512Mi",
+    disk_limit: "256Mi",
 };
 const BROWSER: Defaults = Defaults {
     requests: ["200m", "256Mi"],
     memory_limit: "1536Mi",
+    disk_limit: "128Mi",
 };
 
-pub(super) fn build(wanted: &Validated) -> Child {
+pub(super) fn build(wanted: &Validated, live: Option<&DeploymentView>) -> Child {
     let names = &wanted.identity.names;
-    let content = json!({"spec": {
-        "replicas": wanted.replicas,
+    let mut spec = json!({
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": 600,
         "selector": {"matchLabels": names.selector()},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "template": {
-            "metadata": {
-                "labels": names.labels(),
-                "annotations": annotations(wanted),
-            },
-            "spec": pod(wanted),
-        },
-    }});
-    Child::new(&wanted.identity, Kind::Deployment, names.main(), content)
+        "template": {"metadata": metadata(wanted), "spec": pod(wanted)},
+    });
+    if let Some(replicas) = autoscaler::replicas(wanted, live) {
+        spec["replicas"] = json!(replicas);
+    }
+    Child::new(&wanted.identity, Kind::Deployment, names.main(), json!({"spec": spec}))
 }
 
-/// What a pod is replaced for, beside its own spec.
-fn annotations(wanted: &Validated) -> Value {
-    let fixed = [
-        (layout::POLICY_DIGEST_ANNOTATION, wanted.policy.digest()),
-        ("kubectl.kubernetes.io/default-container", layout::SERVER_CONTAINER),
-    ];
-    let restart = wanted
-        .restart_nonce
-        .as_deref()
-        .map(|nonce| (RESTART_NONCE_ANNOTATION, nonce));
-    let pairs = fixed.into_iter().chain(restart);
-    pairs.map(|(key, value)| (key.to_owned(), json!(value))).collect()
+fn metadata(wanted: &Validated) -> Value {
+    let mut metadata = json!({
+        "labels": wanted.identity.names.labels(),
+        "annotations": {
+            layout::POLICY_DIGEST_ANNOTATION: wanted.policy.digest(),
+            "kubectl.kubernetes.io/default-container": layout::SERVER_CONTAINER,
+        },
+    });
+    if let Some(nonce) = &wanted.restart_nonce {
+        metadata["annotations"][RESTART_NONCE_ANNOTATION] = json!(nonce);
+    }
+    add(&mut metadata, "labels", &wanted.pod_metadata.labels);
+    add(&mut metadata, "annotations", &wanted.pod_metadata.annotations);
+    metadata
 }
 
 fn pod(wanted: &Validated) -> Value {
     let names = &wanted.identity.names;
-    json!({
+    let mut spec = json!({
         "serviceAccountName": names.main(),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": wanted.policy.limits().deadline_ms.div_ceil(1000) + GRACE_MARGIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": true,
             "runAsUser": layout::UID,
@@ -79,7 +86,6 @@ fn pod(wanted: &Validated) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "topologySpreadConstraints": [spread(wanted, "kubernetes.io/hostname"), spread(wanted, "topology.kubernetes.io/zone")],
         "containers": [server(wanted), browser(wanted)],
         "volumes": [
             {"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}},
@@ -89,17 +95,11 @@ fn pod(wanted: &Validated) -> Value {
             memory("server-tmp", "64Mi"),
             memory("browser-tmp", "256Mi"),
         ],
-    })
-}
-
-fn spread(wanted: &Validated, key: &str) -> Value {
-    json!({
-        "maxSkew": 1,
-        "topologyKey": key,
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": wanted.identity.names.selector()},
-        "matchLabelKeys": ["pod-template-hash"],
-    })
+    });
+    if let Some(fields) = spec.as_object_mut() {
+        fields.extend(placement::fields(wanted));
+    }
+    spec
 }
 
 fn memory(name: &str, size: &str) -> Value {
@@ -110,7 +110,7 @@ fn server(wanted: &Validated) -> Value {
     json!({
         "name": layout::SERVER_CONTAINER,
         "image": wanted.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": wanted.pull_policy,
         "command": ["/usr/local/bin/capture-server", "serve"],
         "env": [
             {"name": layout::ENV_POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
@@ -122,7 +122,7 @@ fn server(wanted: &Validated) -> Value {
         "readinessProbe": probe("/health/ready", 3, 3, 2),
         "livenessProbe": probe("/health/live", 10, 5, 6),
         "resources": resources(wanted.resources.server.as_ref(), &SERVER),
-        "securityContext": security("RuntimeDefault"),
+        "securityContext": security(runtime_default()),
         "volumeMounts": [
             {"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true},
             {"name": "keyset", "mountPath": layout::KEYSET_DIR, "readOnly": true},
@@ -135,13 +135,13 @@ fn server(wanted: &Validated) -> Value {
 
 fn browser(wanted: &Validated) -> Value {
     let profile = match wanted.policy.sandbox_mode() {
-        SandboxMode::Required => "Localhost",
-        SandboxMode::Degraded => "RuntimeDefault",
+        SandboxMode::Required => json!({"type": "Localhost", "localhostProfile": wanted.seccomp_profile}),
+        SandboxMode::Degraded => runtime_default(),
     };
     json!({
         "name": layout::BROWSER_CONTAINER,
         "image": wanted.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": wanted.pull_policy,
         "command": ["/usr/local/bin/capture-jail", "serve", layout::JAIL_SOCKET],
         "resources": resources(wanted.resources.browser.as_ref(), &BROWSER),
         "securityContext": security(profile),
@@ -152,12 +152,12 @@ fn browser(wanted: &Validated) -> Value {
     })
 }
 
-fn security(profile: &str) -> Value {
-    let seccomp = if profile == "Localhost" {
-        json!({"type": profile, "localhostProfile": layout::SECCOMP_PROFILE})
-    } else {
-        json!({"type": profile})
-    };
+fn runtime_default() -> Value {
+    json!({"type": "RuntimeDefault"})
+}
+
+#[allow(clippy::needless_pass_by_value)] // It becomes part of the value.
+fn security(seccomp: Value) -> Value {
     json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
@@ -182,20 +182,20 @@ fn resources(wanted: Option<&ContainerResources>, defaults: &Defaults) -> Value 
     let limits = wanted.and_then(|r| r.limits.as_ref());
     let [cpu, memory] = defaults.requests;
     json!({
-        "requests": amounts(requests, Some(cpu), Some(memory)),
-        "limits": amounts(limits, None, Some(defaults.memory_limit)),
+        "requests": amounts(requests, Some(cpu), memory, DISK_REQUEST),
+        "limits": amounts(limits, None, defaults.memory_limit, defaults.disk_limit),
     })
 }
 
-fn amounts(wanted: Option<&Quantities>, cpu: Option<&str>, memory: Option<&str>) -> Value {
-    let pick = |own: Option<&String>, default: Option<&str>| own.cloned().or_else(|| default.map(str::to_owned));
+fn amounts(wanted: Option<&Quantities>, cpu: Option<&str>, memory: &str, disk: &str) -> Value {
+    let own = |pick: fn(&Quantities) -> Option<&String>| wanted.and_then(pick).map(String::as_str);
     let pairs = [
-        ("cpu", pick(wanted.and_then(|q| q.cpu.as_ref()), cpu)),
-        ("memory", pick(wanted.and_then(|q| q.memory.as_ref()), memory)),
+        ("cpu", own(|q| q.cpu.as_ref()).or(cpu)),
+        ("memory", own(|q| q.memory.as_ref()).or(Some(memory))),
+        ("ephemeral-storage", Some(disk)),
     ];
-    let map: Map<String, Value> = pairs
+    let set = pairs
         .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), Value::String(value?))))
-        .collect();
-    Value::Object(map)
+        .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
+    Value::Object(set.collect::<Map<_, _>>())
 }

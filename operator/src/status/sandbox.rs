@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use screenshot_policy::attest::AttestReport;
 use screenshot_policy::policy::SandboxMode;
 
-use super::{Pass, Verdict, every_pod, verdict, word};
+use super::Pass;
+use super::controls::every_pod;
+use super::verdict::{Verdict, Weight, verdict, word};
 use crate::observe::PodView;
 
 /// A node has no seccomp profile for the browser's container.
@@ -25,10 +27,10 @@ const KIND: &str = "SandboxVerified";
 
 pub(super) fn verified(pass: &Pass<'_>) -> Verdict {
     if let Some(message) = profile_missing(pass.pods) {
-        return verdict(KIND, false, PROFILE_MISSING, message);
+        return verdict(KIND, false, PROFILE_MISSING, message).weighing(Weight::Person);
     }
     if let Some(message) = namespaces_blocked(pass.pods) {
-        return verdict(KIND, false, NAMESPACES_BLOCKED, message);
+        return verdict(KIND, false, NAMESPACES_BLOCKED, message).weighing(Weight::Person);
     }
     let accepted = pass.wanted.policy.sandbox_mode() == SandboxMode::Degraded;
     let fault = |pod: &PodView, report: &AttestReport| {
@@ -42,13 +44,19 @@ pub(super) fn verified(pass: &Pass<'_>) -> Verdict {
             format!("browsers are not fully confined on {}: {why}", place(pod)),
         ))
     };
-    every_pod(
+    let verdict = every_pod(
         pass,
         KIND,
         "SandboxAttested",
         "every browser is confined, checked by each pod",
         fault,
-    )
+    );
+    // Asked for by name: it does not stop the service from being as wanted.
+    if verdict.reason == DEGRADED {
+        verdict.weighing(Weight::Shown)
+    } else {
+        verdict
+    }
 }
 
 /// The nodes without the profile, in a sentence.

@@ -1,14 +1,14 @@
 //! Tables: what was attested → what the status says.
 
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
-use screenshot_policy::attest::{KeysetFacts, NotReady, SandboxFacts};
+use screenshot_policy::attest::{AttestReport, KeysetFacts, NotReady, SandboxFacts};
 use screenshot_policy::keyset::{Key, Keyset};
 use screenshot_policy::token::Kid;
 
 use super::*;
 use crate::attest::Unattested;
 use crate::context::Settings;
-use crate::rotation::{Held, TokenFacts};
+use crate::rotation::{Held, TokenFacts, Wait};
 use crate::validate::{identity, validate};
 use crate::views::Said;
 
@@ -22,7 +22,9 @@ struct World {
     pods: Vec<PodView>,
     facts: Facts,
     stopped: Step,
+    autoscaler: Option<AutoscalerView>,
     unresolved: BTreeSet<String>,
+    unserved: BTreeSet<Kind>,
 }
 
 fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
@@ -108,7 +110,9 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
             pods: vec![],
         },
         stopped: Step::Rest(Timestamp::MAX),
+        autoscaler: None,
         unresolved: BTreeSet::new(),
+        unserved: BTreeSet::new(),
     }
 }
 
@@ -122,7 +126,9 @@ impl World {
             facts: &self.facts,
             stopped: &self.stopped,
             rules: &rules,
+            autoscaler: self.autoscaler.as_ref(),
             unresolved: &self.unresolved,
+            unserved: &self.unserved,
         };
         compute(previous, &pass, at)
     }
@@ -412,4 +418,156 @@ fn the_status_answers_the_nonce_and_names_keys_but_never_digests_or_tokens() {
     );
     let text = serde_json::to_string(&status).unwrap();
     assert!(!text.contains("sst_") && !text.contains(&"00".repeat(32)));
+}
+
+#[test]
+fn what_the_cluster_lacks_is_shown_and_only_a_way_in_that_is_missing_stalls() {
+    let mut world = good(|spec| spec.monitoring.pod_monitor.enabled = true);
+    assert_eq!(world.says("MonitoringInPlace"), is("True", "MonitoringInPlace"));
+    world.unserved = BTreeSet::from([Kind::PodMonitor, Kind::PrometheusRule]);
+    assert_eq!(world.says("MonitoringInPlace"), is("False", "MonitoringCRDMissing"));
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+
+    let mut world = good(|spec| spec.network.exposure = Some(route()));
+    assert_eq!(world.says("Exposed"), is("True", "RouteInPlace"));
+    world.unserved = BTreeSet::from([Kind::HttpRoute]);
+    assert_eq!(world.says("Exposed"), is("False", "GatewayCRDMissing"));
+    assert_eq!(world.says("Ready"), is("False", "GatewayCRDMissing"));
+    assert_eq!(world.says("Stalled"), is("True", "GatewayCRDMissing"));
+
+    for absent in ["MonitoringInPlace", "Exposed", "AutoscalingActive"] {
+        assert_eq!(good(|_| {}).says(absent), None, "{absent} is not asked for");
+    }
+}
+
+fn route() -> screenshot_api::Exposure {
+    serde_json::from_value(
+        serde_json::json!({"httpRoute": {"parentRefs": [{"name": "g"}], "hostnames": ["b.example", "a.example"]}}),
+    )
+    .unwrap()
+}
+
+#[test]
+fn the_url_is_that_of_the_way_in_from_outside_if_there_is_one() {
+    let url = |exposure: serde_json::Value| {
+        let world = good(|spec| spec.network.exposure = serde_json::from_value(exposure).unwrap());
+        world.status(&ScreenshotServiceStatus::default(), now()).url.unwrap()
+    };
+    assert_eq!(url(serde_json::Value::Null), "http://shots.web.svc");
+    assert_eq!(
+        url(serde_json::json!({"ingress": {"host": "a.example"}})),
+        "http://a.example"
+    );
+    assert_eq!(
+        url(serde_json::json!({"ingress": {"host": "a.example", "tlsSecretName": "t"}})),
+        "https://a.example"
+    );
+    assert_eq!(url(serde_json::to_value(route()).unwrap()), "https://b.example");
+}
+
+#[test]
+fn autoscaling_is_told_apart_from_readiness() {
+    let mut world = good(|spec| {
+        spec.autoscaling = serde_json::from_value(serde_json::json!({"minReplicas": 1, "maxReplicas": 3})).unwrap();
+    });
+    assert_eq!(world.says("AutoscalingActive"), is("False", "ScalingPending"));
+    let view = |active| AutoscalerView {
+        active: Some(active),
+        said: Said {
+            reason: "FailedGetContainerResourceMetric".into(),
+            message: "the HPA was unable to compute the replica count: failed to get cpu usage: pod x at 12:00".into(),
+            since: None,
+        },
+    };
+    world.autoscaler = Some(view(true));
+    assert_eq!(world.says("AutoscalingActive"), is("True", "ScalingActive"));
+    world.autoscaler = Some(view(false));
+    assert_eq!(world.says("AutoscalingActive"), is("False", "ScalingInactive"));
+    assert_eq!(
+        world.says("Ready"),
+        is("True", "AsWanted"),
+        "captures are served all the same"
+    );
+    // More pods than the fewest are as wanted when the autoscaler asked for them.
+    if let Some(deployment) = &mut world.deployment {
+        (
+            deployment.desired,
+            deployment.replicas,
+            deployment.updated,
+            deployment.ready,
+        ) = (3, 3, 3, 3);
+    }
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+}
+
+/// Else every pod that an autoscaler adds makes the service unready for as long as it starts.
+#[test]
+fn a_pod_that_is_only_starting_does_not_count_beside_one_that_serves() {
+    let mut world = good(|_| {});
+    let mut starting = world.pods[0].clone();
+    (starting.ready, starting.started, starting.attested) = (false, false, Err(Unattested::NoAddress));
+    world.pods.push(starting.clone());
+    assert_eq!(world.says("PolicyInForce"), is("True", "PolicyAttested"));
+    world.pods = vec![starting];
+    assert_eq!(world.says("PolicyInForce"), is("False", "NotAttested"));
+}
+
+#[test]
+fn trouble_with_pods_is_named_in_every_condition_that_it_explains() {
+    let mut world = good(|_| {});
+    world.pods[0].ready = false;
+    world.pods[0].attested = Err(Unattested::NoAddress);
+    world.pods[0].waiting = Some(Said {
+        reason: "ImagePullBackOff".into(),
+        ..Said::default()
+    });
+    world.deployment = Some(DeploymentView::default());
+    for (kind, status) in [("Ready", "False"), ("Available", "False"), ("Stalled", "True")] {
+        assert_eq!(world.says(kind), is(status, "ImagePullFailed"), "{kind}");
+    }
+    // With one pod that serves, the other's trouble still keeps the service from being as wanted.
+    let mut world = good(|spec| spec.replicas = 2);
+    if let Some(deployment) = &mut world.deployment {
+        deployment.failure = Some(Said {
+            message: "exceeded quota: small".into(),
+            ..Said::default()
+        });
+    }
+    assert_eq!(world.says("Available"), is("True", "PodsReady"));
+    assert_eq!(world.says("Stalled"), is("True", "QuotaExceeded"));
+}
+
+#[test]
+fn a_service_that_asks_for_no_pod_is_as_wanted_without_one() {
+    let mut world = good(|spec| spec.replicas = 0);
+    world.pods.clear();
+    world.deployment = Some(DeploymentView {
+        current: true,
+        ..DeploymentView::default()
+    });
+    assert_eq!(world.says("Available"), is("False", "NoReplicas"));
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+}
+
+#[test]
+fn the_browser_of_the_status_is_the_oldest_that_a_pod_attests() {
+    let mut world = good(|_| {});
+    let version = |world: &World, previous: &ScreenshotServiceStatus| {
+        world
+            .status(previous, now())
+            .browser
+            .and_then(|browser| browser.version)
+    };
+    let none = ScreenshotServiceStatus::default();
+    assert_eq!(version(&world, &none), None);
+    world.report().browser.version = Some("Chrome/140.0.1.2".into());
+    let mut older = world.pods[0].clone();
+    if let Ok(report) = &mut older.attested {
+        report.browser.version = Some("Chrome/99.0.7.1\n<b>".into());
+    }
+    world.pods.push(older);
+    assert_eq!(version(&world, &none).as_deref(), Some("Chrome/99.0.7.1b"));
+    let known = world.status(&none, now());
+    world.pods.clear();
+    assert_eq!(version(&world, &known).as_deref(), Some("Chrome/99.0.7.1b"));
 }

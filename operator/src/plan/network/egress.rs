@@ -1,8 +1,8 @@
-//! The three NetworkPolicies: deny by default, what may come in, what may go out.
+//! What pages may reach: the public internet, and what exceptions name.
 //!
-//! In: the policy, what the Services named by exceptions look like, where the operator runs. Out: the policies, and the
-//! exceptions that open nothing. The addresses are the ones the egress proxy refuses (one table, in `screenshot-policy`),
-//! so that a page which broke out of proxy and jail meets the same walls at the pod's edge.
+//! In: the policy, what the Services named by exceptions look like, the time. Out: egress rules, and the exceptions that
+//! open nothing. The addresses are the ones the egress proxy refuses (one table, in `screenshot-policy`), so that a page
+//! which broke out of proxy and jail meets the same walls at the pod's edge.
 //! NetworkPolicies see pods after address translation: a Service becomes a selector of its pods with their ports.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,12 +12,10 @@ use jiff::Timestamp;
 use screenshot_policy::address::{V6_GLOBAL, v4_excepts, v6_excepts};
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::host::Host;
-use screenshot_policy::layout;
 use serde_json::{Value, json};
 
-use super::{Child, Kind, OperatorPods};
-use crate::names::NAME_LABEL;
-use crate::validate::{Identity, Validated};
+use super::tcp;
+use crate::validate::Validated;
 
 /// Some network plugins cut off longer lists.
 const MAX_EXCEPTS: usize = 32;
@@ -45,55 +43,9 @@ pub struct ServiceTarget {
 /// The Services named by exceptions, by (namespace, name). One that does not exist is absent.
 pub type Targets = BTreeMap<(String, String), ServiceTarget>;
 
-pub(super) fn build(
-    wanted: &Validated,
-    targets: &Targets,
-    operator: &OperatorPods,
-    now: Timestamp,
-) -> ([Child; 3], BTreeSet<String>) {
-    let id = &wanted.identity;
-    let (rules, unresolved) = egress_rules(wanted, targets, now);
-    let policies = [
-        policy(
-            id,
-            &id.names.default_deny(),
-            json!({"policyTypes": ["Ingress", "Egress"]}),
-        ),
-        policy(
-            id,
-            &id.names.ingress(),
-            json!({"policyTypes": ["Ingress"], "ingress": ingress_rules(operator)}),
-        ),
-        policy(
-            id,
-            &id.names.egress(),
-            json!({"policyTypes": ["Egress"], "egress": rules}),
-        ),
-    ];
-    (policies, unresolved)
-}
-
-fn policy(id: &Identity, name: &str, mut spec: Value) -> Child {
-    spec["podSelector"] = json!({"matchLabels": id.names.selector()});
-    Child::new(id, Kind::NetworkPolicy, name, json!({"spec": spec}))
-}
-
-fn ingress_rules(operator: &OperatorPods) -> Value {
-    json!([
-        {"from": [{"podSelector": {}}], "ports": [tcp(layout::API_PORT)]},
-        {
-            // One peer with both selectors: as two peers they would be alternatives.
-            "from": [{
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": operator.namespace}},
-                "podSelector": {"matchLabels": {NAME_LABEL: operator.name}},
-            }],
-            "ports": [tcp(layout::HEALTH_PORT)],
-        },
-    ])
-}
-
-fn egress_rules(wanted: &Validated, targets: &Targets, now: Timestamp) -> (Vec<Value>, BTreeSet<String>) {
-    let mut rules = vec![dns(), public(wanted.policy.egress_ports())];
+/// The rules, and the hosts of exceptions that open nothing.
+pub(super) fn rules(wanted: &Validated, targets: &Targets, now: Timestamp) -> (Vec<Value>, BTreeSet<String>) {
+    let mut rules: Vec<Value> = public(wanted.policy.egress_ports()).into_iter().collect();
     let mut unresolved = BTreeSet::new();
     for exception in wanted
         .policy
@@ -110,17 +62,11 @@ fn egress_rules(wanted: &Validated, targets: &Targets, now: Timestamp) -> (Vec<V
     (rules, unresolved)
 }
 
-fn dns() -> Value {
-    json!({
-        "to": [{
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-        }],
-        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
-    })
-}
-
-fn public(ports: &[u16]) -> Value {
+fn public(ports: &[u16]) -> Option<Value> {
+    // An empty list of ports in a NetworkPolicy means every port.
+    if ports.is_empty() {
+        return None;
+    }
     let v4: Vec<IpNet> = v4_excepts().into_iter().map(IpNet::V4).collect();
     let v6: Vec<IpNet> = v6_excepts().into_iter().map(IpNet::V6).collect();
     let all_v4 = IpNet::V4(ipnet::Ipv4Net::default());
@@ -129,7 +75,7 @@ fn public(ports: &[u16]) -> Value {
         .chain(blocks(IpNet::V6(V6_GLOBAL), &v6))
         .map(|b| ip_block(&b))
         .collect();
-    json!({"to": blocks, "ports": ports.iter().copied().map(tcp).collect::<Vec<_>>()})
+    Some(json!({"to": blocks, "ports": ports.iter().copied().map(tcp).collect::<Vec<_>>()}))
 }
 
 struct Block {
@@ -210,10 +156,6 @@ fn pod_port(target: &ServiceTarget, port: u16) -> Option<Value> {
         PortTarget::Number(number) => tcp(*number),
         PortTarget::Name(name) => json!({"port": name, "protocol": "TCP"}),
     })
-}
-
-fn tcp(port: u16) -> Value {
-    json!({"port": port, "protocol": "TCP"})
 }
 
 #[cfg(test)]

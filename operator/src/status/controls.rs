@@ -1,0 +1,144 @@
+//! The conditions of the controls: what every capture pod attested, and nothing that none did.
+
+use screenshot_policy::attest::AttestReport;
+
+use super::trouble::Trouble;
+use super::verdict::{Verdict, Weight, verdict, word};
+use super::{Pass, sandbox};
+use crate::observe::PodView;
+use crate::rotation::{Step, Wait};
+
+pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>) -> Vec<Verdict> {
+    vec![
+        available(pass, trouble),
+        policy_in_force(pass),
+        credentials_ready(pass),
+        sandbox::verified(pass),
+        suspended(pass),
+    ]
+}
+
+fn available(pass: &Pass<'_>, trouble: Option<&Trouble>) -> Verdict {
+    let kind = "Available";
+    if pass.wanted.scale.least() == 0 {
+        return verdict(kind, false, "NoReplicas", "no capture pod is asked for").weighing(Weight::Shown);
+    }
+    if pass.deployment.is_some_and(|d| d.ready > 0) {
+        return verdict(kind, true, "PodsReady", "at least one capture pod takes requests");
+    }
+    match trouble {
+        Some(trouble) => verdict(kind, false, trouble.reason, trouble.message.clone()),
+        None => verdict(kind, false, "PodsNotReady", not_ready(pass.pods)),
+    }
+}
+
+/// The first reason that a pod gives for itself.
+fn not_ready(pods: &[PodView]) -> String {
+    let reason = pods
+        .iter()
+        .find_map(|pod| Some((pod, pod.attested.as_ref().ok()?.not_ready.first()?)));
+    reason.map_or_else(
+        || "no capture pod is ready yet".into(),
+        |(pod, why)| {
+            let (place, why) = (sandbox::place(pod), word(&why.reason));
+            format!("a capture pod on {place} is not ready: {why}")
+        },
+    )
+}
+
+fn policy_in_force(pass: &Pass<'_>) -> Verdict {
+    let kind = "PolicyInForce";
+    if let Some(host) = pass.unresolved.first() {
+        let message =
+            format!("the exception for {host} opens nothing: there is no such Service with that port and a selector");
+        return verdict(kind, false, "ExceptionTargetMissing", message).weighing(Weight::Person);
+    }
+    let wanted = Some(pass.wanted.policy.digest());
+    every_pod(
+        pass,
+        kind,
+        "PolicyAttested",
+        "every capture pod enforces the policy",
+        |_, report| {
+            (report.policy_digest.as_deref() != wanted)
+                .then_some(("PolicyOutdated", "a capture pod enforces another policy".into()))
+        },
+    )
+}
+
+fn credentials_ready(pass: &Pass<'_>) -> Verdict {
+    let kind = "CredentialsReady";
+    if pass.facts.client.token().is_none() {
+        return verdict(kind, false, "TokenMissing", "clients have no token yet");
+    }
+    match pass.stopped {
+        Step::Wait(Wait::Pickup(_)) if pass.facts.pending.token().is_some() => verdict(
+            kind,
+            true,
+            "Rotating",
+            "the token works; a new one waits until every capture pod accepts it",
+        ),
+        Step::Wait(Wait::Pickup(_)) => verdict(
+            kind,
+            false,
+            "KeysetNotLoaded",
+            "not every capture pod has loaded the keyset",
+        ),
+        Step::Wait(Wait::Overlap(_)) => verdict(
+            kind,
+            true,
+            "OverlapFull",
+            "the token works; a new one waits until an older one has retired",
+        ),
+        _ => verdict(
+            kind,
+            true,
+            "TokenAccepted",
+            "every capture pod accepts the token of the client Secret",
+        ),
+    }
+}
+
+fn suspended(pass: &Pass<'_>) -> Verdict {
+    let verdict = if pass.wanted.suspended {
+        verdict("Suspended", true, "SuspendedBySpec", "spec.suspend is true")
+    } else {
+        verdict("Suspended", false, "NotSuspended", "spec.suspend is false")
+    };
+    verdict.weighing(Weight::Shown)
+}
+
+/// True only if there is a pod and each that counts says so, in an answer that only it can give.
+pub(super) fn every_pod(
+    pass: &Pass<'_>,
+    kind: &'static str,
+    reason: &'static str,
+    message: &'static str,
+    fault: impl Fn(&PodView, &AttestReport) -> Option<(&'static str, String)>,
+) -> Verdict {
+    if pass.wanted.scale.least() == 0 {
+        return verdict(kind, true, "NoReplicas", "no capture pod is asked for");
+    }
+    if pass.pods.is_empty() {
+        return verdict(kind, false, "NoPods", "there is no capture pod yet");
+    }
+    for pod in counted(pass.pods) {
+        match &pod.attested {
+            Err(why) => return verdict(kind, false, "NotAttested", format!("a capture pod {why}")),
+            Ok(report) => {
+                if let Some((reason, message)) = fault(pod, report) {
+                    return verdict(kind, false, reason, message);
+                }
+            }
+        }
+    }
+    verdict(kind, true, reason, message)
+}
+
+/// The pods that can get a request, and those that answer. One that is only starting counts while there is no other: else
+/// every pod that an autoscaler adds would make the service unready for as long as it starts.
+fn counted(pods: &[PodView]) -> impl Iterator<Item = &PodView> {
+    let some_ready = pods.iter().any(|pod| pod.ready);
+    pods.iter()
+        .filter(move |pod| pod.ready || pod.attested.is_ok() || !some_ready)
+}

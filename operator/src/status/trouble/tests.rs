@@ -1,0 +1,163 @@
+//! What the cluster's parts say → what a person reads. The texts are those of Kubernetes 1.36.
+
+use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+
+use super::*;
+use crate::attest::Unattested;
+use crate::context::Settings;
+use crate::validate::{identity, validate};
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+fn wanted() -> Validated {
+    let mut service = ScreenshotService::new("shots", ScreenshotServiceSpec::default());
+    service.metadata.namespace = Some("web".into());
+    service.metadata.uid = Some("u".into());
+    let settings = Settings {
+        capture_image: Some("example.com/i:1".into()),
+        operator_namespace: "o".into(),
+        operator_name: "o".into(),
+    };
+    validate(identity(&service).unwrap(), &service, &settings).unwrap()
+}
+
+fn said(reason: &str, message: &str) -> Said {
+    Said {
+        reason: reason.into(),
+        message: message.into(),
+        since: Some(now()),
+    }
+}
+
+fn pod() -> PodView {
+    PodView {
+        name: "p".into(),
+        node: Some("n1".into()),
+        ready: false,
+        started: false,
+        waiting: None,
+        unschedulable: None,
+        attested: Err(Unattested::NoAddress),
+    }
+}
+
+fn in_short(trouble: Option<Trouble>) -> Option<(&'static str, bool)> {
+    trouble.map(|trouble| (trouble.reason, trouble.person))
+}
+
+#[test]
+fn a_refused_creation_names_what_refused_it() {
+    for (message, expected) in [
+        (
+            r#"pods "shots-1" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2"#,
+            ("QuotaExceeded", true),
+        ),
+        (
+            r#"pods "shots-1" is forbidden: failed quota: small: must specify limits.cpu for: server"#,
+            ("QuotaExceeded", true),
+        ),
+        (
+            r#"pods "shots-1" is forbidden: no PriorityClass with name captures was found"#,
+            ("PriorityClassMissing", true),
+        ),
+        (
+            r#"pods "shots-1" is forbidden: pod rejected: RuntimeClass "gvisor" not found"#,
+            ("RuntimeClassMissing", true),
+        ),
+        (
+            r#"pods "shots-1" is forbidden: violates PodSecurity "restricted:latest": seccompProfile"#,
+            ("PodSecurityRefused", true),
+        ),
+        (
+            r#"pods "shots-1" is forbidden: ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no"#,
+            ("AdmissionRefused", true),
+        ),
+        (
+            r#"admission webhook "x.example.com" denied the request: no"#,
+            ("AdmissionRefused", true),
+        ),
+        ("Internal error occurred: etcd is away", ("PodsNotCreated", false)),
+    ] {
+        let deployment = DeploymentView {
+            failure: Some(said("FailedCreate", message)),
+            ..DeploymentView::default()
+        };
+        let found = find(&wanted(), Some(&deployment), &[], now()).unwrap();
+        assert_eq!((found.reason, found.person), expected, "{message}");
+        assert!(found.message.ends_with(message), "{}", found.message);
+    }
+}
+
+#[test]
+fn a_pod_without_a_node_calls_a_person_only_after_two_minutes() {
+    let pending = PodView {
+        unschedulable: Some(said("Unschedulable", "0/1 nodes are available: 1 Insufficient memory.")),
+        node: None,
+        ..pod()
+    };
+    let at = |seconds: i64| {
+        let later = now() + SignedDuration::from_secs(seconds);
+        in_short(find(&wanted(), None, std::slice::from_ref(&pending), later))
+    };
+    assert_eq!(at(0), Some(("Unschedulable", false)));
+    assert_eq!(at(120), Some(("Unschedulable", false)));
+    assert_eq!(at(121), Some(("Unschedulable", true)));
+}
+
+#[test]
+fn a_container_that_cannot_start_names_the_node_and_what_is_missing() {
+    for (reason, message, expected) in [
+        (
+            "ImagePullBackOff",
+            "Back-off pulling image",
+            ("ImagePullFailed", true, "node n1 cannot get the image example.com/i:1"),
+        ),
+        (
+            "CreateContainerError",
+            "cannot load seccomp profile \"/var/lib/kubelet/seccomp/x\": no such file",
+            (
+                "SeccompProfileMissing",
+                true,
+                "the operator's seccomp profile is missing on node n1: no browser can be started there",
+            ),
+        ),
+        (
+            "CrashLoopBackOff",
+            "back-off",
+            ("ContainerCrashes", false, "a container on node n1 ends again and again"),
+        ),
+        (
+            "CreateContainerConfigError",
+            "secret not found",
+            (
+                "ContainerWaiting",
+                false,
+                "a container on node n1 cannot start: CreateContainerConfigError",
+            ),
+        ),
+    ] {
+        let waiting = PodView {
+            waiting: Some(said(reason, message)),
+            ..pod()
+        };
+        let found = find(&wanted(), None, &[waiting], now()).unwrap();
+        assert_eq!((found.reason, found.person, found.message.as_str()), expected);
+    }
+}
+
+#[test]
+fn without_trouble_there_is_none_and_a_text_from_elsewhere_is_one_bounded_line() {
+    assert_eq!(find(&wanted(), Some(&DeploymentView::default()), &[pod()], now()), None);
+    let hostile = format!("line\nbreak\u{202e} {}", "x".repeat(5000));
+    let deployment = DeploymentView {
+        failure: Some(said("FailedCreate", &hostile)),
+        ..DeploymentView::default()
+    };
+    let message = find(&wanted(), Some(&deployment), &[], now()).unwrap().message;
+    assert!(
+        message.is_ascii() && !message.contains('\n') && message.len() < 400,
+        "{message}"
+    );
+}

@@ -1,0 +1,286 @@
+//! Manifests that the API server takes and manifests that it refuses, with every word that it then says.
+//!
+//! The schema and its rules are judged by the real API server: what is refused, at which field, with which message. A
+//! message is compared whole, as a person reads it.
+
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::{Api, Client};
+use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use serde_json::{Value, json};
+
+use super::{Stage, client};
+
+/// Field and message of everything that is wrong with a spec; empty if it is taken. Nothing is stored.
+async fn causes(stage: &Stage, name: &str, spec: &Value) -> Vec<(String, String)> {
+    match dry_run(stage, name, spec).await {
+        Ok(_) => Vec::new(),
+        Err(kube::Error::Api(status)) => {
+            let causes = status
+                .details
+                .as_ref()
+                .map(|details| details.causes.clone())
+                .unwrap_or_default();
+            assert!(!causes.is_empty(), "{spec}: {status:?}");
+            causes.into_iter().map(|cause| (cause.field, cause.message)).collect()
+        }
+        Err(error) => panic!("{spec}: {error}"),
+    }
+}
+
+async fn dry_run(stage: &Stage, name: &str, spec: &Value) -> Result<DynamicObject, kube::Error> {
+    let object: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+        "metadata": {"name": name}, "spec": spec,
+    }))
+    .expect("object");
+    let resource = kube::api::ApiResource::erase::<ScreenshotService>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(Client::clone(&stage.client), &stage.namespace, &resource);
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    api.create(&params, &object).await
+}
+
+fn exception(more: &Value) -> Value {
+    let mut exception = json!({"host": "h.example", "ports": [80], "reason": "r", "expires": "2030-01-01T00:00:00Z"});
+    exception
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    json!({"network": {"egress": {"exceptions": [exception]}}})
+}
+
+#[tokio::test]
+async fn manifests_are_refused_at_the_field_and_with_the_rule_that_they_break() {
+    let stage = Stage::new(client().await, "refused").await;
+    for (spec, field, message) in refused() {
+        let causes = causes(&stage, "bad", &spec).await;
+        assert_eq!(causes, [(field.to_owned(), message.to_owned())], "{spec}");
+    }
+    let long = "n".repeat(53);
+    let expected = "Invalid value: \"object\": `metadata.name` must be no longer than 52 characters";
+    let causes = causes(&stage, &long, &json!({})).await;
+    assert_eq!(causes, [("<nil>".to_owned(), expected.to_owned())]);
+}
+
+#[allow(clippy::too_many_lines)] // A table.
+fn refused() -> Vec<(Value, &'static str, &'static str)> {
+    vec![
+        (
+            json!({"replicas": 101}),
+            "spec.replicas",
+            "Invalid value: 101: spec.replicas in body should be less than or equal to 100",
+        ),
+        (
+            json!({"replicas": -1}),
+            "spec.replicas",
+            "Invalid value: -1: spec.replicas in body should be greater than or equal to 0",
+        ),
+        (
+            json!({"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}),
+            "spec.autoscaling.minReplicas",
+            "Invalid value: 5: `minReplicas` must not be greater than `maxReplicas`",
+        ),
+        (
+            json!({"autoscaling": {}}),
+            "spec.autoscaling.maxReplicas",
+            "Required value",
+        ),
+        (
+            json!({"auth": {"rotation": {"periodDays": 1, "overlapHours": 24}}}),
+            "spec.auth.rotation.overlapHours",
+            "Invalid value: 24: `overlapHours` must be less than `periodDays` times 24",
+        ),
+        (
+            json!({"sandbox": {"mode": "Off"}}),
+            "spec.sandbox.mode",
+            "Unsupported value: \"Off\": supported values: \"Required\", \"Degraded\"",
+        ),
+        (
+            json!({"sandbox": {"seccompProfile": "../etc/passwd"}}),
+            "spec.sandbox.seccompProfile",
+            "",
+        ),
+        (
+            json!({"network": {"ingress": {"from": [{}]}}}),
+            "spec.network.ingress.from[0]",
+            "Required value: must set `podSelector`, `namespaceSelector` or both",
+        ),
+        (
+            json!({"network": {"ingress": {"cidrs": ["10.0.0.1/8"]}}}),
+            "spec.network.ingress.cidrs[0]",
+            "Invalid value: \"10.0.0.1/8\": must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",
+        ),
+        (
+            json!({"network": {"egress": {"ports": [80, 22]}}}),
+            "spec.network.egress.ports",
+            "Invalid value: [80,22]: must be 80 or 443; any other port needs an entry in `exceptions`",
+        ),
+        (
+            json!({"network": {"exposure": {}}}),
+            "spec.network.exposure",
+            "Invalid value: {}: must set exactly one of `ingress` and `httpRoute`",
+        ),
+        (
+            json!({"network": {"exposure": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "g"}], "hostnames": ["a.example"]}}}}),
+            "spec.network.exposure",
+            "",
+        ),
+        (
+            json!({"network": {"exposure": {"ingress": {"host": "*.example"}}}}),
+            "spec.network.exposure.ingress.host",
+            "",
+        ),
+        (
+            json!({"network": {"exposure": {"httpRoute": {"parentRefs": [], "hostnames": ["a.example"]}}}}),
+            "spec.network.exposure.httpRoute.parentRefs",
+            "Invalid value: 0: spec.network.exposure.httpRoute.parentRefs in body should have at least 1 items",
+        ),
+        (
+            json!({"scheduling": {"tolerations": [{"key": "k", "operator": "Exists", "value": "v"}]}}),
+            "spec.scheduling.tolerations[0].value",
+            "Forbidden: `value` may not be specified when `operator` is 'Exists'",
+        ),
+        (
+            json!({"scheduling": {"tolerations": [{}]}}),
+            "spec.scheduling.tolerations[0].operator",
+            "Invalid value: \"Equal\": `operator` must be 'Exists' when `key` is not specified",
+        ),
+        (
+            json!({"scheduling": {"tolerations": [{"key": "k", "tolerationSeconds": 5}]}}),
+            "spec.scheduling.tolerations[0].tolerationSeconds",
+            "Forbidden: `tolerationSeconds` may not be specified unless `effect` is 'NoExecute'",
+        ),
+        (
+            json!({"podMetadata": {"labels": {"app.kubernetes.io/name": "mine"}}}),
+            "spec.podMetadata.labels",
+            "Forbidden: must not use keys under 'app.kubernetes.io/' or 'screenshot-operator.io/', which the operator sets",
+        ),
+        (
+            json!({"objectMetadata": {"annotations": {"screenshot-operator.io/x": "y"}}}),
+            "spec.objectMetadata.annotations",
+            "Forbidden: must not use keys under 'screenshot-operator.io/', which the operator sets",
+        ),
+        (
+            json!({"monitoring": {"podMonitor": {"enabled": true, "intervalSeconds": 1}}}),
+            "spec.monitoring.podMonitor.intervalSeconds",
+            "Invalid value: 1: spec.monitoring.podMonitor.intervalSeconds in body should be greater than or equal to 5",
+        ),
+        (
+            json!({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}),
+            "spec.imagePullSecrets[1]",
+            "Duplicate value: {\"name\":\"a\"}",
+        ),
+        (
+            json!({"resources": {"server": {"limits": {"memory": "lots"}}}}),
+            "spec.resources.server.limits.memory",
+            "",
+        ),
+        (
+            exception(&json!({})),
+            "spec.network.egress.exceptions[0].cidr",
+            "Required value: `cidr` must be set unless `host` is an IP address or the name of a Service such as 'web.shop.svc'",
+        ),
+        (
+            exception(&json!({"cidr": "10.0.0.0/8", "ports": [0]})),
+            "spec.network.egress.exceptions[0].ports[0]",
+            "Invalid value: 0: spec.network.egress.exceptions[0].ports[0] in body should be greater than or equal to 1",
+        ),
+        (
+            exception(&json!({"cidr": "10.0.0.0/8", "ports": [80, 80]})),
+            "spec.network.egress.exceptions[0].ports[1]",
+            "Duplicate value: 80",
+        ),
+        (
+            exception(&json!({"cidr": "10.0.0.0/8", "expires": "soon"})),
+            "spec.network.egress.exceptions[0].expires",
+            "",
+        ),
+        (
+            exception(&json!({"host": "UPPER.example", "cidr": "10.0.0.0/8"})),
+            "spec.network.egress.exceptions[0].host",
+            "",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn manifests_that_break_no_rule_are_taken() {
+    let stage = Stage::new(client().await, "taken").await;
+    for spec in [
+        json!({}),
+        json!({"autoscaling": {"maxReplicas": 2}}),
+        json!({"sandbox": {"seccompProfile": "profiles/a.b/c_d-1.json", "hostUsers": false}}),
+        json!({"network": {"ingress": {"from": [], "cidrs": ["10.0.0.0/8", "fd00::/8"]}, "egress": {"ports": []}}}),
+        json!({"network": {"exposure": {"ingress": {"host": "a.example", "annotations": {"k": "v"}}}}}),
+        json!({"network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "g", "sectionName": "s"}], "hostnames": ["a.example"]}}}}),
+        json!({"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v"}]}}),
+        json!({"podMetadata": {"labels": {"example.com/a": "b", "c": ""}}}),
+        exception(&json!({"host": "web.shop.svc"})),
+        exception(&json!({"host": "10.1.2.3"})),
+        exception(&json!({"host": "[fd00::1]"})),
+        exception(&json!({"cidr": "10.0.0.0/8"})),
+    ] {
+        assert_eq!(causes(&stage, "good", &spec).await, [], "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn the_schemas_defaults_are_those_of_the_code_and_a_new_object_does_not_look_finished() {
+    let stage = Stage::new(client().await, "defaults").await;
+    let stored = stage.create("shots", json!({})).await.expect("created");
+    assert_eq!(stored.status.expect("status").observed_generation, -1);
+    assert_eq!(stored.spec, ScreenshotServiceSpec::default());
+    // What stands behind a switch that is off has its defaults as well.
+    let spec = json!({"autoscaling": {"maxReplicas": 9}, "monitoring": {"podMonitor": {}},
+        "scheduling": {"tolerations": [{"key": "k"}]},
+        "network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "g"}], "hostnames": ["a.example"]}}}});
+    let stored = stage.create("more", spec.clone()).await.expect("created");
+    assert_eq!(stored.spec, serde_json::from_value(spec).expect("spec"));
+}
+
+#[tokio::test]
+async fn the_examples_are_taken_strictly() {
+    let stage = Stage::new(client().await, "examples").await;
+    let resource = kube::api::ApiResource::erase::<ScreenshotService>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
+    let params = PatchParams {
+        dry_run: true,
+        field_manager: Some("test".into()),
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
+    let mut services = 0;
+    for (file, mut document) in examples() {
+        if document["kind"] == "ScreenshotService" {
+            document["metadata"]["namespace"] = json!(stage.namespace);
+            let name = document["metadata"]["name"].as_str().expect("name").to_owned();
+            api.patch(&name, &params, &Patch::Apply(&document))
+                .await
+                .unwrap_or_else(|e| panic!("{file}: {e}"));
+            services += 1;
+        }
+    }
+    assert!(services >= 7, "{services} examples found");
+}
+
+/// Every document of every example, with the name of its file.
+fn examples() -> Vec<(String, Value)> {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples")).expect("examples");
+    let paths = files.map(|file| file.expect("file").path());
+    let manifests = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    manifests
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(&path).expect("text");
+            let documents: Vec<_> = text
+                .split("\n---\n")
+                .map(|document| {
+                    let value = serde_saphyr::from_str(document).expect("YAML");
+                    (path.display().to_string(), value)
+                })
+                .collect();
+            documents
+        })
+        .collect()
+}

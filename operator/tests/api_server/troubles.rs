@@ -1,0 +1,226 @@
+//! What stops capture pods, with the real texts of the API server's admission: the status names what a person can change.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use screenshot_operator::plan::Kind;
+use screenshot_operator::reconcile::reconcile;
+use serde_json::{Value, json};
+
+use super::{Stage, client, context};
+
+/// Waits until the service is stalled for that reason, doing passes as the controller would.
+async fn stalls(stage: &Stage, name: &str, reason: &str, quoted: &str) {
+    let context = context(&stage.client);
+    let start = Instant::now();
+    let mut last = None;
+    while start.elapsed() < Duration::from_secs(30) {
+        let service = stage.services().get(name).await.expect("service");
+        reconcile(&context, &service).await.expect("pass");
+        let status = stage
+            .services()
+            .get(name)
+            .await
+            .expect("service")
+            .status
+            .expect("status");
+        let find = |kind: &str| status.conditions.iter().find(|c| c.type_ == kind).cloned();
+        if let Some(stalled) = find("Stalled").filter(|stalled| stalled.reason == reason) {
+            assert!(stalled.message.contains(quoted), "{}", stalled.message);
+            assert_eq!(
+                find("Ready").map(|c| (c.status, c.reason)),
+                Some(("False".into(), reason.into()))
+            );
+            assert_eq!(find("Available").map(|c| c.reason), Some(reason.into()));
+            assert!(find("Reconciling").is_none());
+            return;
+        }
+        last = Some(status.conditions);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("not stalled by {reason}: {last:#?}");
+}
+
+#[tokio::test]
+async fn a_priority_class_that_does_not_exist_stalls_by_name() {
+    let stage = Stage::new(client().await, "priority").await;
+    let spec = json!({"replicas": 1, "scheduling": {"priorityClassName": "captures"}});
+    stage.create("shots", spec).await.expect("created");
+    stalls(&stage, "shots", "PriorityClassMissing", "captures").await;
+}
+
+#[tokio::test]
+async fn a_runtime_class_that_does_not_exist_stalls_by_name() {
+    let stage = Stage::new(client().await, "runtime").await;
+    let spec = json!({"replicas": 1, "sandbox": {"runtimeClassName": "nowhere"}});
+    stage.create("shots", spec).await.expect("created");
+    stalls(&stage, "shots", "RuntimeClassMissing", "nowhere").await;
+}
+
+#[tokio::test]
+async fn a_full_quota_stalls_and_is_quoted() {
+    let stage = Stage::new(client().await, "quota").await;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}});
+    create(&stage, "v1", "ResourceQuota", "resourcequotas", quota).await;
+    // The quota acts once its controller has counted.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.create("shots", json!({"replicas": 1})).await.expect("created");
+    stalls(&stage, "shots", "QuotaExceeded", "exceeded quota: small").await;
+}
+
+async fn create(stage: &Stage, version: &str, kind: &str, plural: &str, object: Value) {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource =
+        kube::core::ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk(group, version, kind), plural);
+    let api: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
+    let object = serde_json::from_value(object).expect("object");
+    api.create(&PostParams::default(), &object).await.expect("created");
+}
+
+/// With the definitions that the Gateway API and the Prometheus operator ship.
+#[tokio::test]
+async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
+    let stage = Stage::new(client().await, "lacking").await;
+    let spec = json!({"replicas": 1,
+        "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}},
+        "network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "public", "sectionName": "https"}], "hostnames": ["shots.example.com"]}}}});
+    let service = stage.create("shots", spec).await.expect("created");
+    reconcile(&context(&stage.client), &service)
+        .await
+        .expect("a missing kind is no error");
+    let says = async |kind: &str| {
+        let status = stage
+            .services()
+            .get("shots")
+            .await
+            .expect("service")
+            .status
+            .expect("status");
+        let found = status.conditions.into_iter().find(|c| c.type_ == kind);
+        found.map(|c| (c.status, c.reason))
+    };
+    let is = |status: &str, reason: &str| Some((status.to_owned(), reason.to_owned()));
+    assert_eq!(says("MonitoringInPlace").await, is("False", "MonitoringCRDMissing"));
+    assert_eq!(says("Exposed").await, is("False", "GatewayCRDMissing"));
+    assert_eq!(says("Stalled").await, is("True", "GatewayCRDMissing"));
+    stage
+        .children(Kind::Deployment)
+        .get("shots")
+        .await
+        .expect("the Deployment is made");
+    stage
+        .children(Kind::ConfigMap)
+        .get("shots-dashboard")
+        .await
+        .expect("the dashboard is made");
+
+    define(&stage).await;
+    reconcile(&context(&stage.client), &service).await.expect("pass");
+    assert_eq!(says("MonitoringInPlace").await, is("True", "MonitoringInPlace"));
+    assert_eq!(says("Exposed").await, is("True", "RouteInPlace"));
+    let mut versions = Vec::new();
+    for kind in [Kind::HttpRoute, Kind::PodMonitor, Kind::PrometheusRule] {
+        let made = stage.children(kind).get("shots").await.expect("made");
+        versions.push((kind, made.metadata.resource_version));
+    }
+    reconcile(&context(&stage.client), &service).await.expect("pass");
+    for (kind, version) in versions {
+        let same = stage.children(kind).get("shots").await.expect("there");
+        assert_eq!(same.metadata.resource_version, version, "{kind:?}");
+    }
+}
+
+/// Makes the optional kinds known to the API server.
+async fn define(stage: &Stage) {
+    let directory = std::env::var("SHOT_TEST_DEFINITIONS")
+        .expect("SHOT_TEST_DEFINITIONS is not set: it is the directory that hack/definitions.sh fills");
+    let api: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    for file in std::fs::read_dir(&directory).expect("definitions") {
+        let text = std::fs::read_to_string(file.expect("file").path()).expect("text");
+        let definition: CustomResourceDefinition = serde_saphyr::from_str(&text).expect("definition");
+        let name = definition.metadata.name.clone().expect("name");
+        api.create(&PostParams::default(), &definition).await.expect("defined");
+        for _ in 0..100 {
+            let status = api.get(&name).await.expect("there").status.unwrap_or_default();
+            let conditions = status.conditions.unwrap_or_default();
+            if conditions
+                .iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    // The kinds are served a moment after they are established.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn everything_that_can_be_asked_for_is_made_and_a_second_pass_changes_nothing() {
+    let stage = Stage::new(client().await, "all").await;
+    let spec = json!({
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+        "imagePullSecrets": [{"name": "registry"}],
+        "scheduling": {"nodeSelector": {"pool": "none"}, "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": 5, "effect": "NoExecute"}],
+            "topologySpread": "Required"},
+        "sandbox": {"hostUsers": false},
+        "podMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/a": "b"}},
+        "objectMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/owner": "web"}},
+        "monitoring": {"from": [{"namespaceSelector": {}}], "dashboard": {"enabled": true}},
+        "network": {
+            "ingress": {"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}], "cidrs": ["10.0.0.0/8", "fd00::/8"]},
+            "egress": {"ports": [443]},
+            "exposure": {"ingress": {"className": "nginx", "host": "shots.example.com", "tlsSecretName": "tls", "annotations": {"a": "b"}}},
+        },
+    });
+    let service = stage.create("shots", spec).await.expect("created");
+    let first = context(&stage.client);
+    reconcile(&first, &service).await.expect("pass");
+    let versions = async || {
+        let mut versions = Vec::new();
+        for (kind, name) in [
+            (Kind::HorizontalPodAutoscaler, "shots"),
+            (Kind::Ingress, "shots"),
+            (Kind::Deployment, "shots"),
+            (Kind::PodDisruptionBudget, "shots"),
+            (Kind::Service, "shots"),
+            (Kind::ConfigMap, "shots-dashboard"),
+            (Kind::NetworkPolicy, "shots-clients"),
+            (Kind::NetworkPolicy, "shots-dns"),
+            (Kind::NetworkPolicy, "shots-monitoring"),
+            (Kind::NetworkPolicy, "shots-egress"),
+        ] {
+            let found = stage
+                .children(kind)
+                .get(name)
+                .await
+                .unwrap_or_else(|e| panic!("{kind:?} {name}: {e}"));
+            // Where the kind counts generations its controller's writes to the status do not count.
+            let meta = found.metadata;
+            versions.push((
+                kind,
+                name,
+                meta.generation.map_or(meta.resource_version, |n| Some(n.to_string())),
+            ));
+        }
+        versions
+    };
+    let before = versions().await;
+    reconcile(&context(&stage.client), &service)
+        .await
+        .expect("pass after a restart");
+    assert_eq!(versions().await, before);
+    let deployment = stage.children(Kind::Deployment).get("shots").await.expect("Deployment");
+    assert_eq!(deployment.data["spec"]["replicas"], 2, "starts at the fewest");
+    let status = stage
+        .services()
+        .get("shots")
+        .await
+        .expect("service")
+        .status
+        .expect("status");
+    assert_eq!(status.url.as_deref(), Some("https://shots.example.com"));
+}
