@@ -38,16 +38,18 @@ crds: ## regenerate the CRD, the chart's copies and gitops/
 	cargo build -q --locked -p capture-jail -p screenshot-operator
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/sync-charts.sh
 	$(CLUSTER) build
-	export PATH=$$($(CLUSTER) path):$$PATH
+	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
+	hack/chart-test.sh --update
 	hack/gitops.py
 
 .PHONY: lint
-lint: tools ## format, clippy, layering, shell, chart
+lint: tools ## format, clippy, layering, shell; scanners over charts, images and the operator's plans
 	@hack/step.sh "format" cargo fmt --all --check
 	hack/step.sh "clippy" cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	hack/step.sh "layers" hack/layers.sh
 	hack/step.sh "kind" hack/kind-test.sh
-	hack/step.sh "shell" shellcheck -x hack/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
+	hack/step.sh "checkers" hack/lint.sh
+	hack/step.sh "shell" shellcheck -x hack/*.sh hack/lint/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
 .PHONY: test test-unit test-capture test-chart test-gitops test-operator test-cluster test-e2e
 test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
@@ -63,6 +65,7 @@ test-chart: tools ## both charts: lint, rules over every rendering, copies in sy
 	$(CLUSTER) build
 	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/chart-test.sh
+	hack/lint.sh --mutate
 	hack/chart-server-test.sh
 test-gitops: tools ## what Argo CD, Flux and kustomize are given: fresh, right by their own rules
 	@$(CLUSTER) build

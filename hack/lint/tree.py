@@ -1,7 +1,8 @@
 """The tree that the gates look at: the repository's own files, the rendered charts, the objects of the operator's plans.
 
-In: a working tree, an empty directory. Out: copies of tracked files there, and objects/NAME.yaml. The definition is left
-out of objects/: it is tested where it is generated, and kubectl-validate does not end on its recursive schema.
+In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; native/NAME.yaml, the same
+without kinds of other projects; rules/NAME.yaml, what Prometheus would load. The definition is left out: it is tested where it is generated, and kubectl-validate does
+not end on its recursive schema. Images are named by digest, as a release names them.
 """
 
 import pathlib
@@ -10,9 +11,13 @@ import tempfile
 
 import yaml
 
+from objects import foreign, of_kind, template
+
 SNAPSHOTS = "operator/tests/snapshots/golden__the_plan_of_*.snap"
 KEPT = {".yaml", ".yml", ".json", ".tpl", ".txt", ".rego", ".md"}
 LEFT_OUT = {"CustomResourceDefinition"}
+DIGEST = "sha256:" + "0" * 64
+BY_DIGEST = ["--set", f"image.digest={DIGEST}", "--set", f"captureImage.digest={DIGEST}"]
 
 
 def prepare(target):
@@ -23,21 +28,32 @@ def prepare(target):
             copy = target / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source.read_bytes())
-    objects = target / "objects"
-    objects.mkdir()
+            if source.name == "Containerfile":
+                # checkov goes by the name.
+                copy.with_name("Dockerfile").write_bytes(source.read_bytes())
+    for folder in ("objects", "native", "rules"):
+        (target / folder).mkdir()
     with tempfile.TemporaryDirectory() as rendered:
-        subprocess.run(["hack/chart-render.sh", rendered], check=True)
+        subprocess.run(["hack/chart-render.sh", rendered, *BY_DIGEST], check=True)
         for path in sorted(pathlib.Path(rendered).glob("*.yaml")):
-            write(objects / path.name, path.read_text())
-    for path in sorted(pathlib.Path().glob(SNAPSHOTS)):
+            write(target, path.stem, path.read_text())
+    plans = sorted(pathlib.Path().glob(SNAPSHOTS))
+    if not plans:
+        raise SystemExit(f"lint: no plan matches {SNAPSHOTS}")
+    for path in plans:
         # insta: a header between two lines of dashes, then the text.
         name = path.stem.removeprefix("golden__the_plan_of_")
-        write(objects / f"plan-{name}.yaml", path.read_text().split("---\n", 2)[2])
-    if not list(objects.glob("plan-*.yaml")):
-        raise SystemExit(f"lint: no plan matches {SNAPSHOTS}")
+        write(target, f"plan-{name}", path.read_text().split("---\n", 2)[2])
 
 
-def write(path, text):
+def write(target, name, text):
     things = [thing for thing in yaml.safe_load_all(text) if thing and thing["kind"] not in LEFT_OUT]
-    if things:
-        path.write_text(yaml.safe_dump_all(things, sort_keys=False, width=1000))
+    for thing in things if name.startswith("plan-") else []:
+        for container in template(thing)[1]["containers"] if template(thing) else []:
+            container["image"] = f"{container['image'].partition('@')[0]}@{DIGEST}"
+    native = [thing for thing in things if not foreign(thing)]
+    for folder, kept in (("objects", things), ("native", native)):
+        if kept:
+            (target / folder / f"{name}.yaml").write_text(yaml.safe_dump_all(kept, sort_keys=False, width=1000))
+    for thing in of_kind(things, "PrometheusRule"):
+        (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(yaml.safe_dump(thing["spec"]))

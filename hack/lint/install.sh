@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs the checkers that `make lint` runs, once for all checkouts: Python packages into a virtual environment, Go
+# programs from their modules, promtool out of Debian's package, and schemas. Prints the directory that holds them.
+#
+#   hack/lint/install.sh
+#
+# The directory's name is made from what goes in, so one that is there is right. Must not: change the machine, beyond
+# Debian's python3-venv where it is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. hack/cache.sh
+key=$({ go env GOVERSION; python3 --version; cat hack/lint/requirements.txt hack/lint/schemas.py hack/lint/install.sh; \
+    find hack/lint/third_party -type f | LC_ALL=C sort | xargs cat; cat crds/*.yaml; } | sha256sum | cut -c1-16)
+lint=$CACHE/lint/$key
+if [ -e "$lint/done" ]; then
+    echo "$lint"
+    exit
+fi
+mkdir -p "$lint/bin"
+exec 9>"$lint/lock"
+flock 9
+if [ -e "$lint/done" ]; then
+    echo "$lint"
+    exit
+fi
+step() { # step NAME COMMAND...: on standard error, which carries progress
+    local name=$1 start=$SECONDS log
+    shift
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || { cat "$log" >&2 && echo "lint: $name cannot be installed" >&2 && exit 1; }
+    rm -f "$log"
+    echo "lint: installed $name ($((SECONDS - start)) s)" >&2
+}
+python() {
+    python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y -q --no-install-recommends python3-venv
+    python3 -m venv "$lint/venv"
+    "$lint/venv/bin/pip" install --disable-pip-version-check --no-deps -r hack/lint/requirements.txt
+}
+programs() {
+    # The flags of the test cluster's programs: other flags would compile Kubernetes' libraries a second time.
+    export GOFLAGS="-trimpath -buildvcs=false" GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0
+    local module
+    for module in hack/lint/third_party/*/; do
+        (cd "$module" && go build -o "$lint/bin/" -ldflags "-s -w" tool)
+    done
+    # As the test cluster does it, so that the second of the two finds everything compiled.
+    GOBIN=$lint/bin go install -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@v4.3.1
+}
+promtool() {
+    local work
+    work=$(mktemp -d)
+    # Unpacked, not installed: the package would start a server.
+    (cd "$work" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
+        dpkg-deb -x prometheus_*.deb .)
+    install -m 0755 "$work/usr/bin/promtool" "$lint/bin/promtool"
+    rm -rf "$work"
+}
+step "Python checkers" python
+step "Go checkers" programs
+step "promtool" promtool
+step "schemas" "$lint/venv/bin/python" hack/lint/schemas.py "$lint/schemas"
+touch "$lint/done"
+echo "$lint"
