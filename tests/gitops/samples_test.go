@@ -16,6 +16,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -52,7 +53,8 @@ func TestAMisspeltFieldAWrongValueAndABrokenRuleAreFound(t *testing.T) {
 		`{"replica": 1}`:      "spec.replica: unknown",
 		`{"replicas": 101}`:   "spec.replicas",
 		`{"suspend": "true"}`: "spec.suspend",
-		`{"auth": {"rotation": {"periodDays": 1, "overlapHours": 24}}}`: "overlapHours",
+		`{"network": {"egress": {"exceptions": [{"host": "a.b.svc", "ports": [80, 80], "reason": "r", "expires": "2030-01-01T00:00:00Z"}]}}}`: "Duplicate value: 80",
+		`{"auth": {"rotation": {"periodDays": 1, "overlapHours": 24}}}`:                                                                       "overlapHours",
 	} {
 		obj := &unstructured.Unstructured{}
 		text := `{"apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService", "metadata": {"name": "shots"}, "spec": ` + spec + `}`
@@ -126,6 +128,7 @@ func (s *server) admit(manifest *unstructured.Unstructured) (*unstructured.Unstr
 	}
 	defaulting.Default(obj.Object, s.structural)
 	errors := validation.ValidateCustomResource(field.NewPath(""), obj.Object, s.schema)
+	errors = append(errors, listtype.ValidateListSetsAndMaps(field.NewPath(""), s.structural, obj.Object)...)
 	byRule, _ := s.rules.Validate(context.Background(), field.NewPath(""), s.structural, obj.Object, nil, celconfig.RuntimeCELCostBudget)
 	for _, problem := range append(errors, byRule...) {
 		problems = append(problems, problem.Error())
