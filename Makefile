@@ -51,7 +51,7 @@ lint: tools ## format, clippy, layering, shell; scanners over charts, images and
 	hack/step.sh "checkers" hack/lint.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh hack/lint/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
-.PHONY: test test-unit test-capture test-chart test-gitops test-operator test-cluster test-e2e
+.PHONY: test test-unit test-capture test-hostile test-chart test-gitops test-operator test-cluster test-e2e
 test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
 	@hack/test.sh
 test-unit: tools ## pure logic: contract, resource, proxy
@@ -59,7 +59,10 @@ test-unit: tools ## pure logic: contract, resource, proxy
 	cargo test -q --locked --doc -p capture-egress
 test-capture: tools ## jail and capture server against real Chromium
 	@cargo build -q --locked -p capture-jail
-	$(NEXTEST) -p capture-jail -p capture-server
+	$(NEXTEST) -p capture-jail -p capture-server -E 'not binary(hostile)'
+test-hostile: tools ## hostile pages and killed processes, each with a harmless capture beside it
+	@cargo build -q --locked -p capture-jail
+	$(NEXTEST) -p capture-server -E 'binary(hostile)'
 test-chart: tools ## both charts: lint, rules over every rendering, copies in sync, a real API server's word
 	@cargo build -q --locked -p capture-jail -p screenshot-operator
 	$(CLUSTER) build
@@ -89,4 +92,4 @@ bench-rollout: tools ## cluster: up, apply to first picture, changed program to 
 # The suites that `make test` runs, in this order.
 .PHONY: suites
 suites:
-	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-operator test-e2e
+	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-hostile test-operator test-e2e

@@ -7,13 +7,13 @@
 //! 2. [`access`] turns the credential into a caller and a permit.
 //! 3. The body is read, bounded, and `capture::request` parses it within the policy.
 //! 4. `limits::admission` gives a slot, perhaps after waiting.
-//! 5. `capture::pool` leases a jail with an empty page; `capture_egress` is opened on its one listening socket.
+//! 5. `capture::pool` leases an empty page in a jail; `capture_egress` is opened on that page's own listening socket.
 //! 6. `capture::engine` drives the page by [`browser`]; `capture::wait` says when it is ready.
-//! 7. The jail is handed to the reaper, `capture::verdict` names the one outcome, `capture::output` has checked it.
+//! 7. The page, or its whole jail, is cleared away, `capture::verdict` names the one outcome, `capture::output` has checked it.
 //! 8. `http::capture` answers, or `http::problem` does; the audit line and the metrics come from the same outcome.
 //!
-//! Beside it run `supervisor` (a proven jailer, always), `probe` (the proof), `access::keyset` (the reload) and
-//! `server` (wiring, readiness, shutdown). The process holds no Kubernetes client and no unsafe line.
+//! Beside it run `supervisor` (a proven jailer, always), `probe` (the proof), `access::keyset` (the reload),
+//! `service` (gate, engine and browsers; the crate's face as a library) and `server` (wiring, readiness, shutdown). The process holds no Kubernetes client and no unsafe line.
 
 pub mod access;
 pub mod browser;
@@ -25,5 +25,6 @@ pub mod http;
 pub mod limits;
 pub mod probe;
 pub mod server;
+pub mod service;
 pub mod state;
 pub mod supervisor;

@@ -14,9 +14,9 @@ use capture_jail::protocol::{JailFacts, SandboxReason, SpawnSpec};
 use screenshot_policy::attest::SandboxFacts;
 use screenshot_policy::policy::SandboxMode;
 
-use crate::browser::{ImageFormat, Shot, Viewport};
 use crate::capture::link::Link;
-use crate::capture::pool::{Lease, PoolError};
+use crate::capture::pool::PoolError;
+use crate::capture::pool::cell::Cell;
 
 /// How long the whole preflight may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,28 +32,30 @@ pub struct Found {
     pub passed: bool,
 }
 
-/// Runs the preflight.
-pub async fn preflight(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize, mode: SandboxMode) -> Found {
+/// Runs the preflight. The jail that passed it has only seen an empty page of ours and may serve.
+pub async fn preflight(
+    link: &Arc<Link>,
+    spec: SpawnSpec,
+    max_frame: usize,
+    mode: SandboxMode,
+) -> (Found, Option<Cell>) {
     let walked = tokio::time::timeout(TIMEOUT, walk(link, spec, max_frame)).await;
     match walked.unwrap_or(Err(PoolError::Timeout)) {
-        Ok((version, facts)) => judge(&facts, mode, Some(version)),
-        Err(error) => failed(&error, mode),
+        Ok((cell, version, facts)) => {
+            let found = judge(&facts, mode, Some(version));
+            let cell = found.passed.then_some(cell);
+            (found, cell)
+        }
+        Err(error) => (failed(&error, mode), None),
     }
 }
 
-async fn walk(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<(String, JailFacts), PoolError> {
-    let lease = Lease::launch(link, spec, max_frame).await?;
-    let version = lease.browser.version().await?;
-    lease.page.resize(Viewport { width: 64, height: 64 }).await?;
-    lease
-        .page
-        .screenshot(Shot {
-            format: ImageFormat::Png,
-            area: None,
-        })
-        .await?;
-    let facts = link.facts(lease.jail.id()).await?;
-    Ok((version, facts))
+async fn walk(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<(Cell, String, JailFacts), PoolError> {
+    // Opens a page and takes a throw-away picture of it.
+    let cell = Cell::launch(link, spec, max_frame).await?;
+    let version = cell.browser.version().await?;
+    let facts = link.facts(Some(cell.jail.id())).await?;
+    Ok((cell, version, facts))
 }
 
 /// What each check is called in the attestation, and the findings that fail it.
@@ -118,7 +120,7 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
         PoolError::Jailer(error) => error.reason(),
         PoolError::Browser(_) => "BrowserFailed",
         PoolError::Timeout => "BrowserTimeout",
-        PoolError::NoJailer | PoolError::Descriptors => "JailerProtocol",
+        PoolError::NoJailer | PoolError::Full | PoolError::Descriptors => "JailerProtocol",
     };
     let blocker = match error {
         PoolError::Jailer(ClientError::Jail(jail)) => match jail.reason {

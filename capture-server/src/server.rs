@@ -10,45 +10,30 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use capture_egress::{Egress, SystemDial, SystemResolver};
-use capture_jail::protocol::{Mode, SpawnSpec};
 use screenshot_policy::attest::InternalKey;
 use screenshot_policy::keyset::Keyset;
-use screenshot_policy::policy::{EffectivePolicy, SandboxMode};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::keyset::{self, State as KeyState};
-use crate::capture::engine::Engine;
-use crate::capture::pool::Pool;
+use crate::capture::pool::Counters;
 use crate::child::Child;
-use crate::clock;
 use crate::config::{self, JailerMode, ServeArgs};
+use crate::http::listener::{self, Bounds};
 use crate::http::{self, observe::Metrics};
-use crate::limits::admission::Admission;
+use crate::service::{self, Network, Service};
 use crate::state::{Component, Status};
-use crate::supervisor::Supervisor;
 
-/// A browser's messages besides the picture itself.
-const FRAME_MARGIN: u64 = 1024 * 1024;
 /// How long requests in hand may still take after their deadline before the server ends without them.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a capture may stay in hand after its deadline: its page resists, its jail is killed and reaped.
+const CLEAR_UP: Duration = Duration::from_secs(30);
 /// How often a server without a policy looks for one.
 const POLICY_POLL: Duration = Duration::from_secs(1);
 /// How long the server stays reachable, unready, before it stops accepting: balancers need a moment to notice.
 const NOTICE: Duration = Duration::from_millis(500);
-
-/// What exists only with a policy.
-pub struct Service {
-    /// The policy in force; never replaced.
-    pub policy: Arc<EffectivePolicy>,
-    /// The gate.
-    pub admission: Admission,
-    /// The engine.
-    pub engine: Engine,
-}
 
 /// Empty until there is a good policy; then filled for good.
 type Slot = Arc<OnceLock<Arc<Service>>>;
@@ -88,6 +73,15 @@ impl App {
         InternalKey::parse(&text).ok()
     }
 
+    /// Whether work goes on: no capture is in hand for longer than a capture can take. That would be a fault of ours
+    /// that only a new process ends.
+    pub fn makes_progress(&self) -> bool {
+        self.service.get().is_none_or(|service| {
+            let longest = Duration::from_millis(service.policy.limits().deadline_ms) + CLEAR_UP;
+            service.admission.oldest() <= longest
+        })
+    }
+
     /// Brings the gauges up to date.
     pub fn observe_state(&self) {
         let keys = self.keys();
@@ -104,6 +98,9 @@ impl App {
             self.metrics
                 .waiting
                 .set(i64::try_from(service.admission.waiting()).unwrap_or(i64::MAX));
+            let slots = i64::try_from(service.admission.in_flight()).unwrap_or(i64::MAX);
+            self.metrics.slots.set(slots);
+            self.metrics.browsers_found(service.pool.census());
         }
     }
 }
@@ -119,6 +116,15 @@ pub struct Server {
 impl Server {
     /// Binds the ports and starts the rooms.
     pub async fn start(args: ServeArgs) -> io::Result<Self> {
+        Self::bind(args, None).await
+    }
+
+    /// The same on another network than the system's.
+    pub async fn start_on(args: ServeArgs, network: Network) -> io::Result<Self> {
+        Self::bind(args, Some(network)).await
+    }
+
+    async fn bind(args: ServeArgs, network: Option<Network>) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for address in [args.listen, args.health_listen, args.metrics_listen] {
             listeners.push(TcpListener::bind(address).await?);
@@ -126,12 +132,19 @@ impl Server {
         let listeners = <[TcpListener; 3]>::try_from(listeners).map_err(|_| io::ErrorKind::Other)?;
         let status = Arc::new(Status::default());
         let mut tasks = Vec::new();
-        let service = Slot::default();
+        let (service, metrics) = (Slot::default(), Metrics::default());
         let keys = follow_keyset(args.keyset.clone(), &status, &mut tasks);
-        tasks.push(provide_service(&args, &status, &service));
+        let provider = Provider {
+            args: args.clone(),
+            status: Arc::clone(&status),
+            network,
+            browsers: metrics.browser_counters(),
+            slot: Arc::clone(&service),
+        };
+        tasks.push(provider.start());
         let app = App {
             status,
-            metrics: Arc::default(),
+            metrics: Arc::new(metrics),
             pod: args.pod_name,
             service,
             keys,
@@ -163,10 +176,10 @@ impl Server {
             tasks,
         } = self;
         let (stop_api, stop_rest) = (CancellationToken::new(), CancellationToken::new());
-        let served = serve(api, http::api(Arc::clone(&app)), stop_api.clone());
+        let served = serve(api, http::api(Arc::clone(&app)), &stop_api, Bounds::API);
         let _rest = [
-            serve(health, http::health(Arc::clone(&app)), stop_rest.clone()),
-            serve(metrics, http::metrics(Arc::clone(&app)), stop_rest.clone()),
+            serve(health, http::health(Arc::clone(&app)), &stop_rest, Bounds::INTERNAL),
+            serve(metrics, http::metrics(Arc::clone(&app)), &stop_rest, Bounds::INTERNAL),
         ];
         stop.await;
         tracing::info!("shutting down");
@@ -189,94 +202,61 @@ impl Server {
     }
 }
 
-fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(kind = ?error.kind(), "a listener failed");
-        }
-    }))
+fn serve(listener: TcpListener, router: Router, stop: &CancellationToken, bounds: Bounds) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(listener::serve(listener, router, stop.clone(), bounds)))
 }
 
-/// Fills the slot at once if there is a good policy, else as soon as there is one: the file that a pod was started with
-/// may be wrong, and nobody restarts a pod that only waits. What is in force is never replaced.
-fn provide_service(args: &ServeArgs, status: &Arc<Status>, slot: &Slot) -> AbortOnDropHandle<()> {
-    let mut built = build_service(args, status, slot);
-    let (args, status, slot) = (args.clone(), Arc::clone(status), Arc::clone(slot));
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        while built.is_none() {
-            tokio::time::sleep(POLICY_POLL).await;
-            built = build_service(&args, &status, &slot);
-        }
-        // The service's tasks end with this one.
-        std::future::pending::<()>().await;
-    }))
+/// Builds the service as soon as there is a policy.
+struct Provider {
+    args: ServeArgs,
+    status: Arc<Status>,
+    /// `None`: the system's.
+    network: Option<Network>,
+    browsers: Counters,
+    slot: Slot,
 }
 
-/// Loads the policy and starts the rooms that need one. Out: their tasks, or nothing, with the reason in the status.
-fn build_service(args: &ServeArgs, status: &Arc<Status>, slot: &Slot) -> Option<Vec<AbortOnDropHandle<()>>> {
-    let policy = match config::load_policy(&args.policy, args.policy_digest.as_deref()) {
-        Ok(policy) => policy,
-        Err((reason, message)) => {
-            status.against(Component::Policy, reason, &message);
+impl Provider {
+    /// Fills the slot at once if there is a good policy, else as soon as there is one: the file that a pod was started
+    /// with may be wrong, and nobody restarts a pod that only waits. What is in force is never replaced.
+    fn start(self) -> AbortOnDropHandle<()> {
+        let mut built = self.build();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            while built.is_none() {
+                tokio::time::sleep(POLICY_POLL).await;
+                built = self.build();
+            }
+        }))
+    }
+
+    /// Loads the policy and starts the service; `None` with the reason in the status.
+    fn build(&self) -> Option<()> {
+        let args = &self.args;
+        let policy = match config::load_policy(&args.policy, args.policy_digest.as_deref()) {
+            Ok(policy) => policy,
+            Err((reason, message)) => {
+                self.status.against(Component::Policy, reason, &message);
+                return None;
+            }
+        };
+        let Ok(network) = self.network.clone().map_or_else(Network::system, Ok) else {
+            self.status.against(
+                Component::Policy,
+                "resolver_failed",
+                "the system's name servers cannot be read",
+            );
             return None;
-        }
-    };
-    let Ok(resolver) = SystemResolver::from_system() else {
-        status.against(
-            Component::Policy,
-            "resolver_failed",
-            "the system's name servers cannot be read",
-        );
-        return None;
-    };
-    let limits = *policy.limits();
-    let mode = policy.sandbox_mode();
-    let spec = SpawnSpec::new(
-        2,
-        if mode == SandboxMode::Degraded {
-            Mode::Degraded
-        } else {
-            Mode::Required
-        },
-    );
-    // A picture travels as base64: four characters for three bytes.
-    let max_frame = usize::try_from(limits.max_output_bytes / 3 * 4 + FRAME_MARGIN).unwrap_or(usize::MAX);
-    let (link, linked) = watch::channel(None);
-    let pool = Arc::new(Pool::new(linked, spec.clone(), max_frame));
-    let supervisor = Supervisor {
-        socket: args.jail_socket.clone(),
-        child: child(args),
-        spec,
-        max_frame,
-        mode,
-        status: Arc::clone(status),
-        link,
-    };
-    let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(supervisor.run()))];
-    let spares = Arc::clone(&pool);
-    tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
-        spares.keep_spare().await;
-    })));
-    let egress = Egress::new(
-        Arc::new(resolver),
-        Arc::new(SystemDial),
-        Arc::clone(&policy),
-        Arc::new(clock::wall),
-    );
-    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let admission = Admission::new(count(limits.concurrency), count(limits.queue));
-    let engine = Engine::new(pool, egress, Arc::clone(&policy));
-    let service = Service {
-        policy,
-        admission,
-        engine,
-    };
-    slot.set(Arc::new(service)).ok()?;
-    status.cleared(Component::Policy);
-    Some(tasks)
+        };
+        let config = service::Config {
+            jailer: child(args),
+            counters: self.browsers.clone(),
+            ..service::Config::new(policy, args.jail_socket.clone(), network)
+        };
+        let service = Service::start(config, &self.status);
+        self.slot.set(Arc::new(service)).ok()?;
+        self.status.cleared(Component::Policy);
+        Some(())
+    }
 }
 
 fn child(args: &ServeArgs) -> Option<Child> {

@@ -1,7 +1,7 @@
 //! Keeps a proven jailer at hand: connect, preflight, publish, wait for its end, and again.
 //!
 //! In: where the jailer's socket is (and, on a laptop, how to start the jailer). Out: the link that captures may use,
-//! and readiness. It waits forever with a growing pause and never ends the server: without a jailer the server is
+//! and readiness. The proof is repeated now and then: a node's setting can change under a running pod. It waits forever with a growing pause and never ends the server: without a jailer the server is
 //! unready, with the reason. Must not: publish a link whose preflight has not passed.
 
 use std::path::PathBuf;
@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer};
-use capture_jail::protocol::SpawnSpec;
 use screenshot_policy::policy::SandboxMode;
 use tokio::sync::watch;
 
 use crate::capture::link::Link;
+use crate::capture::pool::{Config, Pool};
 use crate::child::Child;
 use crate::probe;
 use crate::state::{Component, Status};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a link in use is proven again.
+pub const REPROVE: Duration = Duration::from_secs(600);
 
 /// The pause before the next attempt.
 fn longer(pause: Duration) -> Duration {
@@ -32,10 +34,12 @@ pub struct Supervisor {
     pub socket: PathBuf,
     /// The jailer, where this server has to start it itself.
     pub child: Option<Child>,
-    /// What a jail is asked to be.
-    pub spec: SpawnSpec,
-    /// Longest message of a browser in bytes.
-    pub max_frame: usize,
+    /// What every jail is made with.
+    pub config: Config,
+    /// Where a jail goes that has passed the proof.
+    pub pool: Pool,
+    /// How often a link in use is proven again; [`REPROVE`] outside of tests.
+    pub reprove: Duration,
     /// What the policy asks of the sandbox.
     pub mode: SandboxMode,
     /// Where findings go.
@@ -80,32 +84,72 @@ impl Supervisor {
         Ok(Arc::new(link))
     }
 
-    /// Proves the link, lets captures use it, and waits for its end. A failed preflight is repeated on the same
-    /// link: what was missing (a profile, a node's setting) may come. Returns whether the link was ever in use.
+    /// Proves the link, lets captures use it, and waits for its end. Returns whether the link was ever in use.
     async fn serve(&self, link: &Arc<Link>, pause: &mut Duration) -> bool {
+        let mut used = false;
+        while self.until_proven(link, pause).await {
+            used = true;
+            *pause = FIRST_PAUSE;
+            self.link.send_replace(Some(Arc::clone(link)));
+            self.status.cleared(Component::Sandbox);
+            self.while_proven(link).await;
+            self.link.send_replace(None);
+        }
+        if used {
+            self.lost();
+        }
+        used
+    }
+
+    /// Repeats the proof on the same link until it passes: what was missing (a profile, a node's setting) may come.
+    /// `false`: the link has ended.
+    async fn until_proven(&self, link: &Arc<Link>, pause: &mut Duration) -> bool {
         loop {
-            let found = probe::preflight(link, self.spec.clone(), self.max_frame, self.mode).await;
-            let passed = found.passed;
-            if let Some(version) = found.browser {
-                self.status.browser_found(version);
+            if link.is_lost() {
+                return false;
             }
-            if !passed {
-                let reason = found.sandbox.reason.clone().unwrap_or_default();
-                self.status.against(Component::Sandbox, &reason, &found.sandbox.message);
-            }
-            self.status.sandbox_found(found.sandbox);
-            if passed {
-                break;
+            if self.prove(link).await {
+                return true;
             }
             tokio::select! {
                 () = link.gone() => return false,
                 () = tokio::time::sleep(*pause) => *pause = longer(*pause),
             }
         }
-        self.link.send_replace(Some(Arc::clone(link)));
-        self.status.cleared(Component::Sandbox);
-        link.gone().await;
-        self.link.send_replace(None);
+    }
+
+    /// Waits until the link ends or a repeated proof fails.
+    async fn while_proven(&self, link: &Arc<Link>) {
+        loop {
+            tokio::select! {
+                () = link.gone() => return,
+                () = tokio::time::sleep(self.reprove) => {}
+            }
+            if !self.prove(link).await {
+                return;
+            }
+        }
+    }
+
+    async fn prove(&self, link: &Arc<Link>) -> bool {
+        let (spec, max_frame) = (self.config.spec(), self.config.max_frame);
+        let (found, cell) = probe::preflight(link, spec, max_frame, self.mode).await;
+        let passed = found.passed;
+        if let Some(version) = found.browser {
+            self.status.browser_found(version);
+        }
+        if !passed && !link.is_lost() {
+            let reason = found.sandbox.reason.clone().unwrap_or_default();
+            self.status.against(Component::Sandbox, &reason, &found.sandbox.message);
+        }
+        self.status.sandbox_found(found.sandbox);
+        if let Some(cell) = cell {
+            self.pool.adopt(cell);
+        }
+        passed
+    }
+
+    fn lost(&self) {
         self.status.against(
             Component::Sandbox,
             "JailerClosed",
@@ -116,7 +160,6 @@ impl Supervisor {
         facts.reason = Some("JailerClosed".to_owned());
         "the jailer ended; the next one is not proven yet".clone_into(&mut facts.message);
         self.status.sandbox_found(facts);
-        true
     }
 }
 

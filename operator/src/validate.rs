@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use screenshot_api::{
-    Autoscaling, EgressExceptionSpec, Exposure, Ingress, Metadata, Monitoring, PullPolicy, Resources, Rotation,
-    SandboxMode, Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
+    Autoscaling, EgressExceptionSpec, Exposure, Ingress, Isolation, Metadata, Monitoring, PullPolicy, Resources,
+    Rotation, SandboxMode, Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
 };
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
@@ -215,6 +215,10 @@ fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyD
     document.sandbox.mode = match spec.sandbox.mode {
         SandboxMode::Required => policy::SandboxMode::Required,
         SandboxMode::Degraded => policy::SandboxMode::Degraded,
+    };
+    document.sandbox.isolation = match spec.sandbox.isolation {
+        Isolation::PerClient => policy::Isolation::PerClient,
+        Isolation::PerCapture => policy::Isolation::PerCapture,
     };
     let egress = &spec.network.egress;
     document.egress.ports = egress

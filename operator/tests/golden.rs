@@ -129,7 +129,7 @@ fn the_plan_of_a_suspended_service() {
 
 #[test]
 fn the_plan_of_a_degraded_service_with_own_resources() {
-    let spec = "{sandbox: {mode: Degraded}, image: 'example.com/own:1', resources: {server: {limits: {cpu: '1', memory: 1Gi}}, browser: {requests: {memory: 512Mi}}}}";
+    let spec = "{sandbox: {mode: Degraded, isolation: PerCapture}, image: 'example.com/own:1', resources: {server: {limits: {cpu: '1', memory: 1Gi}}, browser: {requests: {memory: 512Mi}}}}";
     insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
 }
 

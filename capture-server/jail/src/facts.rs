@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::JailId;
+use crate::resources::Resources;
 
 /// What a process of the jail is, by its `--type=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +70,8 @@ pub struct JailerFacts {
     pub netns: u64,
     /// The kernel's Landlock ABI; 0 if it has none.
     pub landlock_abi: u32,
+    /// What its container may use.
+    pub resources: Resources,
 }
 
 /// Which parts of Landlock the kernel enforces on a jail.
@@ -278,6 +281,7 @@ mod tests {
                 pidns: 2,
                 netns: 3,
                 landlock_abi: 7,
+                resources: Resources::default(),
             },
             jail: Some(JailId(1)),
             degraded: false,

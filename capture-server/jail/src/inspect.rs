@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use crate::facts::{JailerFacts, ProcessFacts, Role};
+use crate::resources;
 use crate::sys;
 
 /// The facts of this many processes fit into a frame.
@@ -47,8 +48,11 @@ fn stat_fields(stat: &str) -> Vec<u64> {
         .collect()
 }
 
-/// pid → parent.
-fn table() -> BTreeMap<i32, i32> {
+/// Every process there is: pid → parent.
+pub type Table = BTreeMap<i32, i32>;
+
+/// Reads the table.
+pub fn table() -> Table {
     let Ok(entries) = fs::read_dir("/proc") else {
         return BTreeMap::new();
     };
@@ -64,13 +68,16 @@ fn table() -> BTreeMap<i32, i32> {
 
 /// Every process below `root`, without it.
 pub fn descendants(root: i32) -> Vec<i32> {
-    let table = table();
+    below(&table(), root)
+}
+
+fn below(table: &Table, root: i32) -> Vec<i32> {
     let mut found = BTreeSet::from([root]);
     let mut order = vec![root];
     let mut next = 0;
     while let Some(parent) = order.get(next).copied() {
         next += 1;
-        for (pid, ppid) in &table {
+        for (pid, ppid) in table {
             if *ppid == parent && found.insert(*pid) {
                 order.push(*pid);
             }
@@ -188,6 +195,7 @@ pub fn jailer() -> JailerFacts {
         pidns: namespace("self", "pid"),
         netns: namespace("self", "net"),
         landlock_abi: sys::landlock_abi(),
+        resources: resources::read(),
     }
 }
 
@@ -220,25 +228,72 @@ pub fn routes(pid: i32) -> u32 {
     u32::try_from(v4 + v6).unwrap_or(u32::MAX)
 }
 
+/// What one process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// Which.
+    pub pid: i32,
+    /// Threads.
+    pub threads: u32,
+    /// Anonymous memory in bytes.
+    pub anonymous_bytes: u64,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+}
+
+/// What each process of a jail uses, its first one first.
+pub fn usages(table: &Table, root: i32) -> Vec<ProcessUsage> {
+    let all = std::iter::once(root).chain(below(table, root));
+    all.filter_map(process_usage).collect()
+}
+
+fn process_usage(pid: i32) -> Option<ProcessUsage> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let fields = stat_fields(&read(&format!("/proc/{pid}/stat")).unwrap_or_default());
+    let ticks = fields
+        .get(10)
+        .unwrap_or(&0)
+        .saturating_add(*fields.get(11).unwrap_or(&0));
+    let anonymous = status_field(&status, "RssAnon").and_then(|value| value.split(' ').next()?.parse::<u64>().ok());
+    Some(ProcessUsage {
+        pid,
+        threads: number(&status, "Threads"),
+        anonymous_bytes: anonymous.unwrap_or(0) * 1024,
+        cpu_ms: ticks * MS_PER_TICK,
+    })
+}
+
 /// What a jail uses.
 pub fn usage(root: i32) -> Usage {
+    sum(&usages(&table(), root))
+}
+
+/// What these processes use together.
+pub fn sum(processes: &[ProcessUsage]) -> Usage {
     let mut sum = Usage::default();
-    for pid in std::iter::once(root).chain(descendants(root)) {
-        let Some(status) = read(&format!("/proc/{pid}/status")) else {
-            continue;
-        };
-        let fields = stat_fields(&read(&format!("/proc/{pid}/stat")).unwrap_or_default());
-        let ticks = fields
-            .get(10)
-            .unwrap_or(&0)
-            .saturating_add(*fields.get(11).unwrap_or(&0));
-        let anonymous = status_field(&status, "RssAnon").and_then(|value| value.split(' ').next()?.parse::<u64>().ok());
+    for process in processes {
         sum.processes += 1;
-        sum.tasks = sum.tasks.saturating_add(number(&status, "Threads"));
-        sum.anonymous_bytes = sum.anonymous_bytes.saturating_add(anonymous.unwrap_or(0) * 1024);
-        sum.cpu_ms = sum.cpu_ms.saturating_add(ticks * MS_PER_TICK);
+        sum.tasks = sum.tasks.saturating_add(process.threads);
+        sum.anonymous_bytes = sum.anonymous_bytes.saturating_add(process.anonymous_bytes);
+        sum.cpu_ms = sum.cpu_ms.saturating_add(process.cpu_ms);
     }
     sum
+}
+
+/// Whether a process says that it runs pages. Its own word: see [`role`].
+pub fn is_renderer(pid: i32) -> bool {
+    read(&format!("/proc/{pid}/cmdline")).is_some_and(|line| role(&line, false) == Role::Renderer)
+}
+
+/// The threads of a process.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let names = entries.flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]

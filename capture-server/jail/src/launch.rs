@@ -34,6 +34,8 @@ pub struct Settings {
     pub profile_root: PathBuf,
     /// Whether the browser's log goes to the jailer's standard error.
     pub keep_stderr: bool,
+    /// Bytes that all jails together may hold, where no container bounds them.
+    pub memory_limit: Option<u64>,
     /// Which layers are on: all, outside of tests.
     pub layers: Layers,
 }

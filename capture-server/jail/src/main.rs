@@ -60,6 +60,9 @@ struct Serve {
     /// Another uid than the own that may connect; may be repeated.
     #[arg(long = "allow-peer-uid")]
     allow_peer_uids: Vec<u32>,
+    /// MiB of memory that all browsers together may hold, where no container's limit bounds them.
+    #[arg(long)]
+    memory_limit_mb: Option<u32>,
     /// Keep the browser's log, on standard error. It can hold URLs.
     #[arg(long)]
     browser_log: bool,
@@ -120,6 +123,7 @@ fn serve(options: Serve) -> ExitCode {
             browser,
             profile_root,
             keep_stderr: options.browser_log,
+            memory_limit: options.memory_limit_mb.map(|mb| u64::from(mb) << 20),
             layers: Layers::default(),
         },
     };

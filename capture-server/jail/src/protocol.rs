@@ -15,7 +15,7 @@ pub use crate::error::{Blocker, JailError, SandboxReason, Step};
 pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, ProcessFacts, Role};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -288,10 +288,10 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         for text in [
-            r#"{"version":1,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
-            r#"{"version":1,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
-            r#"{"version":1,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
-            r#"{"version":1,"number":1,"call":{"exec":{}}}"#,
+            r#"{"version":2,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
+            r#"{"version":2,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
+            r#"{"version":2,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
+            r#"{"version":2,"number":1,"call":{"exec":{}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }

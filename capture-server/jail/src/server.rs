@@ -22,11 +22,10 @@ use crate::profile;
 use crate::protocol::{self, Request};
 use crate::session::Session;
 use crate::sys::{self, Peer};
+use crate::watchdog;
 
 /// A peer that has begun a frame has this long to end it, and as long to take an answer.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the watchdog looks at the jails.
-const WATCH: Duration = Duration::from_millis(500);
 /// After a refused peer: a busy loop would be its gain.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -155,7 +154,7 @@ fn converse(stream: &UnixStream, termination: &OwnedFd, session: &mut Session<'_
     if bounded.is_err() {
         return false;
     }
-    let mut next_watch = Instant::now() + WATCH;
+    let mut next_watch = Instant::now() + watchdog::CALM;
     loop {
         let mut fds = vec![stream.as_fd(), termination.as_fd()];
         fds.extend(session.pidfds());
@@ -168,8 +167,8 @@ fn converse(stream: &UnixStream, termination: &OwnedFd, session: &mut Session<'_
             session.collect_dead();
         }
         if Instant::now() >= next_watch {
-            session.watch();
-            next_watch = Instant::now() + WATCH;
+            let pause = session.watch();
+            next_watch = Instant::now() + pause;
         }
         if ready[0] && answer(stream, session).is_err() {
             return false;

@@ -3,16 +3,21 @@
 //! In: requests. Out: answers, with descriptors beside the answer to `spawn`. Holds every living jail and how the last
 //! dead ones ended; ends jails whose memory is over budget. It must not outlive the connection ([`Session::end_all`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::facts::{JailFacts, LandlockFacts};
-use crate::inspect;
+use crate::inspect::{self, ProcessUsage};
 use crate::launch::{Jail, Settings, end_strays, launch};
 use crate::protocol::{
     Call, Exit, ExitCause, JailError, JailId, JailStats, MAX_JAILS, Outcome, Request, Response, SandboxReason,
     SpawnSpec, Step, VERSION,
 };
+use crate::resources;
+use crate::watchdog::{self, Orders};
 
 /// How many exits are remembered until somebody asks.
 const MAX_EXITS: usize = 256;
@@ -23,6 +28,22 @@ pub struct Session<'a> {
     next: u64,
     living: BTreeMap<JailId, Jail>,
     exits: BTreeMap<JailId, Exit>,
+    /// Processes that were told to stand back.
+    curbed: BTreeSet<(JailId, i32)>,
+}
+
+fn signal_kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The lowest priority for every thread of a process. New threads inherit it; nothing gives it back.
+fn stand_back(pid: i32) {
+    const LOWEST: i32 = 19;
+    for thread in inspect::threads(pid) {
+        let _ = rustix::process::setpriority_process(Pid::from_raw(thread), LOWEST);
+    }
 }
 
 fn request_error(reason: SandboxReason) -> JailError {
@@ -41,6 +62,7 @@ impl<'a> Session<'a> {
             next: 1,
             living: BTreeMap::new(),
             exits: BTreeMap::new(),
+            curbed: BTreeSet::new(),
         }
     }
 
@@ -97,7 +119,7 @@ impl<'a> Session<'a> {
 
     fn kill(&mut self, id: JailId) -> Result<Exit, JailError> {
         match self.living.remove(&id) {
-            Some(jail) => Ok(self.end(jail, ExitCause::Killed)),
+            Some(jail) => Ok(self.end(id, jail, ExitCause::Killed)),
             None => self.exits.remove(&id).ok_or(request_error(SandboxReason::UnknownJail)),
         }
     }
@@ -150,26 +172,75 @@ impl<'a> Session<'a> {
 
     /// Reaps the jails that ended by themselves and remembers how.
     pub fn collect_dead(&mut self) {
-        self.end_where(ExitCause::Died, Jail::has_ended);
+        self.end_where(ExitCause::Died, |_, jail| jail.has_ended());
     }
 
-    /// The watchdog: limits of the kernel are per process, the budget is for the jail.
-    pub fn watch(&mut self) {
+    /// The watchdog: limits of the kernel are per process, the budget is for the jail. Returns when to look again.
+    pub fn watch(&mut self) -> Duration {
         self.collect_dead();
-        let over = |jail: &Jail| inspect::usage(jail.pid.as_raw_pid()).anonymous_bytes > jail.memory_budget;
-        self.end_where(ExitCause::MemoryBudget, over);
+        let table = inspect::table();
+        let jails: BTreeMap<JailId, Vec<ProcessUsage>> = self
+            .living
+            .iter()
+            .map(|(id, jail)| (*id, inspect::usages(&table, jail.pid.as_raw_pid())))
+            .collect();
+        for (id, processes) in &jails {
+            self.obey(*id, &watchdog::judge(processes));
+        }
+        self.relieve(&jails);
+        for (id, processes) in &jails {
+            let bytes = inspect::sum(processes).anonymous_bytes;
+            self.end_where(ExitCause::MemoryBudget, |other, jail| {
+                other == *id && bytes > jail.memory_budget
+            });
+        }
+        let (limit, used) = self.memory(&jails);
+        watchdog::pause(used, limit)
     }
 
-    fn end_where(&mut self, cause: ExitCause, matches: impl Fn(&Jail) -> bool) {
+    fn obey(&mut self, id: JailId, orders: &Orders) {
+        for pid in &orders.end {
+            signal_kill(*pid);
+        }
+        for pid in &orders.curb {
+            if inspect::is_renderer(*pid) && self.curbed.insert((id, *pid)) {
+                stand_back(*pid);
+            }
+        }
+    }
+
+    /// When the container's memory runs out, its largest page goes: else the kernel would choose, and on cgroup v2 it
+    /// would take every jail.
+    fn relieve(&self, jails: &BTreeMap<JailId, Vec<ProcessUsage>>) {
+        let (limit, used) = self.memory(jails);
+        if watchdog::pressed(used, limit)
+            && let Some(pid) = watchdog::largest(jails.values().flat_map(|processes| processes.iter().skip(1)))
+        {
+            signal_kill(pid);
+        }
+    }
+
+    /// The container's limit and use; with a limit of our own, what the jails hold counts against that.
+    fn memory(&self, jails: &BTreeMap<JailId, Vec<ProcessUsage>>) -> (Option<u64>, u64) {
+        if let Some(limit) = self.settings.memory_limit {
+            let held = jails.values().map(|processes| inspect::sum(processes).anonymous_bytes);
+            (Some(limit), held.sum())
+        } else {
+            let resources = resources::read();
+            (resources.memory_limit, resources.memory_used)
+        }
+    }
+
+    fn end_where(&mut self, cause: ExitCause, matches: impl Fn(JailId, &Jail) -> bool) {
         let ended: Vec<_> = self
             .living
             .iter()
-            .filter(|(_, jail)| matches(jail))
+            .filter(|(id, jail)| matches(**id, jail))
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
             if let Some(jail) = self.living.remove(&id) {
-                let exit = self.end(jail, cause);
+                let exit = self.end(id, jail, cause);
                 self.exits.insert(id, exit);
             }
         }
@@ -179,7 +250,8 @@ impl<'a> Session<'a> {
     }
 
     /// A namespace takes its processes along; without one they are looked for.
-    fn end(&self, jail: Jail, cause: ExitCause) -> Exit {
+    fn end(&mut self, id: JailId, jail: Jail, cause: ExitCause) -> Exit {
+        self.curbed.retain(|(of, _)| *of != id);
         let degraded = jail.degraded;
         let exit = jail.end(cause);
         if degraded {
@@ -191,6 +263,6 @@ impl<'a> Session<'a> {
 
     /// Ends every jail: the connection is over.
     pub fn end_all(&mut self) {
-        self.end_where(ExitCause::Killed, |_| true);
+        self.end_where(ExitCause::Killed, |_, _| true);
     }
 }

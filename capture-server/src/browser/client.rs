@@ -132,6 +132,11 @@ impl Client {
         receiver
     }
 
+    /// Ends the events of a session.
+    pub fn unsubscribe(&self, session: &str) {
+        self.inner.tables().sessions.remove(session);
+    }
+
     /// Whether the pipe still stands.
     pub fn is_alive(&self) -> bool {
         self.inner.tables().closed.is_none()

@@ -7,11 +7,13 @@
 pub mod client;
 pub mod events;
 pub mod page;
+pub mod shot;
 pub mod wire;
 
 pub use client::Client;
 pub use events::Event;
-pub use page::{Browser, Events, ImageFormat, Navigated, Page, Shot, Viewport};
+pub use page::{Browser, Events, Navigated, Page};
+pub use shot::{Area, Density, Element, ImageFormat, Paper, Shot, Viewport, Window};
 pub use wire::{FrameSink, FrameSource, WireError};
 
 /// What can go wrong between us and the browser. No variant carries text that a page could have chosen.

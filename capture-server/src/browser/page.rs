@@ -6,47 +6,15 @@
 
 use std::os::fd::OwnedFd;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::wire::{PipeSink, PipeSource};
-use super::{Client, DriverError, Event};
+use super::{Client, DriverError, Event, Viewport, Window};
 
 /// Events a page may have that the engine has not looked at yet; beyond it the page counts as gone.
 const FORWARDED_EVENTS: usize = 4096;
-
-/// Size of the window in CSS pixels; one CSS pixel is one image pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Viewport {
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-}
-
-/// What the picture is encoded as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageFormat {
-    /// Lossless, encoded for speed.
-    Png,
-    /// Lossy, with a quality of 1 to 100.
-    Jpeg {
-        /// 1 to 100.
-        quality: u8,
-    },
-}
-
-/// What to photograph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shot {
-    /// Encoding.
-    pub format: ImageFormat,
-    /// `Some`: this area from the page's top left corner, beyond the window if need be. `None`: the window.
-    pub area: Option<Viewport>,
-}
 
 /// The browser's immediate answer to a navigation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +74,6 @@ struct Size {
     height: f64,
 }
 
-#[derive(Deserialize)]
-struct ShotAnswer {
-    data: String,
-}
-
 /// One browser at the other end of a CDP pipe.
 #[derive(Clone)]
 pub struct Browser {
@@ -144,7 +107,8 @@ impl Browser {
 
     /// Opens an empty page in a context of its own whose only way out is the proxy on `proxy_port` of the jail's
     /// loopback. The bypass list says that loopback, too, goes through it: the command line's does not carry over.
-    pub async fn open(&self, proxy_port: u16) -> Result<(Page, Events), DriverError> {
+    /// The window has the size `window`.
+    pub async fn open(&self, proxy_port: u16, window: Window) -> Result<(Page, Events), DriverError> {
         let client = &self.client;
         let context = json!({
             "disposeOnDetach": true,
@@ -163,13 +127,15 @@ impl Browser {
         let events = client.subscribe(&session);
         let (forward, events_out) = mpsc::channel(FORWARDED_EVENTS);
         tokio::spawn(pump(client.clone(), session.clone(), events, forward));
-        let page = Page {
+        let mut page = Page {
             client: client.clone(),
             context,
             target,
             session,
+            window: None,
         };
         page.enable().await?;
+        page.resize(window).await?;
         Ok((page, Events(events_out)))
     }
 }
@@ -200,6 +166,14 @@ pub struct Page {
     context: String,
     target: String,
     session: String,
+    window: Option<Window>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // A browser outlives its pages: what is kept of them must not pile up.
+        self.client.unsubscribe(&self.session);
+    }
 }
 
 /// What happens on a page, apart from the page, so that a command and the events can be waited for at once.
@@ -219,17 +193,19 @@ impl Page {
         &self.target
     }
 
+    /// All at once: the browser takes them in order, and nothing is navigated before the last has answered.
     async fn enable(&self) -> Result<(), DriverError> {
-        for method in ["Page.enable", "Network.enable", "Inspector.enable"] {
-            let _: Nothing = self.call(method, &json!({})).await?;
-        }
-        let _: Nothing = self
-            .call("Page.setLifecycleEventsEnabled", &json!({"enabled": true}))
-            .await?;
-        Ok(())
+        let (none, on) = (json!({}), json!({"enabled": true}));
+        let enabled = tokio::try_join!(
+            self.call::<Nothing>("Page.enable", &none),
+            self.call::<Nothing>("Network.enable", &none),
+            self.call::<Nothing>("Inspector.enable", &none),
+            self.call::<Nothing>("Page.setLifecycleEventsEnabled", &on),
+        );
+        enabled.map(|_| ())
     }
 
-    async fn call<R: serde::de::DeserializeOwned>(
+    pub(super) async fn call<R: serde::de::DeserializeOwned>(
         &self,
         method: &'static str,
         params: &serde_json::Value,
@@ -237,12 +213,17 @@ impl Page {
         self.client.call(Some(&self.session), method, params).await
     }
 
-    /// Sets the window's size.
-    pub async fn resize(&self, viewport: Viewport) -> Result<(), DriverError> {
+    /// Sets the window, unless the page has it.
+    pub async fn resize(&mut self, window: Window) -> Result<(), DriverError> {
+        if self.window == Some(window) {
+            return Ok(());
+        }
+        let Window { viewport, density } = window;
         let metrics = json!({
-            "width": viewport.width, "height": viewport.height, "deviceScaleFactor": 1, "mobile": false,
+            "width": viewport.width, "height": viewport.height, "deviceScaleFactor": density.factor(), "mobile": false,
         });
         let _: Nothing = self.call("Emulation.setDeviceMetricsOverride", &metrics).await?;
+        self.window = Some(window);
         Ok(())
     }
 
@@ -266,26 +247,8 @@ impl Page {
         })
     }
 
-    /// Takes the picture.
-    pub async fn screenshot(&self, shot: Shot) -> Result<Vec<u8>, DriverError> {
-        const METHOD: &str = "Page.captureScreenshot";
-        let mut params = match shot.format {
-            ImageFormat::Png => json!({"format": "png"}),
-            ImageFormat::Jpeg { quality } => json!({"format": "jpeg", "quality": quality}),
-        };
-        params["optimizeForSpeed"] = json!(true);
-        if let Some(area) = shot.area {
-            params["captureBeyondViewport"] = json!(true);
-            params["clip"] = json!({"x": 0, "y": 0, "width": area.width, "height": area.height, "scale": 1});
-        }
-        let ShotAnswer { data } = self.call(METHOD, &params).await?;
-        BASE64
-            .decode(data)
-            .map_err(|_| DriverError::Protocol { method: METHOD })
-    }
-
     /// Disposes of the page with its whole context: cookies, cache and storage go with it.
-    pub async fn close(self) -> Result<(), DriverError> {
+    pub async fn close(&self) -> Result<(), DriverError> {
         let params = json!({"browserContextId": self.context});
         let _: Nothing = self.client.call(None, "Target.disposeBrowserContext", &params).await?;
         Ok(())
@@ -294,7 +257,7 @@ impl Page {
 
 /// A browser's measure as whole pixels; nonsense (NaN, negative, huge) ends at the bounds.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to u32's range on the same line
-fn pixels(measure: f64) -> u32 {
+pub(super) fn pixels(measure: f64) -> u32 {
     measure.ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 

@@ -1,31 +1,30 @@
-//! The walk of one capture: lease, open the proxy, drive the page, finish, judge.
+//! The walk of one capture: lease, open the proxy, drive the page, judge.
 //!
-//! In: a parsed request, a [`Slot`], an absolute deadline. Out: [`Finished`]: the picture or the one cause, and what
-//! the page asked of the network. Every await races the deadline. Must not: retry, decide about addresses, or answer
-//! with a picture when the page's own navigation failed. Dropping the future drops lease and session, so a caller that
+//! In: a [`Job`]: a parsed request, a [`Slot`], an absolute deadline. Out: [`Finished`]: the picture or the one cause,
+//! what the page asked of the network, and where the time went. Every await races the deadline. Must not: retry or
+//! decide about addresses. Dropping the future drops the lease, which clears up and frees the slot, so a caller that
 //! hangs up costs nothing further.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use capture_egress::{Budget, Egress, EgressReport, Refusal, Scope, Session, Spent, Synthetic};
+use capture_egress::{Budget, Egress, EgressReport, Refusal, Scope, Spent, Synthetic};
 use capture_jail::client::ClientError;
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::pool::{Lease, Pool, PoolError};
+use super::drive::{Drive, Stop, drive};
+use super::pool::fleet::Want;
+use super::pool::{Parts, Pool, PoolError};
 use super::request::{CaptureRequest, Source};
 use super::verdict::{Signals, judge};
-use super::wait::{Progress, Wait};
-use super::{CaptureError, Phase, output};
-use crate::browser::{DriverError, Events, Page, Shot, Viewport};
+use super::wait::Wait;
+use super::{CaptureError, Ledger, Phase};
+use crate::browser::DriverError;
 use crate::clock;
 use crate::limits::admission::Slot;
-
-/// How long the events that belong to a failed navigation may still take to arrive.
-const LATE_EVENTS: Duration = Duration::from_millis(20);
 
 /// How the proxy names the capture's own deadline, which is no budget of the page's.
 const DEADLINE: Refusal = Refusal::Budget(Spent::Deadline);
@@ -41,15 +40,20 @@ pub struct Picture {
     pub media_type: &'static str,
 }
 
-/// Milliseconds spent, for `Server-Timing`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Timings {
-    /// Until a browser was at hand.
-    pub browser: Duration,
-    /// From there until the page was ready.
-    pub load: Duration,
-    /// From there until the picture was made.
-    pub render: Duration,
+/// One capture to be made.
+pub struct Job<'a> {
+    /// Whose it is; different clients never share a browser.
+    pub client: &'a str,
+    /// What is asked.
+    pub request: CaptureRequest,
+    /// The right to run.
+    pub slot: Slot,
+    /// When everything has to be over.
+    pub deadline: Instant,
+    /// Names the capture in logs and in the synthetic host; must be a DNS label.
+    pub id: &'a str,
+    /// Where the time went before.
+    pub ledger: Ledger,
 }
 
 /// How a capture ended.
@@ -60,98 +64,80 @@ pub struct Finished {
     /// What the page asked of the network, if it came to that.
     pub egress: Option<EgressReport>,
     /// Where the time went.
-    pub timings: Timings,
+    pub ledger: Ledger,
 }
 
 impl Finished {
-    fn early(cause: CaptureError) -> Self {
+    fn early(cause: CaptureError, mut ledger: Ledger) -> Self {
+        ledger.close(clock::monotonic());
         Self {
             result: Err(cause),
             egress: None,
-            timings: Timings::default(),
+            ledger,
         }
     }
 }
 
 /// The engine.
 pub struct Engine {
-    pool: Arc<Pool>,
+    pool: Pool,
     egress: Egress,
     policy: Arc<EffectivePolicy>,
 }
 
-/// Why the drive ended before there was a picture. What the page itself did wrong stands in the signals.
-enum Stop {
-    /// See the signals.
-    Signalled,
-    /// The driver failed.
-    Driver(DriverError),
-    /// Our own limit.
-    Cause(CaptureError),
-}
-
-impl From<DriverError> for Stop {
-    fn from(error: DriverError) -> Self {
-        Self::Driver(error)
-    }
-}
-
-/// What is known while the page is driven; survives the deadline's cutting in.
-struct Drive {
-    phase: Phase,
-    wait: Wait,
-    signals: Signals,
-    ready_at: Option<Instant>,
-}
-
 impl Engine {
     /// An engine over a pool, a proxy and the policy that both follow.
-    pub fn new(pool: Arc<Pool>, egress: Egress, policy: Arc<EffectivePolicy>) -> Self {
+    pub fn new(pool: Pool, egress: Egress, policy: Arc<EffectivePolicy>) -> Self {
         Self { pool, egress, policy }
     }
 
-    /// Takes one picture. `id` names the capture in logs and in the synthetic host; it must be a DNS label.
-    pub async fn capture(&self, request: CaptureRequest, slot: Slot, deadline: Instant, id: &str) -> Finished {
-        let began = clock::monotonic();
-        let mut lease = match timeout_at(deadline, self.pool.lease()).await {
+    /// Takes one picture.
+    pub async fn capture(&self, job: Job<'_>) -> Finished {
+        let Job {
+            client,
+            request,
+            slot,
+            deadline,
+            id,
+            mut ledger,
+        } = job;
+        ledger.enter(Phase::Open, clock::monotonic());
+        let want = Want {
+            client: client.into(),
+            lane: request.lane(),
+            // Nothing that a request can carry yet is personal.
+            alone: false,
+        };
+        let mut lease = match timeout_at(deadline, self.pool.lease(&want)).await {
             Ok(Ok(lease)) => lease,
-            Ok(Err(error)) => return Finished::early(no_lease(&error)),
-            Err(_) => return Finished::early(CaptureError::Timeout(Phase::Browser)),
+            Ok(Err(error)) => return Finished::early(no_lease(&error), ledger),
+            Err(_) => return Finished::early(CaptureError::Timeout(Phase::Open), ledger),
         };
         lease.hold(slot);
-        let Some(listener) = lease.listener.take() else {
-            return Finished::early(CaptureError::NoBrowser);
-        };
-        let leased = clock::monotonic();
-
         let Some((url, synthetic)) = destination(&request.source, id) else {
-            return Finished::early(CaptureError::NavigationFailed);
+            return Finished::early(CaptureError::NavigationFailed, ledger);
         };
-        let session = self.egress.open(listener, self.scope(id, deadline, synthetic));
-        let mut drive = Drive {
-            phase: Phase::Navigate,
-            wait: Wait::new(lease.page.frame()),
+        lease.connect(&self.egress, self.scope(id, deadline, synthetic));
+        let Some(mut parts) = lease.parts() else {
+            return Finished::early(CaptureError::NoBrowser, ledger);
+        };
+        ledger.enter(Phase::Navigate, clock::monotonic());
+        let mut state = Drive {
+            wait: Wait::new(parts.page.frame()),
             signals: Signals::default(),
-            ready_at: None,
+            ledger,
         };
-        let driven = self
-            .race(&mut lease, &mut drive, &session, &request, &url, deadline)
-            .await;
-        let ended = clock::monotonic();
-        let (report, _listener) = session.finish().await;
-        drop(lease);
-
-        let ready = drive.ready_at.unwrap_or(ended);
-        let timings = Timings {
-            browser: leased.duration_since(began),
-            load: ready.duration_since(leased),
-            render: ended.duration_since(ready),
-        };
-        let result = verdict(drive, driven, &report, &url);
+        let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
+        state.ledger.close(clock::monotonic());
+        let (ledger, report) = (state.ledger, parts.session.report());
+        let result = verdict(state, driven, &report, &url);
+        if let Some(incident) = result.as_ref().err().and_then(CaptureError::incident) {
+            lease.blame(incident);
+        }
         Finished {
             result,
             egress: Some(report),
-            timings,
+            ledger,
         }
     }
 
@@ -174,9 +160,8 @@ impl Engine {
     /// Drives the page against everything that may end it: deadline, spent budget, death of browser or jailer.
     async fn race(
         &self,
-        lease: &mut Lease,
-        drive: &mut Drive,
-        session: &Session,
+        parts: &mut Parts<'_>,
+        state: &mut Drive,
         request: &CaptureRequest,
         url: &Url,
         deadline: Instant,
@@ -188,12 +173,18 @@ impl Engine {
             JailerGone,
             Late,
         }
-        let (page, events, browser, link) = (&lease.page, &mut lease.events, &lease.browser, lease.jail.link());
+        let Parts {
+            page,
+            events,
+            cell,
+            session,
+        } = parts;
+        let link = cell.jail.link();
         let end = tokio::select! {
             biased;
-            driven = self.drive(page, events, drive, request, url) => End::Driven(driven),
+            driven = drive((page, events), state, request, url, self.policy.limits()) => End::Driven(driven),
             refusal = session.tripped() => End::Tripped(refusal),
-            () = browser.gone() => End::BrowserGone,
+            () = cell.browser.gone() => End::BrowserGone,
             () = link.gone() => End::JailerGone,
             () = tokio::time::sleep_until(deadline) => End::Late,
         };
@@ -201,128 +192,25 @@ impl Engine {
             End::BrowserGone | End::Driven(Err(Stop::Driver(DriverError::Closed))) => {
                 // With the jailer every browser dies, and that is ours. A browser that dies alone died of its page.
                 let jailer_too = tokio::time::timeout(JAILER_ECHO, link.gone()).await.is_ok();
-                (drive.signals.lost, drive.signals.crashed) = (jailer_too, !jailer_too);
+                (state.signals.lost, state.signals.crashed) = (jailer_too, !jailer_too);
             }
             End::Driven(driven) => return driven,
-            End::Tripped(DEADLINE) | End::Late => drive.signals.deadline = Some(drive.phase),
-            End::Tripped(budget) => drive.signals.spent = Some(budget.reason()),
-            End::JailerGone => drive.signals.lost = true,
+            End::Tripped(DEADLINE) | End::Late => state.signals.deadline = Some(state.ledger.phase()),
+            End::Tripped(budget) => state.signals.spent = Some(budget.reason()),
+            End::JailerGone => state.signals.lost = true,
         }
         Err(Stop::Signalled)
-    }
-
-    async fn drive(
-        &self,
-        page: &Page,
-        events: &mut Events,
-        drive: &mut Drive,
-        request: &CaptureRequest,
-        url: &Url,
-    ) -> Result<Picture, Stop> {
-        watched(page.resize(request.viewport), events, drive).await?;
-        let answer = watched(page.navigate(url.as_str()), events, drive).await?;
-        drive.wait.navigated(&answer);
-        drive.signals.download = answer.download;
-        drive.signals.navigation = answer.error;
-        if drive.signals.navigation.is_some() || drive.signals.download {
-            late_events(events, &mut drive.wait).await;
-            return Err(Stop::Signalled);
-        }
-        drive.phase = Phase::Load;
-        while drive.wait.progress() != Progress::Ready {
-            next(events, drive).await?;
-        }
-        drive.ready_at = Some(clock::monotonic());
-        if drive.wait.document_status().is_some_and(|status| status >= 400) {
-            return Err(Stop::Signalled);
-        }
-        drive.phase = Phase::Render;
-        self.render(page, events, drive, request).await
-    }
-
-    async fn render(
-        &self,
-        page: &Page,
-        events: &mut Events,
-        drive: &mut Drive,
-        request: &CaptureRequest,
-    ) -> Result<Picture, Stop> {
-        let limits = self.policy.limits();
-        let area = if request.full_page {
-            let content = watched(page.content_size(), events, drive).await?;
-            let width = request.viewport.width;
-            let height = content.height.max(request.viewport.height);
-            let too_many = u64::from(width) * u64::from(height) > limits.max_pixels;
-            if too_many || u64::from(height) > limits.max_full_page_height {
-                return Err(Stop::Cause(CaptureError::PageTooLarge));
-            }
-            Some(Viewport { width, height })
-        } else {
-            None
-        };
-        let shot = Shot {
-            format: request.format,
-            area,
-        };
-        let bytes = watched(page.screenshot(shot), events, drive).await?;
-        output::check(
-            &bytes,
-            request.format,
-            area.unwrap_or(request.viewport),
-            limits.max_output_bytes,
-        )
-        .map_err(Stop::Cause)?;
-        Ok(Picture {
-            bytes: bytes.into(),
-            media_type: output::media_type(request.format),
-        })
-    }
-}
-
-/// Waits for a command while the events go on: a page that crashes never answers.
-async fn watched<T>(
-    command: impl Future<Output = Result<T, DriverError>>,
-    events: &mut Events,
-    drive: &mut Drive,
-) -> Result<T, Stop> {
-    tokio::pin!(command);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut command => return answer.map_err(Stop::Driver),
-            stopped = next(events, drive) => stopped?,
-        }
-    }
-}
-
-/// Takes in one event; a crash ends the drive.
-async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
-    match events.next().await {
-        Some(event) => drive.wait.on(&event),
-        None => return Err(Stop::Driver(DriverError::Closed)),
-    }
-    if drive.wait.progress() == Progress::Crashed {
-        drive.signals.crashed = true;
-        return Err(Stop::Signalled);
-    }
-    Ok(())
-}
-
-/// The answer to a navigation may overtake the events that say where it failed.
-async fn late_events(events: &mut Events, wait: &mut Wait) {
-    while let Ok(Some(event)) = tokio::time::timeout(LATE_EVENTS, events.next()).await {
-        wait.on(&event);
     }
 }
 
 /// Names the outcome. A picture stands only if nothing speaks against its page.
 fn verdict(
-    drive: Drive,
+    state: Drive,
     driven: Result<Picture, Stop>,
     report: &EgressReport,
     asked: &Url,
 ) -> Result<Picture, CaptureError> {
-    let Drive { wait, mut signals, .. } = drive;
+    let Drive { wait, mut signals, .. } = state;
     signals.status = wait.document_status();
     signals.document = site(
         wait.document_url()
@@ -356,7 +244,8 @@ fn site(url: &Url) -> Option<(String, u16)> {
     Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 
-/// Where the browser is sent: the page itself, or a host that only the proxy knows and serves the HTML under. `None` only for an `id` that is no DNS label.
+/// Where the browser is sent: the page itself, or a host that only the proxy knows and serves the HTML under. `None`
+/// only for an `id` that is no DNS label.
 fn destination(source: &Source, id: &str) -> Option<(Url, Option<Synthetic>)> {
     Some(match source {
         Source::Url(url) => (url.clone(), None),
@@ -375,9 +264,11 @@ fn destination(source: &Source, id: &str) -> Option<(Url, Option<Synthetic>)> {
 fn no_lease(error: &PoolError) -> CaptureError {
     tracing::warn!(reason = error.reason(), "no browser for a capture");
     match error {
-        PoolError::Timeout => CaptureError::Timeout(Phase::Browser),
+        PoolError::Timeout => CaptureError::Timeout(Phase::Open),
         PoolError::Browser(DriverError::Closed) | PoolError::Jailer(ClientError::Closed) => CaptureError::BrowserLost,
         PoolError::Browser(error) => CaptureError::Driver(*error),
-        PoolError::NoJailer | PoolError::Jailer(_) | PoolError::Descriptors => CaptureError::NoBrowser,
+        PoolError::NoJailer | PoolError::Full | PoolError::Jailer(_) | PoolError::Descriptors => {
+            CaptureError::NoBrowser
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer, Spawned};
-use capture_jail::protocol::{JailFacts, JailId, SpawnSpec};
+use capture_jail::protocol::{JailFacts, JailId, JailStats, SpawnSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,8 @@ const IDLE_CHECK: Duration = Duration::from_millis(100);
 enum Ask {
     Spawn(SpawnSpec, oneshot::Sender<Result<Spawned, ClientError>>),
     Kill(JailId, oneshot::Sender<Result<(), ClientError>>),
-    Facts(JailId, oneshot::Sender<Result<JailFacts, ClientError>>),
+    Stats(JailId, oneshot::Sender<Result<JailStats, ClientError>>),
+    Facts(Option<JailId>, oneshot::Sender<Result<JailFacts, ClientError>>),
 }
 
 /// A living connection. Dropping it closes the connection, which makes the jailer kill every jail.
@@ -58,8 +59,13 @@ impl Link {
         self.ask(|reply| Ask::Kill(id, reply)).await
     }
 
-    /// What confines a jail.
-    pub async fn facts(&self, id: JailId) -> Result<JailFacts, ClientError> {
+    /// What a jail uses.
+    pub async fn stats(&self, id: JailId) -> Result<JailStats, ClientError> {
+        self.ask(|reply| Ask::Stats(id, reply)).await
+    }
+
+    /// What confines a jail, or, of none, what the jailer has.
+    pub async fn facts(&self, id: Option<JailId>) -> Result<JailFacts, ClientError> {
         self.ask(|reply| Ask::Facts(id, reply)).await
     }
 
@@ -106,7 +112,8 @@ fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, lost: &Cancel
                 ended
             }
             Ask::Kill(id, reply) => give(jailer.kill(id).map(|_| ()), reply),
-            Ask::Facts(id, reply) => give(jailer.facts(Some(id)), reply),
+            Ask::Stats(id, reply) => give(jailer.stats(id), reply),
+            Ask::Facts(id, reply) => give(jailer.facts(id), reply),
         };
         if ended || lost.is_cancelled() {
             break;

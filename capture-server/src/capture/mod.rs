@@ -1,42 +1,27 @@
 //! The capture rooms: from a parsed request to a picture or to the one cause why there is none.
 //!
-//! `request` parses, `engine` walks, `pool` and `link` hold the browsers' jails, `wait` says when a page is ready,
+//! `request` parses, `engine` walks, `drive` drives the page, `pool` and `link` hold the browsers' jails, `wait` says when a page is ready,
 //! `verdict` says who is to blame, `output` checks what the browser made.
 
+mod drive;
+mod encode;
 pub mod engine;
 pub mod link;
 pub mod output;
+pub mod phase;
 pub mod pool;
 pub mod request;
 pub mod verdict;
 pub mod wait;
 
+pub use phase::{Ledger, Phase};
 pub use verdict::CaptureError;
 
-/// Where a capture stands; part of every timeout's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Waiting for a slot.
-    Queue,
-    /// Waiting for a browser.
-    Browser,
-    /// Asking for the document.
-    Navigate,
-    /// Loading the page.
-    Load,
-    /// Making the picture.
-    Render,
-}
-
-impl Phase {
-    /// The public word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Browser => "browser",
-            Self::Navigate => "navigate",
-            Self::Load => "load",
-            Self::Render => "render",
-        }
-    }
+/// Which browsers a capture may use and which gate it goes through: large work must not hold small work up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// A window's worth of pixels.
+    Fast,
+    /// Whole pages and large areas.
+    Bulk,
 }

@@ -38,6 +38,12 @@ pub enum CaptureError {
     PageCrashed,
     /// The page is taller or wider than a picture may be.
     PageTooLarge,
+    /// No element matches the selector, or it has no size.
+    ElementNotFound,
+    /// The selector is none.
+    SelectorInvalid,
+    /// The print options leave no page to be printed.
+    NothingToPrint,
     /// The time ran out.
     Timeout(Phase),
     /// The picture has more bytes than it may have.
@@ -66,12 +72,42 @@ impl CaptureError {
             Self::BudgetSpent { .. } => "budget_spent",
             Self::PageCrashed => "page_crashed",
             Self::PageTooLarge => "page_too_large",
+            Self::ElementNotFound => "element_not_found",
+            Self::SelectorInvalid => "selector_invalid",
+            Self::NothingToPrint => "nothing_to_print",
             Self::Timeout(_) => "timeout",
             Self::OutputTooLarge => "output_too_large",
             Self::OutputInvalid => "output_invalid",
             Self::Driver(_) => "driver",
             Self::BrowserLost => "browser_lost",
             Self::NoBrowser => "no_browser",
+        }
+    }
+}
+
+impl CaptureError {
+    /// What a jail is blamed for after such an end: it serves nobody any more. `None`: the page merely was not there.
+    pub const fn incident(&self) -> Option<&'static str> {
+        match self {
+            Self::PageCrashed => Some("crash"),
+            Self::Timeout(_) => Some("timeout"),
+            Self::BudgetSpent { .. } => Some("budget"),
+            Self::Driver(_) => Some("driver"),
+            Self::OutputInvalid => Some("output"),
+            Self::BrowserLost => Some("browser_gone"),
+            Self::TargetBlocked { .. }
+            | Self::DnsFailed
+            | Self::ConnectFailed
+            | Self::TlsFailed
+            | Self::NavigationFailed
+            | Self::Download
+            | Self::HttpStatus(_)
+            | Self::PageTooLarge
+            | Self::ElementNotFound
+            | Self::SelectorInvalid
+            | Self::NothingToPrint
+            | Self::OutputTooLarge
+            | Self::NoBrowser => None,
         }
     }
 }

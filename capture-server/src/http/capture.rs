@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use capture_egress::EgressReport;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,10 +21,12 @@ use super::REQUEST_ID;
 use super::observe::{Record, request_id};
 use super::problem::{Failure, TransportError};
 use crate::access;
-use crate::capture::engine::{Finished, Picture, Timings};
+use crate::capture::Ledger;
+use crate::capture::engine::{Finished, Picture};
 use crate::capture::request::CaptureRequest;
 use crate::clock;
-use crate::server::{App, Service};
+use crate::server::App;
+use crate::service::Service;
 
 const POLICY_DIGEST: HeaderName = HeaderName::from_static("x-policy-digest");
 const REFUSED: HeaderName = HeaderName::from_static("x-capture-refused");
@@ -64,7 +66,6 @@ async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Res
     let keyset = app.keyset();
     let caller = access::authenticate(&head.headers, keyset.as_deref(), clock::wall())?;
     record.called_by(caller.client(), caller.key_id());
-    let permit = caller.permit_capture();
     if !app.status.is_ready() {
         return Err(TransportError::NotReady.into());
     }
@@ -80,15 +81,12 @@ async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Res
     .await?;
     let parsed = CaptureRequest::parse(&body, limits)?;
 
-    let slot = service.admission.enter(permit, deadline).await?;
-    let finished = service.engine.capture(parsed, slot, deadline, id).await;
+    let finished = service
+        .capture(&caller, parsed, deadline, id, Ledger::open(arrived))
+        .await?;
     record.finished(&finished);
-    let Finished {
-        result,
-        egress,
-        timings,
-    } = finished;
-    Ok(answer(result?, egress.as_ref(), timings, &service))
+    let Finished { result, egress, ledger } = finished;
+    Ok(answer(result?, egress.as_ref(), &ledger, &service))
 }
 
 async fn read_body(headers: &HeaderMap, body: Body, max: u64, until: Instant) -> Result<Bytes, TransportError> {
@@ -119,15 +117,20 @@ fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit exceeded"))
 }
 
-fn answer(picture: Picture, egress: Option<&EgressReport>, timings: Timings, service: &Service) -> Response {
+fn answer(picture: Picture, egress: Option<&EgressReport>, ledger: &Ledger, service: &Service) -> Response {
     let mut response = Response::new(Body::from(picture.bytes));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(picture.media_type));
+    // Markup of a stranger's page must not run as if it were this server's.
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
     let (refused, listed) = refusals(egress);
     headers.insert(REFUSED, HeaderValue::from(refused));
     for (name, text) in [
         (POLICY_DIGEST, service.policy.digest().to_owned()),
-        (SERVER_TIMING, server_timing(timings)),
+        (SERVER_TIMING, server_timing(ledger)),
         (REFUSALS, listed),
     ] {
         if let Ok(value) = HeaderValue::from_str(&text)
@@ -161,15 +164,19 @@ fn refusals(egress: Option<&EgressReport>) -> (u64, String) {
     (count, listed)
 }
 
-fn server_timing(timings: Timings) -> String {
-    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-    let Timings { browser, load, render } = timings;
-    format!(
-        "browser;dur={:.1}, load;dur={:.1}, render;dur={:.1}",
-        ms(browser),
-        ms(load),
-        ms(render)
-    )
+/// Every phase that took any time, in milliseconds.
+fn server_timing(ledger: &Ledger) -> String {
+    let mut text = String::new();
+    for (phase, spent) in ledger.spent().filter(|(_, spent)| !spent.is_zero()) {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(
+            text,
+            "{comma}{};dur={:.1}",
+            phase.as_str(),
+            spent.as_secs_f64() * 1000.0
+        );
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Health: alive means that the runtime still answers, ready means "send me work".
+//! Health: alive means that the runtime answers and captures come to their end, ready means "send me work".
 //!
 //! In: the status. Out: 200, or 503 with the reasons. Liveness never looks at load or at the jailer: restarting this
 //! process would not bring either back. Must not: tell an anonymous caller more than bounded reasons.
@@ -21,8 +21,12 @@ struct Ready {
 }
 
 /// `GET /health/live`.
-pub async fn live() -> StatusCode {
-    StatusCode::OK
+pub async fn live(State(app): State<Arc<App>>) -> StatusCode {
+    if app.makes_progress() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 /// `GET /health/ready`.

@@ -5,6 +5,7 @@
 pub mod attest;
 pub mod capture;
 pub mod health;
+pub mod listener;
 pub mod observe;
 pub mod problem;
 

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::capture::engine::Finished;
+use crate::capture::pool::Counters;
 use crate::clock;
 
 /// A new request id. Sortable by time; also a DNS label, so that it can name the synthetic host of its capture.
@@ -55,6 +56,32 @@ pub struct Metrics {
     pub keyset_revision: Gauge,
     /// 1 while the last preflight found every process confined.
     pub sandbox_verified: Gauge,
+    /// Captures that hold a place, from their start until everything of theirs is cleared away.
+    pub slots: Gauge,
+    browsers: Family<State, Gauge>,
+    browser_counters: Counters,
+}
+
+/// One gauge per state of a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct State {
+    /// `warm`, `bound` or `draining`.
+    pub state: &'static str,
+}
+
+impl Metrics {
+    /// For the pool of browsers, which is made later.
+    pub fn browser_counters(&self) -> Counters {
+        self.browser_counters.clone()
+    }
+
+    /// Takes in how many jails are warm, bound and draining.
+    pub fn browsers_found(&self, census: [usize; 3]) {
+        for (state, count) in ["warm", "bound", "draining"].into_iter().zip(census) {
+            let gauge = self.browsers.get_or_create(&State { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -71,6 +98,9 @@ impl Default for Metrics {
             keyset_stale: Gauge::default(),
             keyset_revision: Gauge::default(),
             sandbox_verified: Gauge::default(),
+            slots: Gauge::default(),
+            browsers: Family::default(),
+            browser_counters: Counters::default(),
             registry: Registry::default(),
         };
         registry.register("captures", "Capture requests by outcome", metrics.requests.clone());
@@ -110,6 +140,11 @@ impl Default for Metrics {
             "Whether the sandbox was proven",
             metrics.sandbox_verified.clone(),
         );
+        registry.register("slots_in_use", "Captures that hold a place", metrics.slots.clone());
+        registry.register("browsers", "Browsers by state", metrics.browsers.clone());
+        let Counters { retired, launched } = metrics.browser_counters.clone();
+        registry.register("browsers_retired", "Browsers that ended, by reason", retired);
+        registry.register("browsers_launched", "Browsers that were launched", launched);
         Self { registry, ..metrics }
     }
 }

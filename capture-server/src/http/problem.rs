@@ -265,8 +265,9 @@ fn admission(refused: &Refused) -> Row {
 fn capture(error: &CaptureError) -> Row {
     let kind = error.reason();
     let page = |status, title| Row::new(kind, status, title, Phase::Navigate.as_str());
-    let render = |status, title| Row::new(kind, status, title, Phase::Render.as_str());
-    let ours = |title| Row::new(kind, StatusCode::SERVICE_UNAVAILABLE, title, Phase::Browser.as_str()).retry(SHORTLY);
+    let settle = |title| Row::new(kind, StatusCode::UNPROCESSABLE_ENTITY, title, Phase::Settle.as_str());
+    let render = |status, title| Row::new(kind, status, title, Phase::Shot.as_str());
+    let ours = |title| Row::new(kind, StatusCode::SERVICE_UNAVAILABLE, title, Phase::Open.as_str()).retry(SHORTLY);
     match error {
         CaptureError::TargetBlocked { rule } => {
             page(StatusCode::FORBIDDEN, "The policy does not let the page be reached").detail(format!(
@@ -293,6 +294,12 @@ fn capture(error: &CaptureError) -> Row {
             StatusCode::UNPROCESSABLE_ENTITY,
             "The page is larger than a picture may be",
         ),
+        CaptureError::ElementNotFound => settle("No element of the page matches the selector"),
+        CaptureError::SelectorInvalid => settle("The selector is not one"),
+        CaptureError::NothingToPrint => render(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "The print options leave no page to be printed",
+        ),
         CaptureError::OutputTooLarge => render(StatusCode::UNPROCESSABLE_ENTITY, "The picture has too many bytes"),
         CaptureError::OutputInvalid => render(
             StatusCode::BAD_GATEWAY,
@@ -308,7 +315,7 @@ fn capture(error: &CaptureError) -> Row {
             kind,
             StatusCode::INTERNAL_SERVER_ERROR,
             "The browser misbehaved",
-            Phase::Browser.as_str(),
+            Phase::Open.as_str(),
         ),
         CaptureError::BrowserLost => ours("The browser was lost"),
         CaptureError::NoBrowser => ours("There is no browser now"),

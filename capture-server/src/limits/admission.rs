@@ -1,199 +1,216 @@
-//! Admission: so many captures at once, so many waiting, first come first served, and nobody waits in vain.
+//! Admission: the gate in front of the browsers, for those who wait asleep.
 //!
-//! In: a [`Permit`] and the request's deadline. Out: a [`Slot`], or a refusal with the time after which trying again
-//! makes sense, computed from how long captures really take. Must not: know what a capture is. The slot moves into
-//! the work and is dropped only after the browser's jail is reaped.
+//! In: a [`Permit`], what the request asks of the machine, and its deadline. Out: a [`Slot`], or a refusal. `queue`
+//! decides; this module lets sleep and wakes. Must not: know what a capture is. The slot moves into the work and is
+//! dropped only after the page, or its whole jail, has been cleared away.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
+pub use super::queue::Refused;
+use super::queue::{Ask, Offer, Queue, Size, WaiterId};
 use crate::access::{Capture, Permit};
+use crate::capture::Lane;
 use crate::clock;
 
-/// What a capture is taken to last before one has been measured.
-const FIRST_GUESS: Duration = Duration::from_millis(500);
-/// Weight of the newest measurement: one in eight.
-const SMOOTHING: u64 = 8;
+type Answer = Result<Slot, Refused>;
 
-/// Why there is no slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// As many as may wait are waiting.
-    #[error("the queue is full")]
-    QueueFull {
-        /// When a place is likely to be free.
-        retry_after: Duration,
-    },
-    /// The wait would use up the request's time.
-    #[error("the wait would be longer than the deadline")]
-    WouldMissDeadline {
-        /// When the queue is likely to be short enough.
-        retry_after: Duration,
-    },
-    /// The deadline passed while waiting.
-    #[error("the deadline passed in the queue")]
-    Deadline,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Draining,
+struct State {
+    queue: Queue,
+    sleepers: HashMap<WaiterId, oneshot::Sender<Answer>>,
+    /// When each slot was given.
+    given: BTreeMap<u64, Instant>,
+    next: u64,
+    draining: bool,
 }
 
-impl Refused {
-    /// The bounded word.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::QueueFull { .. } => "queue_full",
-            Self::WouldMissDeadline { .. } => "would_miss_deadline",
-            Self::Deadline => "timeout",
-            Self::Draining => "draining",
+struct Gate(Mutex<State>);
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl Gate {
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes whoever may go on. A slot whose taker has gone comes back by being dropped.
+    fn wake(self: &Arc<Self>) {
+        while let Some((sleeper, lane)) = self.with(State::pop) {
+            let slot = Slot::new(self, lane);
+            if let Some(sleeper) = sleeper {
+                let _ = sleeper.send(Ok(slot));
+            }
         }
     }
 }
 
-/// What would become of a request that came now. Pure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    /// Requests waiting before this one.
-    pub waiting: usize,
-    /// Whether a slot is free.
-    pub free: bool,
-    /// How many may wait.
-    pub queue: usize,
-    /// Captures at once.
-    pub concurrency: usize,
-    /// How long a capture lasts.
-    pub service: Duration,
-}
-
-impl Load {
-    /// How long the request would wait for its slot.
-    pub fn expected_wait(&self) -> Duration {
-        if self.free && self.waiting == 0 {
-            return Duration::ZERO;
-        }
-        let position = u32::try_from(self.waiting.saturating_add(1)).unwrap_or(u32::MAX);
-        let lanes = u32::try_from(self.concurrency.max(1)).unwrap_or(u32::MAX);
-        self.service.saturating_mul(position) / lanes
+impl State {
+    fn give(&mut self, now: Instant) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.given.insert(id, now);
+        id
     }
 
-    /// Lets the request wait, or tells why not. `left` is its time to the deadline.
-    pub fn offer(&self, left: Duration) -> Result<(), Refused> {
-        let wait = self.expected_wait();
-        let retry_after = wait.max(Duration::from_secs(1));
-        if !self.free && self.waiting >= self.queue {
-            return Err(Refused::QueueFull { retry_after });
-        }
-        // The measured time is a mean, so a request is turned away only when even that cannot fit.
-        if wait > Duration::ZERO && wait + self.service > left {
-            return Err(Refused::WouldMissDeadline { retry_after });
-        }
-        Ok(())
+    fn pop(&mut self) -> Option<(Option<oneshot::Sender<Answer>>, Lane)> {
+        let (id, ask) = self.queue.pop()?;
+        Some((self.sleepers.remove(&id), ask.lane))
     }
 }
 
-/// The gate.
-#[derive(Debug)]
+/// The gate. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Admission {
-    semaphore: Arc<Semaphore>,
-    concurrency: usize,
-    queue: usize,
-    waiting: AtomicUsize,
-    service_us: Arc<AtomicU64>,
-    draining: AtomicBool,
+    gate: Arc<Gate>,
 }
 
 /// The right to run one capture. Dropping it frees the place and feeds the estimate.
 #[derive(Debug)]
 pub struct Slot {
-    _permit: OwnedSemaphorePermit,
+    gate: Arc<Gate>,
+    lane: Lane,
+    id: u64,
     since: Instant,
-    service_us: Arc<AtomicU64>,
+}
+
+impl Slot {
+    fn new(gate: &Arc<Gate>, lane: Lane) -> Self {
+        let since = clock::monotonic();
+        let id = gate.with(|state| state.give(since));
+        Self {
+            gate: Arc::clone(gate),
+            lane,
+            id,
+            since,
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let smooth = |old: u64| Some(old - old / SMOOTHING + took / SMOOTHING);
-        let _ = self
-            .service_us
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, smooth);
+        let took = clock::monotonic().saturating_duration_since(self.since);
+        self.gate.with(|state| {
+            state.given.remove(&self.id);
+            state.queue.finished(self.lane, took);
+        });
+        self.gate.wake();
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// Takes its waiter out of the queue, however the waiting ends.
+struct Sleeping<'a> {
+    gate: &'a Gate,
+    id: WaiterId,
+}
 
-impl Drop for Waiting<'_> {
+impl Drop for Sleeping<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.gate.with(|state| {
+            state.queue.cancel(self.id);
+            state.sleepers.remove(&self.id);
+        });
     }
+}
+
+enum Entered {
+    Slot,
+    Asleep(WaiterId, oneshot::Receiver<Answer>),
 }
 
 impl Admission {
-    /// `concurrency` captures at once, `queue` waiting; both at least 1.
-    pub fn new(concurrency: usize, queue: usize) -> Self {
-        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let first = u64::try_from(FIRST_GUESS.as_micros()).unwrap_or(u64::MAX);
+    /// A gate for a machine of this size; it may be measured again later.
+    pub fn new(size: Size) -> Self {
+        let state = State {
+            queue: Queue::new(size),
+            sleepers: HashMap::new(),
+            given: BTreeMap::new(),
+            next: 1,
+            draining: false,
+        };
         Self {
-            semaphore: Arc::new(Semaphore::new(concurrency)),
-            concurrency,
-            queue: queue.max(1),
-            waiting: AtomicUsize::new(0),
-            service_us: Arc::new(AtomicU64::new(first)),
-            draining: AtomicBool::new(false),
+            gate: Arc::new(Gate(Mutex::new(state))),
         }
+    }
+
+    /// A new finding about the machine.
+    pub fn resize(&self, change: impl FnOnce(Size) -> Size) {
+        self.gate.with(|state| {
+            let size = change(state.queue.size());
+            state.queue.resize(size);
+        });
+        self.gate.wake();
     }
 
     /// Waits for a slot, at most until the deadline.
-    pub async fn enter(&self, _permit: Permit<Capture>, deadline: Instant) -> Result<Slot, Refused> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Refused::Draining);
-        }
+    pub async fn enter(&self, _permit: Permit<Capture>, ask: Ask, deadline: Instant) -> Answer {
         let left = deadline.saturating_duration_since(clock::monotonic());
-        self.load().offer(left)?;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        let acquired = tokio::time::timeout_at(deadline, Arc::clone(&self.semaphore).acquire_owned()).await;
-        match acquired {
-            Ok(Ok(permit)) => {
-                let service_us = Arc::clone(&self.service_us);
-                Ok(Slot {
-                    _permit: permit,
-                    since: clock::monotonic(),
-                    service_us,
-                })
+        let lane = ask.lane;
+        match self.gate.with(|state| state.arrive(ask, left))? {
+            Entered::Slot => Ok(Slot::new(&self.gate, lane)),
+            Entered::Asleep(id, answer) => {
+                let _sleeping = Sleeping { gate: &self.gate, id };
+                match timeout_at(deadline, answer).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(_)) => Err(Refused::Draining),
+                    Err(_) => Err(Refused::Deadline),
+                }
             }
-            Ok(Err(_)) => Err(Refused::Draining),
-            Err(_) => Err(Refused::Deadline),
         }
     }
 
-    /// Turns new requests away from now on; those in hand go on.
+    /// Turns new requests away from now on; those in hand and in the queue go on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Free slots.
-    pub fn free(&self) -> usize {
-        self.semaphore.available_permits()
+        self.gate.with(|state| state.draining = true);
     }
 
     /// Requests waiting for a slot.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.gate.with(|state| state.queue.waiting())
     }
 
-    fn load(&self) -> Load {
-        Load {
-            waiting: self.waiting(),
-            free: self.free() > 0,
-            queue: self.queue,
-            concurrency: self.concurrency,
-            service: Duration::from_micros(self.service_us.load(Ordering::Relaxed)),
+    /// How long the oldest capture has been in hand; zero if there is none.
+    pub fn oldest(&self) -> Duration {
+        let first = self
+            .gate
+            .with(|state| state.given.first_key_value().map(|(_, since)| *since));
+        first.map_or(Duration::ZERO, |since| {
+            clock::monotonic().saturating_duration_since(since)
+        })
+    }
+
+    /// Captures in hand.
+    pub fn in_flight(&self) -> usize {
+        self.gate
+            .with(|state| state.queue.in_flight(Lane::Fast) + state.queue.in_flight(Lane::Bulk))
+    }
+}
+
+impl State {
+    fn arrive(&mut self, ask: Ask, left: Duration) -> Result<Entered, Refused> {
+        if self.draining {
+            return Err(Refused::Draining);
         }
+        let (id, displaced) = match self.queue.offer(ask, left)? {
+            Offer::Enter => return Ok(Entered::Slot),
+            Offer::Wait(id) => (id, None),
+            Offer::Displace(id, victim, refused) => (id, Some((victim, refused))),
+        };
+        if let Some((victim, refused)) = displaced
+            && let Some(sleeper) = self.sleepers.remove(&victim)
+        {
+            let _ = sleeper.send(Err(refused));
+        }
+        let (sleeper, answer) = oneshot::channel();
+        self.sleepers.insert(id, sleeper);
+        Ok(Entered::Asleep(id, answer))
     }
 }
 
@@ -217,104 +234,126 @@ mod tests {
         caller.permit_capture()
     }
 
-    fn soon(ms: u64) -> Instant {
-        clock::monotonic() + Duration::from_millis(ms)
+    fn gate(fast: usize, queue: usize) -> Admission {
+        Admission::new(Size {
+            fast,
+            bulk: 1,
+            queue,
+            memory: None,
+        })
     }
 
-    #[test]
-    fn the_offer_follows_the_queue_and_the_measured_time() {
-        let load = |waiting, free| Load {
-            waiting,
-            free,
-            queue: 4,
-            concurrency: 2,
-            service: Duration::from_secs(1),
+    async fn enter(admission: &Admission, client: &str, ms: u64) -> Answer {
+        let ask = Ask {
+            client: client.into(),
+            lane: Lane::Fast,
+            weight: 1,
+            bytes: 0,
         };
-        assert_eq!(load(0, true).offer(Duration::from_millis(1)), Ok(()));
-        assert_eq!(load(3, false).offer(Duration::from_secs(10)), Ok(()));
-        let full = load(4, false).offer(Duration::from_secs(10));
-        assert_eq!(
-            full,
-            Err(Refused::QueueFull {
-                retry_after: Duration::from_millis(2500)
-            })
-        );
-        let late = load(3, false).offer(Duration::from_millis(2900));
-        assert_eq!(
-            late,
-            Err(Refused::WouldMissDeadline {
-                retry_after: Duration::from_secs(2)
-            })
-        );
+        let deadline = clock::monotonic() + Duration::from_millis(ms);
+        admission.enter(permit(), ask, deadline).await
     }
 
     #[tokio::test]
     async fn no_more_than_the_concurrency_is_let_in_and_a_dropped_slot_lets_the_next_in() {
-        let admission = Admission::new(1, 8);
-        let slot = admission.enter(permit(), soon(5000)).await.unwrap();
-        assert_eq!(admission.free(), 0);
-        let next = admission.enter(permit(), soon(5000));
+        let admission = gate(1, 8);
+        let slot = enter(&admission, "a", 5000).await.unwrap();
+        let next = enter(&admission, "a", 5000);
         tokio::pin!(next);
         assert!(
             tokio::time::timeout(Duration::from_millis(20), &mut next)
                 .await
                 .is_err()
         );
-        assert_eq!(admission.waiting(), 1);
+        assert_eq!((admission.waiting(), admission.in_flight()), (1, 1));
         drop(slot);
-        next.await.unwrap();
-        assert_eq!(admission.waiting(), 0);
+        let slot = next.await.unwrap();
+        assert_eq!((admission.waiting(), admission.in_flight()), (0, 1));
+        assert!(admission.oldest() > Duration::ZERO);
+        drop(slot);
+        assert_eq!((admission.in_flight(), admission.oldest()), (0, Duration::ZERO));
     }
 
     #[tokio::test]
     async fn a_waiter_that_gives_up_leaves_no_trace() {
-        let admission = Admission::new(1, 1);
-        let slot = admission.enter(permit(), soon(5000)).await.unwrap();
+        let admission = gate(1, 1);
+        let slot = enter(&admission, "a", 5000).await.unwrap();
         {
-            let next = admission.enter(permit(), soon(5000));
+            let next = enter(&admission, "a", 5000);
             assert!(tokio::time::timeout(Duration::from_millis(10), next).await.is_err());
         }
         assert_eq!(admission.waiting(), 0);
         drop(slot);
-        assert_eq!(admission.free(), 1);
+        assert_eq!(admission.in_flight(), 0);
+        assert!(enter(&admission, "a", 5000).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_granted_to_somebody_who_left_is_not_lost() {
+        let admission = gate(1, 8);
+        let slot = enter(&admission, "a", 5000).await.unwrap();
+        let mut next = Box::pin(enter(&admission, "a", 5000));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), &mut next)
+                .await
+                .is_err()
+        );
+        // Granted, but not looked at any more.
+        drop(slot);
+        drop(next);
+        assert_eq!(admission.in_flight(), 0);
     }
 
     #[tokio::test]
     async fn the_deadline_bounds_the_wait() {
-        let admission = Admission::new(1, 8);
-        let _slot = admission.enter(permit(), soon(5000)).await.unwrap();
+        let admission = gate(1, 8);
+        let _slot = enter(&admission, "a", 5000).await.unwrap();
         let began = clock::monotonic();
         // 1.1 s is longer than one guessed service and wait, so the request waits and then runs out of time.
-        assert_eq!(
-            admission.enter(permit(), soon(1100)).await.unwrap_err(),
-            Refused::Deadline
-        );
+        assert_eq!(enter(&admission, "a", 1100).await.unwrap_err(), Refused::Deadline);
         assert!(began.elapsed() < Duration::from_secs(3));
+        assert_eq!(admission.waiting(), 0);
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
-        let admission = Arc::new(Admission::new(1, 1));
-        let _slot = admission.enter(permit(), soon(5000)).await.unwrap();
-        let waiter = Arc::clone(&admission);
-        let waiting = tokio::spawn(async move { waiter.enter(permit(), soon(5000)).await });
+    async fn whoever_is_displaced_is_told_so_at_once() {
+        let admission = gate(1, 2);
+        let _slot = enter(&admission, "a", 5000).await.unwrap();
+        let greedy: Vec<_> = (0..2)
+            .map(|_| {
+                let admission = admission.clone();
+                tokio::spawn(async move { enter(&admission, "a", 5000).await.map(drop) })
+            })
+            .collect();
+        while admission.waiting() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let modest = admission.clone();
+        let modest = tokio::spawn(async move { enter(&modest, "b", 5000).await.map(drop) });
+        let mut greedy = greedy.into_iter();
+        let (_, last) = (greedy.next(), greedy.next().unwrap());
+        assert_eq!(last.await.unwrap().unwrap_err().reason(), "queue_full");
+        assert_eq!(admission.waiting(), 2);
+        modest.abort();
+    }
+
+    #[tokio::test]
+    async fn a_machine_found_larger_lets_waiters_in() {
+        let admission = gate(1, 8);
+        let _slot = enter(&admission, "a", 5000).await.unwrap();
+        let more = admission.clone();
+        let waiter = tokio::spawn(async move { enter(&more, "a", 5000).await });
         while admission.waiting() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(
-            admission.enter(permit(), soon(5000)).await.unwrap_err().reason(),
-            "queue_full"
-        );
-        waiting.abort();
+        admission.resize(|size| Size { fast: 2, ..size });
+        assert!(waiter.await.unwrap().is_ok());
     }
 
     #[tokio::test]
     async fn nobody_is_let_in_while_draining() {
-        let admission = Admission::new(1, 1);
+        let admission = gate(1, 1);
         admission.drain();
-        assert_eq!(
-            admission.enter(permit(), soon(5000)).await.unwrap_err(),
-            Refused::Draining
-        );
+        assert_eq!(enter(&admission, "a", 5000).await.unwrap_err(), Refused::Draining);
     }
 }

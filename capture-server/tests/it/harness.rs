@@ -10,7 +10,7 @@ use capture_server::config::{JailerMode, ServeArgs};
 use capture_server::server::Server;
 use screenshot_policy::attest::InternalKey;
 use screenshot_policy::keyset::{Key, KeyState, Keyset};
-use screenshot_policy::policy::{CaptureLimits, Ceiling, EffectivePolicy, PolicyDocument};
+use screenshot_policy::policy::{CaptureLimits, Ceiling, EffectivePolicy, Isolation, PolicyDocument};
 use screenshot_policy::token::{Kid, Token};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ pub fn key(n: u8) -> (Token, Key) {
     let digest = token.digest_hex();
     let key = Key {
         kid,
-        client: "it".into(),
+        client: if n == 1 { "it".into() } else { format!("it-{n}") },
         digest,
         state: KeyState::Active,
         not_before: None,
@@ -51,8 +51,13 @@ pub fn keyset(revision: u64, keys: &[u8]) -> String {
 }
 
 pub fn policy(limits: CaptureLimits) -> EffectivePolicy {
+    policy_with(limits, Isolation::PerClient)
+}
+
+pub fn policy_with(limits: CaptureLimits, isolation: Isolation) -> EffectivePolicy {
     let mut document = PolicyDocument::secure_default("it", "it");
     document.capture = limits;
+    document.sandbox.isolation = isolation;
     EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
 }
 
@@ -128,16 +133,26 @@ pub struct Jailer(Child);
 
 impl Jailer {
     pub fn start(site: &Site) -> Self {
+        Self::start_with(site, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(site: &Site, more: &[std::ffi::OsString]) -> Self {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let child = Command::new(program("capture-jail"))
             .arg("serve")
             .arg(site.path("run/jailer.sock"))
             .args(["--allow-peer-uid", &uid])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
     }
 
     /// SIGKILL to every browser of this jailer, which itself goes on.
@@ -177,8 +192,13 @@ pub struct Running {
 
 impl Running {
     pub async fn with(site: Site, args: ServeArgs) -> Self {
-        let turn = TURN.lock().await;
         let server = Server::start(args).await.unwrap();
+        Self::serving(site, server).await
+    }
+
+    /// Runs a server that was built elsewhere.
+    pub async fn serving(site: Site, server: Server) -> Self {
+        let turn = TURN.lock().await;
         let [api, health, metrics] = server.addresses().unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -362,6 +382,32 @@ pub fn without_a_route_out(name: &str) -> bool {
     let output = again
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{name} did not run"
+    );
+    false
+}
+
+/// Runs the test `name` again in a namespace of its own (`flag` of `unshare`), and tells whether this is the run that must
+/// do the work. `marker` is how that run knows itself.
+pub fn again_inside(flag: &str, name: &str, marker: &str) -> bool {
+    let marker = format!("IT_INSIDE_{marker}");
+    if std::env::var_os(&marker).is_some() {
+        return true;
+    }
+    let mut again = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        again.arg("-r");
+    }
+    let output = again
+        .arg(flag)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(&marker, "1")
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

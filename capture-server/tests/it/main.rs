@@ -5,11 +5,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on fails"
+    dead_code,
+    reason = "the harness is shared; a test that cannot go on fails"
 )]
 
 mod control;
+mod formats;
 mod harness;
+mod isolation;
 mod lifecycle;
 mod pictures;
 mod refusals;

@@ -158,6 +158,7 @@ fn a_minimal_manifest_is_complete_and_safe() {
     assert_eq!(spec, screenshot_api::ScreenshotServiceSpec::default());
     assert_eq!((spec.replicas, spec.suspend), (2, false));
     assert_eq!(spec.sandbox.mode, screenshot_api::SandboxMode::Required);
+    assert_eq!(spec.sandbox.isolation, screenshot_api::Isolation::PerClient);
     assert!(spec.network.egress.exceptions.is_empty());
 }
 

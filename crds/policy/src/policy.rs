@@ -27,6 +27,17 @@ pub enum SandboxMode {
     Degraded,
 }
 
+/// How long a browser lives. Different clients never share one, whatever stands here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Isolation {
+    /// A client's captures share a browser, each in a fresh context of its own, until anything goes wrong in it or it
+    /// grows old.
+    #[default]
+    PerClient,
+    /// A browser serves one capture and is killed.
+    PerCapture,
+}
+
 /// Whose policy it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,6 +64,8 @@ pub struct EgressRules {
 pub struct SandboxRules {
     /// See [`SandboxMode`].
     pub mode: SandboxMode,
+    /// See [`Isolation`].
+    pub isolation: Isolation,
 }
 
 macro_rules! limits {
@@ -140,6 +153,7 @@ impl PolicyDocument {
             },
             sandbox: SandboxRules {
                 mode: SandboxMode::Required,
+                isolation: Isolation::PerClient,
             },
             capture: CaptureLimits::DEFAULT,
         }
@@ -296,6 +310,11 @@ impl EffectivePolicy {
     /// What is asked of the sandbox.
     pub fn sandbox_mode(&self) -> SandboxMode {
         self.document.sandbox.mode
+    }
+
+    /// How long a browser lives.
+    pub fn isolation(&self) -> Isolation {
+        self.document.sandbox.isolation
     }
 
     /// Ports open to every global address.

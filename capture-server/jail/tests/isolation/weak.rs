@@ -33,6 +33,7 @@ pub fn run(arguments: &[String]) {
             browser: arguments[1].clone().into(),
             profile_root: arguments[2].clone().into(),
             keep_stderr: false,
+            memory_limit: None,
             layers,
         },
     };

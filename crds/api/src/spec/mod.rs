@@ -19,7 +19,7 @@ pub use exposure::{Exposure, HttpRouteExposure, IngressExposure, ParentReference
 pub use monitoring::{Monitoring, MonitoringObject, PodMonitor};
 pub use network::{Egress, EgressExceptionSpec, Ingress, Network};
 pub use parts::{Metadata, Peer, SecretReference, Selector};
-pub use sandbox::{Sandbox, SandboxMode};
+pub use sandbox::{Isolation, Sandbox, SandboxMode};
 pub use workload::{
     ContainerResources, PullPolicy, Quantities, Resources, Scheduling, TaintEffect, Toleration, TolerationOperator,
     TopologySpread,

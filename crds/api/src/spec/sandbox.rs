@@ -13,6 +13,12 @@ pub struct Sandbox {
     /// profile, with weaker confinement, and the status says so. Default: `Required`.
     #[serde(default)]
     pub mode: SandboxMode,
+    /// How long a browser lives. `PerClient`: a client's captures share a browser, each in a fresh context without the
+    /// others' cookies, cache or storage, until anything goes wrong in it or it grows old. `PerCapture`: a browser serves
+    /// one capture and is killed, which costs two to three times the processor time. Different clients never share a
+    /// browser. Default: `PerClient`.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Seccomp profile of the browser container in mode `Required`: a file below the kubelet's seccomp directory on every
     /// node. Default: `screenshot-operator/capture-jail.json`, which the operator's chart installs.
     #[serde(default = "default_profile")]
@@ -37,6 +43,7 @@ impl Default for Sandbox {
     fn default() -> Self {
         Self {
             mode: SandboxMode::default(),
+            isolation: Isolation::default(),
             seccomp_profile: default_profile(),
             host_users: None,
             runtime_class_name: None,
@@ -56,4 +63,14 @@ pub enum SandboxMode {
     Required,
     /// What the node offers.
     Degraded,
+}
+
+/// How long a browser lives.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, JsonSchema)]
+pub enum Isolation {
+    /// As long as nothing goes wrong, for one client's captures.
+    #[default]
+    PerClient,
+    /// For one capture.
+    PerCapture,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use capture_server::capture::Ledger;
 use capture_server::capture::request::CaptureRequest;
 use capture_server::server::{App, Server};
 use capture_server::{access, clock};
@@ -64,22 +65,18 @@ impl Engine {
         let service = self.app.service().ok_or("no policy")?;
         let caller = access::authenticate(&self.headers, self.app.keyset().as_deref(), clock::wall())?;
         let request = CaptureRequest::parse(body(job).as_bytes(), service.policy.limits())?;
-        let deadline = clock::monotonic() + self.deadline;
-        let slot = service.admission.enter(caller.permit_capture(), deadline).await?;
+        let now = clock::monotonic();
         let id = format!("bench-{}", self.number.fetch_add(1, Ordering::Relaxed));
-        let admitted = began.elapsed();
-        let finished = service.engine.capture(request, slot, deadline, &id).await;
+        let finished = service
+            .capture(&caller, request, now + self.deadline, &id, Ledger::open(now))
+            .await?;
         let latency = began.elapsed();
         let picture = finished.result.map_err(|cause| format!("{cause:?}"))?.bytes;
-        let timings = finished.timings;
-        let known = admitted + timings.browser + timings.load + timings.render;
-        let phases = vec![
-            ("admission".to_owned(), ms(admitted)),
-            ("open".to_owned(), ms(timings.browser)),
-            ("load".to_owned(), ms(timings.load)),
-            ("render".to_owned(), ms(timings.render)),
-            ("close".to_owned(), ms(latency.saturating_sub(known))),
-        ];
+        let phases = finished
+            .ledger
+            .spent()
+            .map(|(phase, spent)| (phase.as_str().to_owned(), ms(spent)));
+        let phases = phases.collect();
         Ok(Shot {
             picture,
             latency,

@@ -1,0 +1,213 @@
+//! Drives one page from its URL to its picture. The walk alone: what may cut it short is the engine's business.
+//!
+//! In: an empty page, its events, a request. Out: a picture, or [`Stop`]. What was seen on the way stays in [`Drive`],
+//! also when the deadline cuts in. Must not: keep time, judge who is to blame, or answer with a picture when the page's
+//! own navigation failed.
+
+use std::time::Duration;
+
+use screenshot_policy::policy::CaptureLimits;
+use url::Url;
+
+use super::engine::Picture;
+use super::output::Expected;
+use super::request::{CaptureRequest, Format, Part};
+use super::verdict::Signals;
+use super::wait::{Progress, Wait};
+use super::{CaptureError, Ledger, Phase, encode, output};
+use crate::browser::{Area, DriverError, Element, Events, ImageFormat, Page, Shot, Viewport};
+use crate::clock;
+
+/// How long the events that belong to a failed navigation may still take to arrive.
+const LATE_EVENTS: Duration = Duration::from_millis(20);
+/// How long a whole page may be scrolled through, in milliseconds.
+const SCROLL_BUDGET_MS: u64 = 5_000;
+
+/// Bytes on the wire of one character of markup, at most: the browser escapes it.
+const ESCAPED: u64 = 6;
+
+/// Why the drive ended before there was a picture. What the page itself did wrong stands in the signals.
+pub enum Stop {
+    /// See the signals.
+    Signalled,
+    /// The driver failed.
+    Driver(DriverError),
+    /// Our own limit.
+    Cause(CaptureError),
+}
+
+impl From<DriverError> for Stop {
+    fn from(error: DriverError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+/// What is known while the page is driven; survives the deadline's cutting in.
+pub struct Drive {
+    /// What the browser said of the navigation.
+    pub wait: Wait,
+    /// What speaks against the page.
+    pub signals: Signals,
+    /// Where the time goes.
+    pub ledger: Ledger,
+}
+
+impl Drive {
+    fn enter(&mut self, phase: Phase) {
+        self.ledger.enter(phase, clock::monotonic());
+    }
+}
+
+/// From the empty page to the picture.
+pub async fn drive(
+    (page, events): (&mut Page, &mut Events),
+    drive: &mut Drive,
+    request: &CaptureRequest,
+    url: &Url,
+    limits: &CaptureLimits,
+) -> Result<Picture, Stop> {
+    watched(page.resize(request.window), events, drive).await?;
+    let answer = watched(page.navigate(url.as_str()), events, drive).await?;
+    drive.wait.navigated(&answer);
+    drive.signals.download = answer.download;
+    drive.signals.navigation = answer.error;
+    if drive.signals.navigation.is_some() || drive.signals.download {
+        late_events(events, &mut drive.wait).await;
+        return Err(Stop::Signalled);
+    }
+    drive.enter(Phase::Load);
+    while drive.wait.progress() != Progress::Ready {
+        next(events, drive).await?;
+    }
+    if drive.wait.document_status().is_some_and(|status| status >= 400) {
+        return Err(Stop::Signalled);
+    }
+    drive.enter(Phase::Settle);
+    let area = settle(page, events, drive, request, limits).await?;
+    drive.enter(Phase::Shot);
+    let made = make(page, events, drive, request, limits, area).await?;
+    drive.enter(Phase::Encode);
+    let bytes = encode::anew(&request.format, made).await.map_err(Stop::Cause)?;
+    output::bounded(&bytes, limits.max_output_bytes).map_err(Stop::Cause)?;
+    Ok(Picture {
+        bytes: bytes.into(),
+        media_type: request.format.media_type(),
+    })
+}
+
+/// Brings the loaded page into the state to be shown, and finds what of it that is; `None` for the window.
+async fn settle(
+    page: &Page,
+    events: &mut Events,
+    drive: &mut Drive,
+    request: &CaptureRequest,
+    limits: &CaptureLimits,
+) -> Result<Option<Area>, Stop> {
+    let viewport = request.window.viewport;
+    let area = match &request.part {
+        Part::Window => return Ok(None),
+        Part::Clip(area) => *area,
+        Part::FullPage => {
+            let most = limits.max_full_page_height;
+            watched(
+                page.scroll_through(viewport.height, most, SCROLL_BUDGET_MS),
+                events,
+                drive,
+            )
+            .await?;
+            let content = watched(page.content_size(), events, drive).await?;
+            let size = Viewport {
+                width: viewport.width,
+                height: content.height.max(viewport.height),
+            };
+            Area { x: 0, y: 0, size }
+        }
+        Part::Element(selector) => match watched(page.element(selector), events, drive).await? {
+            Element::At(area) => area,
+            Element::Missing => return Err(Stop::Cause(CaptureError::ElementNotFound)),
+            Element::Invalid => return Err(Stop::Cause(CaptureError::SelectorInvalid)),
+        },
+    };
+    if request.allows(area.size, limits) {
+        Ok(Some(area))
+    } else {
+        Err(Stop::Cause(CaptureError::PageTooLarge))
+    }
+}
+
+/// Lets the browser make what only it can.
+async fn make(
+    page: &Page,
+    events: &mut Events,
+    drive: &mut Drive,
+    request: &CaptureRequest,
+    limits: &CaptureLimits,
+    area: Option<Area>,
+) -> Result<Vec<u8>, Stop> {
+    let most = limits.max_output_bytes;
+    match &request.format {
+        Format::Pdf(paper) => {
+            let bytes = watched(page.pdf(paper), events, drive).await.map_err(unprintable)?;
+            output::print(&bytes, most).map_err(Stop::Cause)?;
+            Ok(bytes)
+        }
+        Format::Html => match watched(page.markup(most / ESCAPED), events, drive).await? {
+            Some(text) => Ok(text.into_bytes()),
+            None => Err(Stop::Cause(CaptureError::OutputTooLarge)),
+        },
+        Format::Png { .. } | Format::Jpeg { .. } | Format::Webp { .. } => {
+            let format = request.format.image().unwrap_or(ImageFormat::Png);
+            let bytes = watched(page.screenshot(Shot { format, area }), events, drive).await?;
+            let expected = Expected {
+                size: area.map_or(request.window.viewport, |area| area.size),
+                density: request.window.density,
+            };
+            output::picture(&bytes, format, expected, most).map_err(Stop::Cause)?;
+            Ok(bytes)
+        }
+    }
+}
+
+/// The browser refuses to print only what the options leave nothing of, such as pages that are not there.
+fn unprintable(stop: Stop) -> Stop {
+    match stop {
+        Stop::Driver(DriverError::Rejected { .. }) => Stop::Cause(CaptureError::NothingToPrint),
+        other => other,
+    }
+}
+
+/// Waits for a command while the events go on: a page that crashes never answers.
+async fn watched<T>(
+    command: impl Future<Output = Result<T, DriverError>>,
+    events: &mut Events,
+    drive: &mut Drive,
+) -> Result<T, Stop> {
+    tokio::pin!(command);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut command => return answer.map_err(Stop::Driver),
+            stopped = next(events, drive) => stopped?,
+        }
+    }
+}
+
+/// Takes in one event; a crash ends the drive.
+async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
+    match events.next().await {
+        Some(event) => drive.wait.on(&event),
+        None => return Err(Stop::Driver(DriverError::Closed)),
+    }
+    if drive.wait.progress() == Progress::Crashed {
+        drive.signals.crashed = true;
+        return Err(Stop::Signalled);
+    }
+    Ok(())
+}
+
+/// The answer to a navigation may overtake the events that say where it failed.
+async fn late_events(events: &mut Events, wait: &mut Wait) {
+    while let Ok(Some(event)) = tokio::time::timeout(LATE_EVENTS, events.next()).await {
+        wait.on(&event);
+    }
+}

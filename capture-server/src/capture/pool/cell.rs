@@ -1,0 +1,202 @@
+//! One jail with its browser: the doors to the network, and the empty pages that wait behind them.
+//!
+//! In: a connection to the jailer. Out: [`Tab`]s, each an empty page in a fresh context whose only way out is one
+//! listening socket. A door goes back to its cell only after its page is disposed of and its proxy session has ended.
+//! Must not: decide who gets it (`fleet` does) or live on after it was killed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use capture_jail::client::Spawned;
+use capture_jail::protocol::{JailId, SpawnSpec};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::super::link::Link;
+use super::PoolError;
+use crate::browser::{Area, Browser, Density, Events, ImageFormat, Page, Shot, Viewport, Window};
+
+/// How long a fresh browser may take until its first page is open.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a running browser may take to open an empty page.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The window that an empty page waits with; a capture that wants it saves a round trip.
+pub const WAITING: Window = Window {
+    viewport: Viewport {
+        width: 1280,
+        height: 720,
+    },
+    density: Density::ONE,
+};
+/// One pixel is enough to bring up what only a first frame does.
+const GLANCE: Shot = Shot {
+    format: ImageFormat::Png,
+    area: Some(Area {
+        x: 0,
+        y: 0,
+        size: Viewport { width: 1, height: 1 },
+    }),
+};
+
+/// A running jail at the jailer. Killed when dropped, if not before.
+pub struct Jail {
+    link: Arc<Link>,
+    id: JailId,
+    ended: AtomicBool,
+}
+
+impl Jail {
+    /// Its name at the jailer.
+    pub fn id(&self) -> JailId {
+        self.id
+    }
+
+    /// The connection that it lives on.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Kills it with everything in it; returns once it is reaped. A lost jailer has killed its jails.
+    pub async fn kill(&self) {
+        if !self.ended.swap(true, Ordering::Relaxed)
+            && let Err(error) = self.link.kill(self.id).await
+        {
+            tracing::debug!(reason = error.reason(), "jail not killed");
+        }
+    }
+}
+
+impl Drop for Jail {
+    fn drop(&mut self) {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (link, id) = (Arc::clone(&self.link), self.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { drop(link.kill(id).await) });
+        }
+    }
+}
+
+/// A way out of a jail: whatever connects to it is the page that it was opened for.
+pub struct Door {
+    /// Where the page's traffic arrives.
+    pub listener: TcpListener,
+    /// Its port on the jail's own loopback.
+    pub port: u16,
+}
+
+/// An empty page in a context of its own, and its way out.
+pub struct Tab {
+    /// The page.
+    pub page: Page,
+    /// What happens on it.
+    pub events: Events,
+    /// Its way out.
+    pub door: Door,
+}
+
+#[derive(Default)]
+struct Stock {
+    doors: Vec<Door>,
+    tabs: Vec<Tab>,
+}
+
+/// A jail, its browser, and what waits in it. The jail goes last.
+pub struct Cell {
+    stock: Mutex<Stock>,
+    /// The browser.
+    pub browser: Browser,
+    /// The jail around it.
+    pub jail: Jail,
+}
+
+impl Cell {
+    /// Builds a jail on `link` and opens an empty page in it. `max_frame` bounds a browser's message, in bytes.
+    pub async fn launch(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<Self, PoolError> {
+        let Spawned {
+            id,
+            cdp_read,
+            cdp_write,
+            listeners,
+            ..
+        } = link.spawn(spec).await?;
+        let jail = Jail {
+            link: Arc::clone(link),
+            id,
+            ended: AtomicBool::new(false),
+        };
+        let browser = Browser::attach(cdp_read, cdp_write, max_frame).map_err(|_| PoolError::Descriptors)?;
+        // The first listener is the browser's own proxy: closing it refuses whatever is not a page's.
+        let doors = listeners.into_iter().skip(1).map(|(listener, port)| {
+            let listener = std::net::TcpListener::from(listener);
+            listener.set_nonblocking(true).map_err(|_| PoolError::Descriptors)?;
+            let listener = TcpListener::from_std(listener).map_err(|_| PoolError::Descriptors)?;
+            Ok(Door { listener, port })
+        });
+        let doors = doors.collect::<Result<Vec<_>, PoolError>>()?;
+        let cell = Self {
+            stock: Mutex::new(Stock {
+                doors,
+                tabs: Vec::new(),
+            }),
+            browser,
+            jail,
+        };
+        let opened = timeout(LAUNCH_TIMEOUT, cell.open()).await;
+        let tab = opened.unwrap_or(Err(PoolError::Timeout))?;
+        cell.stock().tabs.push(tab);
+        Ok(cell)
+    }
+
+    /// Opens an empty page and takes a throw-away picture of it.
+    async fn open(&self) -> Result<Tab, PoolError> {
+        let door = self.stock().doors.pop().ok_or(PoolError::Descriptors)?;
+        let (page, events) = self.browser.open(door.port, WAITING).await?;
+        page.screenshot(GLANCE).await?;
+        Ok(Tab { page, events, door })
+    }
+
+    /// Opens one more empty page to wait here; returns how many wait now.
+    pub async fn prepare(&self) -> Result<usize, PoolError> {
+        let tab = timeout(OPEN_TIMEOUT, self.open())
+            .await
+            .unwrap_or(Err(PoolError::Timeout))?;
+        let mut stock = self.stock();
+        stock.tabs.push(tab);
+        Ok(stock.tabs.len())
+    }
+
+    /// A page that waits here.
+    pub fn waiting(&self) -> Option<Tab> {
+        self.stock().tabs.pop()
+    }
+
+    /// How many pages wait here.
+    pub fn pages(&self) -> usize {
+        self.stock().tabs.len()
+    }
+
+    /// A new page, for want of one that waits: without the throw-away picture, which the caller would wait for.
+    pub async fn fresh(&self) -> Result<Tab, PoolError> {
+        let door = self.stock().doors.pop().ok_or(PoolError::Descriptors)?;
+        let opened = timeout(OPEN_TIMEOUT, self.browser.open(door.port, WAITING)).await;
+        let (page, events) = opened.map_err(|_| PoolError::Timeout)??;
+        Ok(Tab { page, events, door })
+    }
+
+    /// Takes a door back whose page and session have ended.
+    pub fn give_back(&self, door: Door) {
+        self.stock().doors.push(door);
+    }
+
+    /// Whether anything can still come of it.
+    pub fn is_usable(&self) -> bool {
+        self.browser.is_alive() && !self.jail.link.is_lost()
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,465 @@
+//! Which jail serves whom: the life of every jail as pure decisions.
+//!
+//! Starting → Warm (nobody's) → Bound (one client's) → Draining → dead and forgotten. In: wishes, ends of captures,
+//! measurements, the time. Out: what the thin layer is to do. Two clients never get the same jail, a jail that saw an
+//! incident never serves again, and there are never more jails than the rules allow. Must not: do anything, read a
+//! clock, or wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use screenshot_policy::policy::Isolation;
+use tokio::time::Instant;
+
+use super::super::Lane;
+
+/// Names a jail for the life of its pool.
+pub type MemberId = u64;
+/// Whose captures they are. Two captures of one client may share a browser.
+pub type Client = Arc<str>;
+
+/// What a capture needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Whose it is.
+    pub client: Client,
+    /// Large work has browsers of its own, so that small work never waits behind it.
+    pub lane: Lane,
+    /// Whether it must not share its jail even with its own client's captures.
+    pub alone: bool,
+}
+
+/// Why a jail does not serve any longer. The words are a metric's labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retired {
+    /// It served its one capture.
+    Served,
+    /// It served as many captures as one jail may.
+    Captures,
+    /// It is old.
+    Age,
+    /// Nobody used it.
+    Idle,
+    /// It holds more memory than a used jail should.
+    Memory,
+    /// Its place was needed.
+    Evicted,
+    /// Something went wrong in it; the bounded word says what.
+    Incident(&'static str),
+}
+
+impl Retired {
+    /// The bounded word.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Captures => "captures",
+            Self::Age => "age",
+            Self::Idle => "idle",
+            Self::Memory => "memory",
+            Self::Evicted => "evicted",
+            Self::Incident(word) => word,
+        }
+    }
+}
+
+/// The bounds of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// See [`Isolation`].
+    pub isolation: Isolation,
+    /// Captures that the machine can run at once: its cores.
+    pub cores: usize,
+    /// Jails at one time, of whatever state.
+    pub max_jails: usize,
+    /// Jails to keep warm.
+    pub warm_jails: usize,
+    /// Empty pages to keep ready in a bound jail.
+    pub warm_pages: usize,
+    /// Captures that one jail runs at once, if there is no other way.
+    pub per_jail: usize,
+    /// Captures after which a jail retires.
+    pub max_captures: u64,
+    /// Age at which a jail retires.
+    pub max_age: Duration,
+    /// How long a bound jail may be without work.
+    pub max_idle: Duration,
+}
+
+impl Rules {
+    /// The tested rules for a machine of `cores` cores.
+    pub fn new(isolation: Isolation, cores: usize) -> Self {
+        let cores = cores.max(1);
+        let warm_jails = match isolation {
+            Isolation::PerClient => 1,
+            Isolation::PerCapture => cores,
+        };
+        Self {
+            isolation,
+            cores,
+            // One per core, one for large work, the warm ones, and room for clients that pause.
+            max_jails: 2 * cores + 1 + warm_jails,
+            warm_jails,
+            warm_pages: 2,
+            per_jail: 4,
+            max_captures: 200,
+            max_age: Duration::from_secs(15 * 60),
+            max_idle: Duration::from_secs(60),
+        }
+    }
+
+    /// Listening sockets that a jail is made with: the browser's own, and one per page that can be open in it.
+    pub fn contexts(&self) -> usize {
+        1 + self.per_jail + self.warm_pages
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Warm,
+    Bound { client: Client, lane: Lane, alone: bool },
+    Draining(Retired),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Member {
+    state: State,
+    /// Whether its browser runs; until then it is a promise.
+    up: bool,
+    in_flight: usize,
+    captures: u64,
+    born: Instant,
+    idle_since: Instant,
+    pages: usize,
+    /// Bytes at the first measurement.
+    fresh: Option<u64>,
+}
+
+/// What a claim leads to. The capture counts as in flight from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Use this jail, once its browser runs.
+    Use(MemberId),
+    /// Launch a jail under this name and use it.
+    Launch(MemberId),
+    /// End `victim`, which serves nobody now, then launch.
+    Replace {
+        /// The jail to end.
+        victim: MemberId,
+        /// The jail to launch.
+        launch: MemberId,
+    },
+    /// There is no place. The gate in front lets no more in than there are places, so this is a refusal.
+    Full,
+}
+
+/// What to prepare while a core has nothing else to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refill {
+    /// Launch a jail under this name.
+    Jail(MemberId),
+    /// Open an empty page in this jail.
+    Page(MemberId),
+}
+
+/// A jail holds too much when it holds this many times what it held fresh, and this many bytes more.
+const GROWTH: u64 = 2;
+const GROWTH_BYTES: u64 = 128 << 20;
+
+/// All jails of one jailer connection.
+#[derive(Debug)]
+pub struct Fleet {
+    rules: Rules,
+    next: MemberId,
+    members: BTreeMap<MemberId, Member>,
+}
+
+impl Fleet {
+    /// No jails yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            next: 1,
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Replaces the rules; jails beyond the new ones end as they come to rest.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// Finds a jail for a capture.
+    pub fn claim(&mut self, want: &Want, now: Instant) -> Claim {
+        if let Some(id) = self.own_idle(want).or_else(|| self.warm()) {
+            self.begin(id, want, now);
+            return Claim::Use(id);
+        }
+        if self.members.len() < self.rules.max_jails {
+            let id = self.add(now);
+            self.begin(id, want, now);
+            return Claim::Launch(id);
+        }
+        if let Some(victim) = self.longest_idle() {
+            self.retire(victim, Retired::Evicted);
+            let launch = self.add(now);
+            self.begin(launch, want, now);
+            return Claim::Replace { victim, launch };
+        }
+        match self.own_shared(want) {
+            Some(id) => {
+                self.begin(id, want, now);
+                Claim::Use(id)
+            }
+            None => Claim::Full,
+        }
+    }
+
+    /// The client's own jail without work: one with a page ready first, then the one used last, so that others may age.
+    fn own_idle(&self, want: &Want) -> Option<MemberId> {
+        let idle = self.own(want).filter(|(_, member)| member.in_flight == 0);
+        idle.max_by_key(|(_, member)| (member.pages > 0, member.idle_since))
+            .map(|(id, _)| *id)
+    }
+
+    fn own_shared(&self, want: &Want) -> Option<MemberId> {
+        let shared = self
+            .own(want)
+            .filter(|(_, member)| member.in_flight < self.rules.per_jail);
+        shared.min_by_key(|(_, member)| member.in_flight).map(|(id, _)| *id)
+    }
+
+    fn own<'a>(&'a self, want: &'a Want) -> impl Iterator<Item = (&'a MemberId, &'a Member)> {
+        let shares = self.rules.isolation == Isolation::PerClient && !want.alone;
+        self.members.iter().filter(move |(_, member)| {
+            shares
+                && matches!(&member.state, State::Bound { client, lane, alone: false }
+                    if *client == want.client && *lane == want.lane)
+        })
+    }
+
+    /// A warm jail, one that already runs before one that is still starting.
+    fn warm(&self) -> Option<MemberId> {
+        let warm = self.members.iter().filter(|(_, member)| member.state == State::Warm);
+        warm.max_by_key(|(id, member)| (member.up, std::cmp::Reverse(**id)))
+            .map(|(id, _)| *id)
+    }
+
+    fn longest_idle(&self) -> Option<MemberId> {
+        let idle = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.in_flight == 0 && matches!(member.state, State::Bound { .. }));
+        idle.min_by_key(|(_, member)| member.idle_since).map(|(id, _)| *id)
+    }
+
+    fn add(&mut self, now: Instant) -> MemberId {
+        let id = self.next;
+        self.next += 1;
+        let member = Member {
+            state: State::Warm,
+            up: false,
+            in_flight: 0,
+            captures: 0,
+            born: now,
+            idle_since: now,
+            pages: 0,
+            fresh: None,
+        };
+        self.members.insert(id, member);
+        id
+    }
+
+    /// A warm jail that was launched elsewhere. `None`: there is no place for it.
+    pub fn adopt(&mut self, pages: usize, now: Instant) -> Option<MemberId> {
+        if self.members.len() >= self.rules.max_jails {
+            return None;
+        }
+        let id = self.add(now);
+        self.up(id, pages);
+        Some(id)
+    }
+
+    fn begin(&mut self, id: MemberId, want: &Want, now: Instant) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.state = State::Bound {
+            client: Arc::clone(&want.client),
+            lane: want.lane,
+            alone: want.alone || self.rules.isolation == Isolation::PerCapture,
+        };
+        member.in_flight += 1;
+        member.captures += 1;
+        member.idle_since = now;
+    }
+
+    /// Its browser runs. `false`: nobody wants it any more, it is to be ended.
+    pub fn up(&mut self, id: MemberId, pages: usize) -> bool {
+        match self.members.get_mut(&id) {
+            Some(member) => {
+                (member.up, member.pages) = (true, pages);
+                !matches!(member.state, State::Draining(_))
+            }
+            None => false,
+        }
+    }
+
+    /// How many empty pages a jail has ready.
+    pub fn pages(&mut self, id: MemberId, pages: usize) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.pages = pages;
+        }
+    }
+
+    /// It did not start, or is dead: forgotten.
+    pub fn gone(&mut self, id: MemberId) {
+        self.members.remove(&id);
+    }
+
+    /// Something went wrong in it: it serves nobody from now on. Returns whether nothing is in flight in it.
+    pub fn incident(&mut self, id: MemberId, word: &'static str) -> bool {
+        self.retire(id, Retired::Incident(word));
+        self.members.get(&id).is_none_or(|member| member.in_flight == 0)
+    }
+
+    fn retire(&mut self, id: MemberId, why: Retired) {
+        if let Some(member) = self.members.get_mut(&id)
+            && !matches!(member.state, State::Draining(_))
+        {
+            member.state = State::Draining(why);
+        }
+    }
+
+    /// A capture in this jail is about to end. `Some`: it was the last one here, so the jail is killed as it is, page and
+    /// all; `None`: its page has to be cleared away, and then [`Fleet::release`] called.
+    pub fn leaving(&mut self, id: MemberId, incident: Option<&'static str>) -> Option<Retired> {
+        if let Some(word) = incident {
+            self.retire(id, Retired::Incident(word));
+        }
+        let rules = self.rules;
+        let member = self.members.get_mut(&id)?;
+        match &member.state {
+            State::Bound { alone: true, .. } => member.state = State::Draining(Retired::Served),
+            State::Bound { .. } if member.captures >= rules.max_captures => {
+                member.state = State::Draining(Retired::Captures);
+            }
+            _ => {}
+        }
+        match member.state {
+            State::Draining(why) if member.in_flight <= 1 => {
+                member.in_flight = 0;
+                Some(why)
+            }
+            _ => None,
+        }
+    }
+
+    /// A capture's page has been cleared away. `Some`: the jail is now to be killed.
+    pub fn release(&mut self, id: MemberId, incident: Option<&'static str>, now: Instant) -> Option<Retired> {
+        if let Some(word) = incident {
+            self.retire(id, Retired::Incident(word));
+        }
+        let member = self.members.get_mut(&id)?;
+        member.in_flight = member.in_flight.saturating_sub(1);
+        member.idle_since = now;
+        match member.state {
+            State::Draining(why) if member.in_flight == 0 => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Takes in what a resting jail holds.
+    pub fn measured(&mut self, id: MemberId, bytes: u64) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.in_flight == 0) else {
+            return;
+        };
+        let fresh = *member.fresh.get_or_insert(bytes);
+        if bytes > fresh.saturating_mul(GROWTH).saturating_add(GROWTH_BYTES) {
+            self.retire(id, Retired::Memory);
+        }
+    }
+
+    /// Jails that rest and whose memory is worth a look.
+    pub fn resting(&self) -> Vec<MemberId> {
+        let resting = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.up && member.in_flight == 0);
+        resting.map(|(id, _)| *id).collect()
+    }
+
+    /// Retires what is too old, idle or too much; returns what can be ended now. Those with work end with their work.
+    pub fn sweep(&mut self, now: Instant) -> Vec<(MemberId, Retired)> {
+        let rules = self.rules;
+        for member in self.members.values_mut() {
+            let rests = member.in_flight == 0;
+            let idle = now.saturating_duration_since(member.idle_since);
+            let why = match member.state {
+                State::Draining(_) => continue,
+                _ if now.saturating_duration_since(member.born) >= rules.max_age => Retired::Age,
+                State::Bound { .. } if rests && idle >= rules.max_idle => Retired::Idle,
+                _ => continue,
+            };
+            member.state = State::Draining(why);
+        }
+        let ended = self.members.iter().filter_map(|(id, member)| match member.state {
+            State::Draining(why) if member.in_flight == 0 && member.up => Some((*id, why)),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    /// The one thing worth preparing now, if a core is idle. A page in a jail that works comes before a jail for nobody.
+    pub fn refill(&mut self, now: Instant) -> Option<Refill> {
+        let starting = self.members.values().any(|member| !member.up);
+        if starting || self.in_flight() >= self.rules.cores {
+            return None;
+        }
+        let page = self.members.iter_mut().find(|(_, member)| {
+            let shared = matches!(
+                &member.state,
+                State::Bound {
+                    lane: Lane::Fast,
+                    alone: false,
+                    ..
+                }
+            );
+            shared && member.pages < self.rules.warm_pages
+        });
+        if let Some((id, _)) = page {
+            return Some(Refill::Page(*id));
+        }
+        let warm = self.members.values().filter(|member| member.state == State::Warm);
+        let wanted = warm.count() < self.rules.warm_jails && self.members.len() < self.rules.max_jails;
+        wanted.then(|| Refill::Jail(self.add(now)))
+    }
+
+    /// Captures in hand.
+    pub fn in_flight(&self) -> usize {
+        self.members.values().map(|member| member.in_flight).sum()
+    }
+
+    /// Jails by state: warm, bound, draining.
+    pub fn census(&self) -> [usize; 3] {
+        let mut census = [0; 3];
+        for member in self.members.values() {
+            let at = match member.state {
+                State::Warm => 0,
+                State::Bound { .. } => 1,
+                State::Draining(_) => 2,
+            };
+            census[at] += 1;
+        }
+        census
+    }
+}
+
+#[cfg(test)]
+mod tests;

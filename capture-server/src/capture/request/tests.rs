@@ -1,0 +1,221 @@
+use super::*;
+use crate::browser::Paper;
+
+fn window_of(width: u32, height: u32, hundredths: u16) -> Window {
+    Window {
+        viewport: Viewport { width, height },
+        density: Density(hundredths),
+    }
+}
+
+fn parse(body: &str) -> Result<CaptureRequest, InvalidRequest> {
+    CaptureRequest::parse(body.as_bytes(), &CaptureLimits::DEFAULT)
+}
+
+#[test]
+fn a_url_alone_gets_every_default() {
+    let request = parse(r#"{"url":"https://example.com/a?b"}"#).unwrap();
+    let expected = CaptureRequest {
+        source: Source::Url(Url::parse("https://example.com/a?b").unwrap()),
+        window: window_of(1280, 720, 100),
+        part: Part::Window,
+        format: Format::Png { small: false },
+    };
+    assert_eq!(request, expected);
+}
+
+#[test]
+fn every_field_is_effective() {
+    let body = r#"{"html_content":"<p>","window_width":300,"window_height":200,"full_page":true,"format":"jpeg","quality":7,"pixel_density":1.5}"#;
+    let expected = CaptureRequest {
+        source: Source::Html("<p>".into()),
+        window: window_of(300, 200, 150),
+        part: Part::FullPage,
+        format: Format::Jpeg { quality: 7 },
+    };
+    assert_eq!(parse(body).unwrap(), expected);
+    let part = |body: &str| parse(&format!(r#"{{"html_content":"x",{body}}}"#)).unwrap().part;
+    assert_eq!(part(r##""selector":"#a""##), Part::Element("#a".into()));
+    let size = Viewport { width: 30, height: 40 };
+    let clip = Area { x: 1, y: 2, size };
+    assert_eq!(part(r#""clip":{"x":1,"y":2,"width":30,"height":40}"#), Part::Clip(clip));
+    let format = |body: &str| parse(&format!(r#"{{"html_content":"x",{body}}}"#)).unwrap().format;
+    assert_eq!(format(r#""png_compression":"small""#), Format::Png { small: true });
+    assert_eq!(format(r#""format":"webp""#), Format::Webp { quality: Some(80) });
+    assert_eq!(
+        format(r#""format":"webp","lossless":true"#),
+        Format::Webp { quality: None }
+    );
+    assert_eq!(format(r#""format":"html""#), Format::Html);
+}
+
+#[test]
+fn every_print_option_is_effective_and_in_inches() {
+    let body = r#"{"html_content":"x","format":"pdf","pdf_width":"254mm","pdf_height":"960px","pdf_landscape":true,
+        "pdf_print_background":false,"pdf_scale":0.5,"pdf_page_ranges":"1-3, 5","pdf_margin_top":"0in",
+        "pdf_margin_right":"1in","pdf_margin_bottom":"2.54cm","pdf_margin_left":"48px","pdf_prefer_css_page_size":true,
+        "pdf_header_template":"<b>h</b>","pdf_tagged":false,"pdf_outline":true}"#;
+    let expected = Paper {
+        width: 10.0,
+        height: 10.0,
+        margins: [0.0, 1.0, 1.0, 0.5],
+        landscape: true,
+        background: false,
+        scale: 0.5,
+        ranges: "1-3, 5".into(),
+        css_size: true,
+        header_footer: Some(("<b>h</b>".into(), "<span></span>".into())),
+        tagged: false,
+        outline: true,
+    };
+    assert_eq!(parse(body).unwrap().format, Format::Pdf(Box::new(expected)));
+}
+
+#[test]
+fn large_work_is_told_from_small() {
+    let lane = |body: &str| parse(&format!(r#"{{"html_content":"x",{body}}}"#)).unwrap().lane();
+    assert_eq!(lane(r#""window_width":1920,"window_height":1080"#), Lane::Fast);
+    assert_eq!(
+        lane(r#""window_width":1920,"window_height":1080,"pixel_density":2"#),
+        Lane::Bulk
+    );
+    assert_eq!(lane(r#""full_page":true"#), Lane::Bulk);
+    assert_eq!(lane(r#""format":"pdf""#), Lane::Bulk);
+    assert_eq!(lane(r#""clip":{"x":0,"y":0,"width":4000,"height":2000}"#), Lane::Bulk);
+}
+
+#[test]
+fn each_broken_rule_blames_its_field() {
+    let table = [
+        (r#"{"url":"https://a.example/","html_content":"x"}"#, "url"),
+        ("{}", "url"),
+        (r#"{"url":7}"#, "url"),
+        (r#"{"url":"SECRET"}"#, "url"),
+        (r#"{"url":"file:///SECRET"}"#, "url"),
+        (r#"{"url":"ftp://SECRET/"}"#, "url"),
+        (r#"{"url":"data:text/html,SECRET"}"#, "url"),
+        (r#"{"url":"http://SECRET:SECRET@a.example/"}"#, "url"),
+        (r#"{"html_content":""}"#, "html_content"),
+        (r#"{"html_content":["SECRET"]}"#, "html_content"),
+        (r#"{"html_content":"x","window_width":0}"#, "window_width"),
+        (r#"{"html_content":"x","window_width":-1}"#, "window_width"),
+        (r#"{"html_content":"x","window_width":1.5}"#, "window_width"),
+        (r#"{"html_content":"x","window_width":"SECRET"}"#, "window_width"),
+        (r#"{"html_content":"x","window_height":99999999999}"#, "window_height"),
+        (r#"{"html_content":"x","full_page":"SECRET"}"#, "full_page"),
+        (r#"{"html_content":"x","full_page":null}"#, "full_page"),
+        (r#"{"html_content":"x","format":"SECRET"}"#, "format"),
+        (r#"{"html_content":"x","format":1}"#, "format"),
+        (r#"{"html_content":"x","quality":50}"#, "quality"),
+        (r#"{"html_content":"x","format":"jpeg","quality":0}"#, "quality"),
+        (r#"{"html_content":"x","format":"jpeg","quality":101}"#, "quality"),
+        (
+            r#"{"html_content":"x","format":"webp","lossless":true,"quality":50}"#,
+            "quality",
+        ),
+        (r#"{"html_content":"x","lossless":true}"#, "lossless"),
+        (
+            r#"{"html_content":"x","format":"jpeg","png_compression":"small"}"#,
+            "png_compression",
+        ),
+        (r#"{"html_content":"x","png_compression":"SECRET"}"#, "png_compression"),
+        (r#"{"html_content":"x","pixel_density":1.1}"#, "pixel_density"),
+        (r#"{"html_content":"x","pixel_density":4}"#, "pixel_density"),
+        (r#"{"html_content":"x","pixel_density":"SECRET"}"#, "pixel_density"),
+        (r#"{"html_content":"x","selector":""}"#, "selector"),
+        (
+            r#"{"html_content":"x","selector":"SECRET","full_page":true}"#,
+            "selector",
+        ),
+        (
+            r#"{"html_content":"x","selector":"SECRET","format":"html"}"#,
+            "selector",
+        ),
+        (r#"{"html_content":"x","clip":"SECRET"}"#, "clip"),
+        (
+            r#"{"html_content":"x","clip":{"x":0,"y":0,"width":0,"height":1}}"#,
+            "clip",
+        ),
+        (
+            r#"{"html_content":"x","clip":{"x":0,"y":0,"width":1,"height":1,"SECRET":1}}"#,
+            "clip",
+        ),
+        (
+            r#"{"html_content":"x","clip":{"x":0,"y":0,"width":4096,"height":16384}}"#,
+            "clip",
+        ),
+        (
+            r#"{"html_content":"x","clip":{"x":0,"y":0,"width":1,"height":1},"format":"pdf"}"#,
+            "clip",
+        ),
+        (
+            r#"{"html_content":"x","format":"webp","clip":{"x":0,"y":0,"width":1,"height":16384}}"#,
+            "format",
+        ),
+        (r#"{"html_content":"x","pdf_scale":1}"#, "pdf_scale"),
+        (r#"{"html_content":"x","format":"pdf","pdf_scale":3}"#, "pdf_scale"),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_format":"SECRET"}"#,
+            "pdf_format",
+        ),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_format":"A4","pdf_width":"9in"}"#,
+            "pdf_format",
+        ),
+        (r#"{"html_content":"x","format":"pdf","pdf_width":"9in"}"#, "pdf_height"),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_height":"SECRET"}"#,
+            "pdf_height",
+        ),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_height":"101in"}"#,
+            "pdf_height",
+        ),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_page_ranges":"3-1"}"#,
+            "pdf_page_ranges",
+        ),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_page_ranges":"0"}"#,
+            "pdf_page_ranges",
+        ),
+        (
+            r#"{"html_content":"x","format":"pdf","pdf_margin_left":"5in","pdf_margin_right":"5in"}"#,
+            "pdf_margin_top",
+        ),
+    ];
+    for (body, field) in table {
+        let error = parse(body).unwrap_err();
+        assert_eq!(error.blamed(), Some(field), "{body}");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_without_repeating_it() {
+    let error = parse(r#"{"url":"https://a.example/","SECRET":1}"#).unwrap_err();
+    assert_eq!(error, InvalidRequest::UnknownField);
+    assert!(!error.to_string().contains("SECRET"));
+}
+
+#[test]
+fn whatever_is_no_object_is_refused() {
+    for body in ["", "[]", "7", "{", "null", r#"{"url":"x"} {}"#] {
+        assert_eq!(parse(body).unwrap_err(), InvalidRequest::Syntax, "{body}");
+    }
+}
+
+#[test]
+fn the_area_is_bounded_beside_each_side() {
+    let limits = CaptureLimits {
+        max_pixels: 1000,
+        ..CaptureLimits::DEFAULT
+    };
+    let wide = br#"{"html_content":"x","window_width":101,"window_height":10}"#;
+    assert_eq!(
+        CaptureRequest::parse(wide, &limits).unwrap_err().blamed(),
+        Some("window_width")
+    );
+    let fits = br#"{"html_content":"x","window_width":100,"window_height":10}"#;
+    assert!(CaptureRequest::parse(fits, &limits).is_ok());
+}

@@ -1,0 +1,186 @@
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn size() -> Size {
+    Size {
+        fast: 2,
+        bulk: 1,
+        queue: 8,
+        memory: None,
+    }
+}
+
+fn ask(client: &str) -> Ask {
+    Ask {
+        client: client.into(),
+        lane: Lane::Fast,
+        weight: 1,
+        bytes: 10,
+    }
+}
+
+/// A queue whose fast lane is full.
+fn busy(size: Size) -> Queue {
+    let mut queue = Queue::new(size);
+    for _ in 0..size.fast {
+        assert_eq!(queue.offer(ask("x"), LONG), Ok(Offer::Enter));
+    }
+    queue
+}
+
+fn wait(queue: &mut Queue, client: &str) -> WaiterId {
+    match queue.offer(ask(client), LONG) {
+        Ok(Offer::Wait(id)) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The clients in the order in which they are let in.
+fn order(queue: &mut Queue) -> Vec<String> {
+    let mut order = Vec::new();
+    loop {
+        queue.finished(Lane::Fast, FIRST_GUESS);
+        match queue.pop() {
+            Some((_, ask)) => order.push(ask.client),
+            None => return order,
+        }
+    }
+}
+
+#[test]
+fn as_many_enter_as_there_are_cores_and_the_next_waits_for_an_end() {
+    let mut queue = busy(size());
+    let id = wait(&mut queue, "a");
+    assert_eq!(queue.pop(), None);
+    queue.finished(Lane::Fast, FIRST_GUESS);
+    assert_eq!(queue.pop(), Some((id, ask("a"))));
+    assert_eq!(
+        (queue.pop(), queue.waiting(), queue.in_flight(Lane::Fast)),
+        (None, 0, 2)
+    );
+}
+
+#[test]
+fn clients_take_turns_however_many_one_of_them_sends() {
+    let mut queue = busy(size());
+    for client in ["a", "a", "a", "a", "b", "c", "b"] {
+        wait(&mut queue, client);
+    }
+    assert_eq!(order(&mut queue), ["a", "b", "c", "a", "b", "a", "a"]);
+}
+
+#[test]
+fn heavy_captures_use_up_a_clients_share_faster() {
+    let mut queue = busy(size());
+    for (client, weight) in [("a", 3), ("a", 1), ("b", 1), ("b", 1), ("b", 1)] {
+        let asked = Ask { weight, ..ask(client) };
+        assert!(matches!(queue.offer(asked, LONG), Ok(Offer::Wait(_))));
+    }
+    assert_eq!(order(&mut queue), ["a", "b", "b", "b", "a"]);
+}
+
+#[test]
+fn large_work_does_not_take_the_places_of_small_work_nor_wait_behind_it() {
+    let mut queue = busy(size());
+    let bulk = Ask {
+        lane: Lane::Bulk,
+        ..ask("a")
+    };
+    assert_eq!(queue.offer(bulk.clone(), LONG), Ok(Offer::Enter));
+    let Ok(Offer::Wait(second)) = queue.offer(bulk.clone(), LONG) else {
+        panic!("not waiting")
+    };
+    wait(&mut queue, "a");
+    queue.finished(Lane::Bulk, FIRST_GUESS);
+    assert_eq!(queue.pop(), Some((second, bulk)));
+    assert_eq!(queue.pop(), None);
+}
+
+#[test]
+fn whoever_would_wait_in_vain_is_told_at_once_and_when_to_come_back() {
+    let mut queue = busy(size());
+    for _ in 0..3 {
+        wait(&mut queue, "a");
+    }
+    // Three ahead, two at once, half a second each: one second of waiting, half a second of work.
+    let left = Duration::from_millis(1499);
+    let refused = Refused::WouldMissDeadline { retry_after: SOONEST };
+    assert_eq!(queue.offer(ask("a"), left), Err(refused));
+    let Err(Refused::WouldMissDeadline { retry_after }) = queue.offer(ask("a"), Duration::ZERO) else {
+        panic!("not refused")
+    };
+    assert_eq!(retry_after, Duration::from_millis(1500));
+    assert!(matches!(
+        queue.offer(ask("a"), Duration::from_millis(1500)),
+        Ok(Offer::Wait(_))
+    ));
+}
+
+#[test]
+fn the_estimate_follows_what_captures_really_take() {
+    let mut queue = busy(size());
+    for _ in 0..60 {
+        queue.finished(Lane::Fast, Duration::from_secs(4));
+        assert_eq!(queue.offer(ask("x"), LONG), Ok(Offer::Enter));
+    }
+    assert!(matches!(
+        queue.offer(ask("x"), Duration::from_secs(5)),
+        Err(Refused::WouldMissDeadline { .. })
+    ));
+    assert!(matches!(
+        queue.offer(ask("x"), Duration::from_secs(7)),
+        Ok(Offer::Wait(_))
+    ));
+}
+
+#[test]
+fn in_a_full_queue_the_greedy_client_makes_room_for_the_modest_one() {
+    let mut queue = busy(Size { queue: 4, ..size() });
+    let waiting: Vec<_> = ["a", "a", "a", "b"].map(|client| wait(&mut queue, client)).into();
+    let Ok(Offer::Displace(_, victim, Refused::QueueFull { .. })) = queue.offer(ask("c"), LONG) else {
+        panic!("not displaced")
+    };
+    assert_eq!((victim, queue.waiting()), (waiting[2], 4));
+    // a has two, b and c one each: nobody has so many that another could claim a place.
+    for client in ["a", "b"] {
+        assert!(
+            matches!(queue.offer(ask(client), LONG), Err(Refused::QueueFull { .. })),
+            "{client}"
+        );
+    }
+}
+
+#[test]
+fn a_waiter_that_gives_up_is_passed_over() {
+    let mut queue = busy(size());
+    let (first, second) = (wait(&mut queue, "a"), wait(&mut queue, "b"));
+    queue.cancel(first);
+    queue.finished(Lane::Fast, FIRST_GUESS);
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(second));
+}
+
+#[test]
+fn without_memory_nobody_enters_but_one_capture_always_runs() {
+    let mut queue = Queue::new(Size {
+        memory: Some(15),
+        ..size()
+    });
+    assert_eq!(queue.offer(ask("a"), LONG), Ok(Offer::Enter));
+    let second = wait(&mut queue, "a");
+    assert_eq!(queue.pop(), None);
+    queue.resize(Size {
+        memory: Some(30),
+        ..size()
+    });
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(second));
+    let huge = Ask {
+        bytes: 1000,
+        ..ask("a")
+    };
+    queue.finished(Lane::Fast, FIRST_GUESS);
+    assert!(matches!(queue.offer(huge, LONG), Ok(Offer::Wait(_))));
+    assert_eq!(queue.pop(), None);
+    queue.finished(Lane::Fast, FIRST_GUESS);
+    assert!(queue.pop().is_some());
+}

@@ -1,0 +1,292 @@
+//! The service behind the API: gate, engine and browsers under one policy. Also the crate's face as a library.
+//!
+//! In: a policy and where the jailer is. Out: captures. `Service::start` builds every room and the background work that
+//! keeps browsers at hand; dropping the service ends all of it, jails included. Must not: know HTTP.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capture_egress::{Dial, Egress, Resolver, SystemDial, SystemResolver};
+use capture_jail::protocol::Mode;
+use capture_jail::resources::Resources;
+use screenshot_policy::policy::{CaptureLimits, EffectivePolicy, SandboxMode};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::access::Caller;
+use crate::capture::engine::{Engine, Finished, Job};
+use crate::capture::link::Link;
+use crate::capture::pool::fleet::Rules;
+use crate::capture::pool::{self, Counters, Pool};
+use crate::capture::request::CaptureRequest;
+use crate::capture::{Ledger, Phase};
+use crate::child::Child;
+use crate::clock;
+use crate::limits::admission::{Admission, Refused};
+use crate::limits::queue::{Ask, Size};
+use crate::state::Status;
+use crate::supervisor::{REPROVE, Supervisor};
+
+/// A browser's messages besides the picture itself.
+const FRAME_MARGIN: u64 = 1024 * 1024;
+
+/// How often the machine is looked at.
+const MACHINE_CHECK: Duration = Duration::from_secs(1);
+/// Share of the container's memory, in per cent, that captures may come to fill; the jailer ends pages beyond it.
+const MEMORY_PERCENT: u64 = 90;
+/// Memory of a capture without its picture.
+const BYTES_PER_CAPTURE: u64 = 40 << 20;
+/// Memory of a picture while it is made, all copies together.
+const BYTES_PER_PIXEL: u64 = 12;
+/// Pixels of a capture that uses up one part of its client's share.
+const PIXELS_PER_WEIGHT: u64 = 1_000_000;
+
+/// The names and connections of the proxy.
+#[derive(Clone)]
+pub struct Network {
+    /// Looks names up.
+    pub resolver: Arc<dyn Resolver>,
+    /// Connects to what was judged.
+    pub dial: Arc<dyn Dial>,
+}
+
+impl Network {
+    /// The system's.
+    ///
+    /// # Errors
+    /// If the system's name servers cannot be read.
+    pub fn system() -> io::Result<Self> {
+        let resolver = SystemResolver::from_system().map_err(|_| io::Error::other("no name servers"))?;
+        Ok(Self {
+            resolver: Arc::new(resolver),
+            dial: Arc::new(SystemDial),
+        })
+    }
+}
+
+/// What a service is built from.
+pub struct Config {
+    /// The policy; it is never replaced.
+    pub policy: Arc<EffectivePolicy>,
+    /// The jailer's socket.
+    pub jail_socket: PathBuf,
+    /// The jailer, where this process has to start it itself.
+    pub jailer: Option<Child>,
+    /// How often the sandbox is proven again.
+    pub reprove: Duration,
+    /// What counts the browsers.
+    pub counters: Counters,
+    /// Names and connections; every decision about them is the policy's.
+    pub network: Network,
+}
+
+impl Config {
+    /// A service that waits for somebody else's jailer at `jail_socket`.
+    pub fn new(policy: Arc<EffectivePolicy>, jail_socket: PathBuf, network: Network) -> Self {
+        Self {
+            network,
+            counters: Counters::default(),
+            policy,
+            jail_socket,
+            jailer: None,
+            reprove: REPROVE,
+        }
+    }
+}
+
+/// What exists only with a policy.
+pub struct Service {
+    /// The policy in force; never replaced.
+    pub policy: Arc<EffectivePolicy>,
+    /// The gate.
+    pub admission: Admission,
+    /// The browsers.
+    pub pool: Pool,
+    engine: Engine,
+    /// Background work; ends with the service.
+    _tasks: [AbortOnDropHandle<()>; 3],
+}
+
+impl Service {
+    /// Builds the rooms and starts the background work; `status` tells when captures are possible.
+    pub fn start(config: Config, status: &Arc<Status>) -> Self {
+        let Config {
+            policy,
+            jail_socket,
+            jailer,
+            reprove,
+            counters,
+            network: Network { resolver, dial },
+        } = config;
+        let limits = *policy.limits();
+        let mode = policy.sandbox_mode();
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let jails = pool::Config {
+            mode: match mode {
+                SandboxMode::Required => Mode::Required,
+                SandboxMode::Degraded => Mode::Degraded,
+            },
+            rules: Rules::new(policy.isolation(), count(limits.concurrency)),
+            // A picture travels as base64: four characters for three bytes.
+            max_frame: count(limits.max_output_bytes / 3 * 4 + FRAME_MARGIN),
+        };
+        let (link, linked) = watch::channel(None);
+        let linked_again = linked.clone();
+        let pool = Pool::new(linked, jails.clone(), counters);
+        let supervisor = Supervisor {
+            socket: jail_socket,
+            child: jailer,
+            config: jails,
+            pool: pool.clone(),
+            reprove,
+            mode,
+            status: Arc::clone(status),
+            link,
+        };
+        let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
+        let kept = pool.clone();
+        let keeper = AbortOnDropHandle::new(tokio::spawn(async move { kept.keep().await }));
+        let egress = Egress::new(resolver, dial, Arc::clone(&policy), Arc::new(clock::wall));
+        let admission = Admission::new(Size {
+            queue: count(limits.queue),
+            ..machine(
+                &limits,
+                &Resources {
+                    cores: u32::MAX,
+                    ..Resources::default()
+                },
+            )
+        });
+        let watcher = watch_machine(linked_again, admission.clone(), pool.clone(), limits);
+        let tasks = [supervisor, keeper, AbortOnDropHandle::new(tokio::spawn(watcher))];
+        let engine = Engine::new(pool.clone(), egress, Arc::clone(&policy));
+        Self {
+            policy,
+            admission,
+            pool,
+            engine,
+            _tasks: tasks,
+        }
+    }
+
+    /// One capture, from the queue to the picture. `id` names it in logs; it must be a DNS label of its own.
+    ///
+    /// # Errors
+    /// [`Refused`] if it was not let in; everything later is in [`Finished`].
+    pub async fn capture(
+        &self,
+        caller: &Caller,
+        request: CaptureRequest,
+        deadline: Instant,
+        id: &str,
+        mut ledger: Ledger,
+    ) -> Result<Finished, Refused> {
+        let ask = ask(caller, &request, self.policy.limits());
+        let slot = self.admission.enter(caller.permit_capture(), ask, deadline).await?;
+        ledger.enter(Phase::Open, clock::monotonic());
+        let job = Job {
+            client: caller.client(),
+            request,
+            slot,
+            deadline,
+            id,
+            ledger,
+        };
+        Ok(self.engine.capture(job).await)
+    }
+}
+
+/// What a capture asks of the machine: measured once, on pages of every kind, and rounded up.
+fn ask(caller: &Caller, request: &CaptureRequest, limits: &CaptureLimits) -> Ask {
+    let pixels = request.most_pixels(limits);
+    Ask {
+        client: caller.client().to_owned(),
+        lane: request.lane(),
+        weight: u32::try_from(pixels.div_ceil(PIXELS_PER_WEIGHT)).unwrap_or(u32::MAX),
+        bytes: BYTES_PER_CAPTURE + pixels.saturating_mul(BYTES_PER_PIXEL),
+    }
+}
+
+/// The gate for this machine: a core each, and large work beside it, at most as the policy says.
+fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
+    let most = usize::try_from(limits.concurrency).unwrap_or(usize::MAX);
+    let fast = most.min(usize::try_from(resources.cores).unwrap_or(usize::MAX)).max(1);
+    let memory = resources.memory_limit.map(|limit| {
+        let usable = limit / 100 * MEMORY_PERCENT;
+        usable.saturating_sub(resources.memory_used)
+    });
+    Size {
+        fast,
+        bulk: (fast / 2).max(1),
+        queue: 0,
+        memory,
+    }
+}
+
+/// Keeps the gate and the pool in step with what the jailer's container may use. Runs until it is dropped.
+async fn watch_machine(
+    linked: watch::Receiver<Option<Arc<Link>>>,
+    admission: Admission,
+    pool: Pool,
+    limits: CaptureLimits,
+) {
+    loop {
+        let link = linked.borrow().clone();
+        if let Some(link) = link
+            && let Ok(facts) = link.facts(None).await
+        {
+            let found = machine(&limits, &facts.jailer.resources);
+            admission.resize(|size| Size {
+                queue: size.queue,
+                ..found
+            });
+            pool.sized(found.fast);
+        }
+        tokio::time::sleep(MACHINE_CHECK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_the_least_of_cores_and_policy_and_memory_is_what_is_left() {
+        let limits = CaptureLimits {
+            concurrency: 4,
+            ..CaptureLimits::DEFAULT
+        };
+        let resources = Resources {
+            cores: 2,
+            memory_limit: Some(1000),
+            memory_used: 300,
+        };
+        let expected = Size {
+            fast: 2,
+            bulk: 1,
+            queue: 0,
+            memory: Some(600),
+        };
+        assert_eq!(machine(&limits, &resources), expected);
+        let wide = Resources {
+            cores: 64,
+            memory_limit: None,
+            memory_used: 300,
+        };
+        let expected = Size {
+            fast: 4,
+            bulk: 2,
+            queue: 0,
+            memory: None,
+        };
+        assert_eq!(machine(&limits, &wide), expected);
+        let full = Resources {
+            memory_used: 5000,
+            ..resources
+        };
+        assert_eq!(machine(&limits, &full).memory, Some(0));
+    }
+}

@@ -1,0 +1,157 @@
+//! Death in every place, a full disk, and no memory: captures may be lost, the server and the next capture never.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use screenshot_policy::policy::CaptureLimits;
+use serde_json::json;
+
+use crate::harness::{Jailer, Running, Site, again_inside, get, key, limits, program, until};
+
+const ENDLESS: &str = "<script>while(true){}</script>";
+const BOMB: &str =
+    "<body><script>onload=()=>{const a=[];for(;;){const b=new Uint8Array(1<<24);b.fill(1);a.push(b)}}</script>";
+
+fn two_at_once(deadline_ms: u64) -> CaptureLimits {
+    CaptureLimits {
+        concurrency: 2,
+        ..limits(deadline_ms)
+    }
+}
+
+/// The renderer that has used the most CPU time of all below a process.
+fn busiest_renderer(below: i32) -> i32 {
+    let pids = capture_jail::inspect::descendants(below).into_iter();
+    let renderers = pids.filter(|pid| capture_jail::inspect::is_renderer(*pid));
+    let busiest = renderers.max_by_key(|pid| capture_jail::inspect::usage(*pid).cpu_ms);
+    busiest.expect("no renderer")
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_renderer_fails_its_capture_at_once_and_no_other() {
+    let (server, jailer) = Running::ready(two_at_once(20_000)).await;
+    let began = Instant::now();
+    let doomed = server.html(ENDLESS);
+    let killed = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kill(busiest_renderer(jailer.pid()));
+        server.html("<p>beside").await.status
+    };
+    let (answer, beside) = tokio::join!(doomed, killed);
+    assert_eq!(answer.problem(), (502, "page_crashed".into()));
+    assert_eq!(beside, 200);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(server.html("<p>next").await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_killed_server_every_browser_dies_and_nothing_is_left() {
+    let site = Site::new(limits(20_000));
+    let jailer = Jailer::start(&site);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_capture-server"))
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--health-listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+        ])
+        .args(["--policy".as_ref(), site.path("policy.json").as_os_str()])
+        .args(["--keyset".as_ref(), site.path("keyset.json").as_os_str()])
+        .args(["--jail-socket".as_ref(), site.path("run/jailer.sock").as_os_str()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let below = || capture_jail::inspect::descendants(jailer.pid());
+    until("browsers", async || below().len() > 4).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let began = Instant::now();
+    until("the end of every browser", async || below().is_empty()).await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    until("the socket again", async || site.path("run/jailer.sock").exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_driven_to_its_memory_limit_loses_captures_but_not_the_neighbours_nor_the_server() {
+    let site = Site::new(two_at_once(8_000));
+    site.write("keyset.json", &crate::harness::keyset(1, &[1, 2]));
+    let jailer = Jailer::start_with(&site, &["--memory-limit-mb".into(), "500".into()]);
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    server.until_ready(true).await;
+    for _ in 0..2 {
+        let began = Instant::now();
+        let body = json!({"html_content": BOMB});
+        let bomb = server.capture_as(key(2).0.text(), body);
+        let neighbour = async {
+            for _ in 0..10 {
+                assert_eq!(server.html("<p>beside").await.status, 200);
+            }
+        };
+        let (answer, ()) = tokio::join!(bomb, neighbour);
+        // Ended before its deadline: the jailer took it, not the clock.
+        assert_eq!(
+            answer.problem(),
+            (502, "page_crashed".into()),
+            "after {:?}",
+            began.elapsed()
+        );
+    }
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    assert!(server.reasons().await.is_empty());
+    drop(jailer);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room() {
+    const NAME: &str = "kills::a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room";
+    if !again_inside("-m", NAME, "FULL_DISK") {
+        return;
+    }
+    let site = Site::new(limits(20_000));
+    let disk = site.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=24m,mode=1777", "none"])
+        .arg(&disk)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let jailer = Jailer::start_with(&site, &["--profile-dir".into(), disk.clone().into_os_string()]);
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    server.until_ready(true).await;
+    assert_eq!(server.html("<p>with room").await.status, 200);
+    let ballast = fill(&disk);
+    // Whatever becomes of captures now, each has an answer and the server lives.
+    for _ in 0..3 {
+        let status = server.html("<p>without room").await.status;
+        assert!([200, 500, 502, 503, 504].contains(&status), "{status}");
+    }
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    std::fs::remove_file(ballast).unwrap();
+    until("a picture", async || server.html("<p>room again").await.status == 200).await;
+    drop(jailer);
+    server.stop().await;
+}
+
+fn fill(disk: &Path) -> PathBuf {
+    use std::io::Write as _;
+    let ballast = disk.join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    assert!(program("capture-jail").is_file());
+    ballast
+}

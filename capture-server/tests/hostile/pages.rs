@@ -1,0 +1,292 @@
+//! The pages. Each row: what the page does, and how its capture may end.
+
+use std::time::{Duration, Instant};
+
+use capture_server::server::Server;
+use screenshot_policy::policy::CaptureLimits;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::harness::{Answer, Jailer, Running, Site, get, key, limits, until};
+use crate::site;
+
+/// How long a hostile capture may take.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// How much longer its answer may take, and how long until its place is free.
+const FREE: Duration = Duration::from_secs(5);
+
+/// Ends that are all in order, where the page may or may not get away with it within its bounds.
+const ANY: &[&str] = &["ok", "timeout", "page_crashed", "budget_spent"];
+
+struct Hostile {
+    name: &'static str,
+    request: Value,
+    ends: &'static [&'static str],
+}
+
+fn page(name: &'static str, html: &str, ends: &'static [&'static str]) -> Hostile {
+    Hostile {
+        name,
+        request: json!({"html_content": html}),
+        ends,
+    }
+}
+
+fn at(name: &'static str, path: &str, ends: &'static [&'static str]) -> Hostile {
+    Hostile {
+        name,
+        request: json!({"url": format!("http://enemy.example{path}")}),
+        ends,
+    }
+}
+
+fn after_load(script: &str) -> String {
+    format!("<body><script>onload=()=>{{{script}}}</script>")
+}
+
+/// Pages that compute without end, or in too many places at once.
+fn busy() -> Vec<Hostile> {
+    let workers = "const u=URL.createObjectURL(new Blob(['for(;;){}']));for(let i=0;i<200;i++)new Worker(u)";
+    let frames = "for(let i=0;i<8;i++){const f=document.createElement('iframe');\
+                  f.srcdoc='<script>for(;;){}</scr'+'ipt>';f.sandbox='allow-scripts';document.body.append(f)}";
+    let sites = "for(let i=0;i<1000;i++){const f=document.createElement('iframe');\
+                 f.src='http://site'+(i%90)+'.example/'+i;document.body.append(f)}";
+    vec![
+        page("endless loop before load", "<script>for(;;){}</script>", &["timeout"]),
+        page("endless loop after load", &after_load("for(;;){}"), &["timeout"]),
+        page("200 workers", &after_load(workers), ANY),
+        page("busy frames", &after_load(frames), ANY),
+        page(
+            "1000 cross-site frames",
+            &format!("<body><script>{sites}</script>"),
+            ANY,
+        ),
+        page(
+            "reload loop",
+            "<script>location.reload()</script>",
+            &["timeout", "budget_spent"],
+        ),
+        page(
+            "navigation loop",
+            "<script>location='/?'+Math.random()</script>",
+            &["timeout", "budget_spent", "navigation_failed", "http_status"],
+        ),
+    ]
+}
+
+/// Pages that want all memory.
+fn greedy() -> Vec<Hostile> {
+    let buffers = "const a=[];for(;;){const b=new Uint8Array(1<<25);b.fill(1);a.push(b)}";
+    let canvases = "const a=[];for(;;){const c=document.createElement('canvas');c.width=c.height=4096;\
+                    c.getContext('2d').fillRect(0,0,4096,4096);a.push(c)}";
+    let store = "const o=indexedDB.open('x');o.onupgradeneeded=()=>o.result.createObjectStore('s');\
+                 o.onsuccess=()=>{let n=0;const put=()=>{const t=o.result.transaction('s','readwrite');\
+                 t.objectStore('s').put(new Blob([new Uint8Array(1<<24)]),n++);t.oncomplete=put};put()}";
+    vec![
+        page(
+            "JS heap bomb",
+            &after_load("const a=[];for(;;)a.push(new Array(1e5).fill({}))"),
+            ANY,
+        ),
+        page("ArrayBuffer bomb", &after_load(buffers), ANY),
+        page("canvas bomb", &after_load(canvases), ANY),
+        page(
+            "DOM bomb",
+            &after_load("for(;;)document.body.append(document.createElement('p'))"),
+            ANY,
+        ),
+        page("IndexedDB fill", &after_load(store), ANY),
+        at("gzip bomb", "/gzip", ANY),
+        Hostile {
+            name: "huge viewport",
+            request: json!({"html_content": "<body style='background:repeating-linear-gradient(red,blue 3px)'>",
+                            "window_width": 4096, "window_height": 8192}),
+            ends: ANY,
+        },
+        Hostile {
+            name: "endless scroll",
+            request: json!({"full_page": true, "html_content": "<body><script>const more=()=>{\
+                const d=document.createElement('div');d.style.height='3000px';document.body.append(d)};more();\
+                onscroll=more;setInterval(more,50)</script>"}),
+            ends: &["page_too_large", "timeout"],
+        },
+    ]
+}
+
+/// Pages that use what a browser offers against its user.
+fn rude() -> Vec<Hostile> {
+    let dialogs = "<script>onbeforeunload=()=>true;for(let i=0;i<50;i++){alert(i);confirm(i);prompt(i)}</script>";
+    let popups = "<script>for(let i=0;i<500;i++)open('http://p'+i+'.example/')</script>";
+    vec![
+        page("pop-up storm", popups, ANY),
+        page("dialogs", dialogs, ANY),
+        page("print", "<script>for(let i=0;i<50;i++)print()</script>", ANY),
+        page(
+            "crash URLs",
+            "<script>for(const u of ['chrome://crash','chrome://gpucrash','chrome://kill'])\
+              {try{location=u}catch{}}</script>",
+            ANY,
+        ),
+        at("download", "/download", &["download"]),
+        at(
+            "redirect loop",
+            "/redirect",
+            &["navigation_failed", "connect_failed", "budget_spent"],
+        ),
+        at("slow body", "/slow", &["timeout"]),
+        at("endless body", "/endless", ANY),
+        at("no answer at all", "/never", &["timeout"]),
+        at("huge headers", "/headers", &["navigation_failed", "connect_failed"]),
+    ]
+}
+
+struct World {
+    server: Running,
+    _jailer: Jailer,
+    /// The harmless capture's 95th percentile, alone.
+    alone: Duration,
+}
+
+async fn world() -> World {
+    let bounds = CaptureLimits {
+        concurrency: 2,
+        ..limits(u64::try_from(DEADLINE.as_millis()).unwrap())
+    };
+    let site = Site::new(bounds);
+    site.write("keyset.json", &crate::harness::keyset(1, &[1, 2]));
+    let jailer = Jailer::start(&site);
+    let args = site.args();
+    let server = Server::start_on(args, site::network().await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    // The first ones bring browser and caches up.
+    for _ in 0..5 {
+        harmless(&server).await;
+    }
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        times.push(harmless(&server).await);
+    }
+    World {
+        server,
+        _jailer: jailer,
+        alone: percentile(&mut times, 95),
+    }
+}
+
+/// A harmless capture of the first client: a picture, or the test fails.
+async fn harmless(server: &Running) -> Duration {
+    let began = Instant::now();
+    let html = "<body style='margin:0;background:#0f0'><h1>harmless</h1>";
+    let answer = server
+        .capture(json!({"html_content": html, "window_width": 640, "window_height": 480}))
+        .await;
+    assert_eq!(answer.image().get_pixel(639, 479).0, [0, 255, 0]);
+    began.elapsed()
+}
+
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort();
+    times[(times.len() * percent).div_ceil(100).saturating_sub(1)]
+}
+
+fn end(answer: &Answer) -> String {
+    if answer.status == 200 {
+        "ok".into()
+    } else {
+        answer.problem().1
+    }
+}
+
+async fn in_flight(server: &Running) -> bool {
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    !metrics.contains("screenshot_server_slots_in_use 0")
+}
+
+/// Runs one hostile capture of the second client with harmless ones beside it; returns the harmless ones' times.
+async fn beside(world: &World, hostile: &Hostile) -> Vec<Duration> {
+    let server = &world.server;
+    let (ended, watch) = watch::channel(false);
+    let attack = async {
+        let began = Instant::now();
+        let answer = server.capture_as(key(2).0.text(), hostile.request.clone()).await;
+        let took = began.elapsed();
+        let end = end(&answer);
+        assert!(
+            hostile.ends.contains(&end.as_str()),
+            "{}: {end} {:?}",
+            hostile.name,
+            answer.status
+        );
+        assert!(
+            took < DEADLINE + Duration::from_millis(1500),
+            "{}: answered after {took:?}",
+            hostile.name
+        );
+        ended.send_replace(true);
+        (end, took)
+    };
+    let neighbour = async {
+        let mut times = Vec::new();
+        // At least ten, so that what a page leaves behind is seen, too.
+        while !*watch.borrow() || times.len() < 10 {
+            times.push(harmless(server).await);
+        }
+        times
+    };
+    let ((end, took), mut times) = tokio::join!(attack, neighbour);
+    let free = Instant::now();
+    until("the place is free", async || !in_flight(server).await).await;
+    assert!(
+        free.elapsed() < FREE,
+        "{}: place free after {:?}",
+        hostile.name,
+        free.elapsed()
+    );
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    assert!(server.reasons().await.is_empty(), "{}: not ready", hostile.name);
+    let p95 = percentile(&mut times, 95);
+    println!(
+        "{:26} {end:16} {took:8.1?}  neighbour n={:3} p50 {:6.1?} p95 {p95:6.1?} ({:.2} of alone)",
+        hostile.name,
+        times.len(),
+        percentile(&mut times, 50),
+        p95.as_secs_f64() / world.alone.as_secs_f64()
+    );
+    times
+}
+
+async fn attack(pages: Vec<Hostile>) {
+    let world = world().await;
+    println!("alone: p95 {:?}", world.alone);
+    let mut all = Vec::new();
+    for hostile in &pages {
+        all.extend(beside(&world, hostile).await);
+    }
+    let p95 = percentile(&mut all, 95);
+    let ratio = p95.as_secs_f64() / world.alone.as_secs_f64();
+    println!(
+        "neighbour beside all of them: n={} p95 {p95:?}, {ratio:.2} of alone",
+        all.len()
+    );
+    assert!(ratio <= HARM, "the neighbour's p95 is {ratio:.2} of what it is alone");
+    world.server.stop().await;
+}
+
+/// How much slower a neighbour's captures may get, at the 95th percentile.
+const HARM: f64 = 1.5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_compute_without_end_hurt_only_themselves() {
+    attack(busy()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_want_all_memory_hurt_only_themselves() {
+    attack(greedy()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_are_rude_hurt_only_themselves() {
+    attack(rude()).await;
+}
