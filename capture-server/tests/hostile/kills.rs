@@ -93,7 +93,8 @@ async fn a_container_driven_to_its_memory_limit_loses_captures_but_not_the_neigh
     for _ in 0..2 {
         let began = Instant::now();
         let body = json!({"html_content": BOMB});
-        let bomb = server.capture_as(key(2).0.text(), body);
+        let (token, _) = key(2);
+        let bomb = server.capture_as(token.text(), body);
         let neighbour = async {
             for _ in 0..10 {
                 assert_eq!(server.html("<p>beside").await.status, 200);

@@ -31,11 +31,11 @@ async fn launched(server: &Running) -> u64 {
 
 /// Waits until every capture is cleared away and the preparations are made.
 async fn settled(server: &Running) {
-    let mut last = (0, 0);
+    let mut last = None;
     until("rest", async || {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         let busy = counter(server, "screenshot_server_slots_in_use").await;
-        let now = (launched(server).await, busy);
+        let now = Some((launched(server).await, busy));
         let rest = now == last && busy == 0;
         last = now;
         rest
