@@ -515,7 +515,7 @@ fn alerts_and_dashboard_read_only_metrics_that_are_exported() {
 /// The words of the alerts are those that the capture server counts captures by.
 #[test]
 fn alerts_name_only_outcomes_that_captures_have() {
-    let sources = ["capture/verdict.rs", "limits/admission.rs", "http/problem.rs"].map(|file| {
+    let sources = ["capture/verdict.rs", "limits/queue.rs", "http/problem.rs"].map(|file| {
         let path = format!("{}/../capture-server/src/{file}", env!("CARGO_MANIFEST_DIR"));
         std::fs::read_to_string(path).unwrap()
     });

@@ -98,7 +98,10 @@ async fn a_print_has_the_pages_and_the_sheet_that_were_asked_for() {
     let sheet = sheet.split_once("/MediaBox [").unwrap().1.split(']').next().unwrap();
     let sides: Vec<f64> = sheet.split_whitespace().map(|side| side.parse().unwrap()).collect();
     // A5 in points.
-    assert!((sides[2] - 419.5).abs() < 1.5 && (sides[3] - 595.3).abs() < 1.5, "{sides:?}");
+    assert!(
+        (sides[2] - 419.5).abs() < 1.5 && (sides[3] - 595.3).abs() < 1.5,
+        "{sides:?}"
+    );
     let some = print(json!({"format": "pdf", "pdf_page_ranges": "2-3"})).await;
     assert_eq!(pages(&some), 2);
     let none = print(json!({"format": "pdf", "pdf_page_ranges": "90"})).await;

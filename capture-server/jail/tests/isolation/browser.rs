@@ -136,7 +136,7 @@ fn killed() {
     let mut cdp = pipe(spawned);
     cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
     let pids = rig.below();
-    assert!(pids.len() >= 5 && rig.profile_count() == 1, "{pids:?}");
+    assert!(pids.len() >= 4 && rig.profile_count() == 1, "{pids:?}");
     let exit = jailer.kill(id).unwrap();
     assert_eq!((exit.cause, exit.signal), (ExitCause::Killed, Some(9)));
     assert!(gone(&pids));

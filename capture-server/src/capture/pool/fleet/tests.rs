@@ -90,8 +90,8 @@ fn whatever_happens_no_jail_ever_serves_two_clients() {
                 Claim::Full => panic!("the gate lets no more in than fit"),
             }
             let (id, client) = open.last().unwrap();
-            let owned = owner.entry(*id).or_insert_with(|| (*client).to_owned());
-            assert_eq!(owned, client);
+            let first = owner.entry(*id).or_insert_with(|| (*client).to_owned());
+            assert_eq!(first, client);
         } else {
             let (id, _) = open.remove(usize::try_from(seed >> 50).unwrap() % open.len());
             if world.finish(id).is_some() {
