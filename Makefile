@@ -82,12 +82,14 @@ test-e2e: tools ## the whole path in a real cluster
 	@hack/test-e2e.sh
 
 # Figures, not tests: docs/benchmarks.md says how to read them. BENCH_ARGS goes to the first, for example --quick.
-.PHONY: bench bench-capture bench-rollout
-bench: bench-capture bench-rollout ## all figures: capture server and cluster
+.PHONY: bench bench-capture bench-rollout bench-operator
+bench: bench-capture bench-rollout bench-operator ## all figures: capture server and cluster
 bench-capture: tools ## captures: the browser itself, the library, the HTTP service, in one run
 	@hack/bench-capture.sh $(BENCH_ARGS)
 bench-rollout: tools ## cluster: up, apply to first picture, changed program to new pod
 	@hack/bench-rollout.sh
+bench-operator: tools ## the operator: start, memory, calls, passes, beside a real API server
+	@hack/bench-operator.sh
 
 # The suites that `make test` runs, in this order.
 .PHONY: suites

@@ -8,5 +8,6 @@ trap '"$CLUSTER" down --name $name' EXIT
 "$CLUSTER" up --control-plane-only --name $name --time-limit 30 --port 16444
 SHOT_TEST_KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
 SHOT_TEST_DEFINITIONS=$(hack/definitions.sh "$CACHE/definitions")
-export SHOT_TEST_KUBECONFIG SHOT_TEST_DEFINITIONS
+SHOT_TEST_AUDIT_LOG=$("$CLUSTER" status --json --name $name | python3 -c 'import json,sys; print(json.load(sys.stdin)["stateDir"])')/logs/audit.log
+export SHOT_TEST_KUBECONFIG SHOT_TEST_DEFINITIONS SHOT_TEST_AUDIT_LOG
 cargo nextest run --locked -p screenshot-operator

@@ -1,18 +1,26 @@
-//! What every pass shares: settings, the client, the clock, randomness, memory of what was applied.
+//! What every pass shares: settings, the client, the clock, randomness, what the watches show, what is remembered.
 //!
 //! Clock and randomness are values here so that the decisions built on them can be tested.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
-use crate::apply::Ledger;
 use crate::attest::Attester;
 use crate::backoff::Backoff;
+use crate::cache::health::Health;
+use crate::cache::services::Services;
+use crate::cache::targets::TargetWatches;
+use crate::cache::watches::Served;
+use crate::cache::{Cache, Key};
 use crate::error::Error;
+use crate::memory::Memories;
 use crate::metrics::Metrics;
+use crate::trigger::queue::Queue;
 
 /// What the operator was installed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +44,23 @@ pub struct Context {
     /// Publishes events; one per process, as it merges repetitions.
     pub recorder: Recorder,
     /// Counters.
-    pub metrics: Metrics,
-    /// What was applied last, so that nothing is sent when nothing changed.
-    pub ledger: Mutex<Ledger>,
+    pub metrics: Arc<Metrics>,
+    /// The resources, as the watches show them.
+    pub services: Services,
+    /// Their children and pods, as the watches show them.
+    pub cache: Cache,
+    /// Services that exceptions name.
+    pub targets: TargetWatches,
+    /// Whether the watches work.
+    pub health: Health,
+    /// Which optional kinds the API server serves.
+    pub served: Served,
+    /// Which services are due for a pass.
+    pub queue: Arc<Queue>,
+    /// What is remembered of each service, so that nothing is sent or read without need.
+    pub memories: Memories,
+    /// Whether this process makes passes; a standby only watches.
+    pub leading: AtomicBool,
     /// Failures in a row per service.
     pub backoff: Backoff,
     /// The clock.
@@ -46,18 +68,39 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context that remembers nothing yet. `now` gives whole seconds: the API server keeps nothing finer.
-    pub fn new(client: Client, settings: Settings, reporter: Reporter, now: fn() -> Timestamp) -> Self {
+    /// A context that remembers nothing yet. `metrics` is what the client counts its calls in. `now` gives whole seconds: the API server keeps nothing finer.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+        reporter: Reporter,
+        now: fn() -> Timestamp,
+    ) -> Self {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             settings,
             attester: Attester::default(),
-            metrics: Metrics::default(),
-            ledger: Mutex::default(),
+            metrics,
+            services: Services::default(),
+            cache: Cache::default(),
+            targets: TargetWatches::default(),
+            health: Health::default(),
+            served: Served::default(),
+            queue: Arc::default(),
+            memories: Memories::default(),
+            leading: AtomicBool::new(false),
             backoff: Backoff::default(),
             now,
         }
+    }
+
+    /// Forgets all that is remembered of a service that is gone.
+    pub fn forget(&self, service: &Key) {
+        self.memories.forget(service);
+        self.backoff.succeeded(service);
+        self.queue.begun(service);
+        self.targets.need(&self.client, &self.queue, service, &BTreeSet::new());
     }
 }
 

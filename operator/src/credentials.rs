@@ -48,6 +48,11 @@ impl Stored {
         }
     }
 
+    /// The Secret's uid.
+    pub fn uid(&self) -> &str {
+        &self.meta.uid
+    }
+
     fn text(&self, key: &str) -> Option<&str> {
         self.data.get(key).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
@@ -122,6 +127,11 @@ impl Credentials {
             client: client.map(WithNotes::of),
             pending: pending.map(WithNotes::of),
         }
+    }
+
+    /// Digest of the keyset that every pod should have in force.
+    pub fn keyset_digest(&self) -> Option<String> {
+        self.keyset.as_ref().map(Keyset::digest)
     }
 
     /// What the decision needs, without plaintext.
@@ -229,6 +239,18 @@ async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentia
                 issued_at: Some(now),
                 nonce,
                 meta,
+            });
+        }
+        Step::Issue { nonce } => {
+            let token = Token::generate(&Kid::from_bytes(random()?), random()?);
+            let now = (context.now)();
+            let child = secrets::client(identity, &token, now, nonce.as_deref());
+            let version = apply::create(context, identity, &child).await?;
+            state.client = Some(WithNotes {
+                token: Some(token),
+                issued_at: Some(now),
+                nonce,
+                meta: written(&child.name, version),
             });
         }
         Step::WriteKeyset(keyset, _) => {

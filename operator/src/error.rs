@@ -3,6 +3,8 @@
 //! Each variant has a bounded word ([`Error::reason`]) for metrics, logs and conditions. The text holds no secret: the
 //! bodies of requests are never part of it.
 
+use std::time::Duration;
+
 /// Why a pass ended early. All of them are retried with backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A watch that the pass depends on was never filled: everything would look as if it were missing.
+    #[error("the watch of {kind} is not filled: {reason}")]
+    Unwatched {
+        /// The kind of object.
+        kind: &'static str,
+        /// One word out of a bounded set.
+        reason: &'static str,
+    },
     /// The resource has no name, namespace or uid: it did not come from an API server.
     #[error("the object lacks name, namespace or uid")]
     NoIdentity,
@@ -60,12 +70,8 @@ impl Error {
     /// One word out of a bounded set.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
-                kube::Error::Api(status) if status.is_invalid() => "Invalid",
-                kube::Error::Api(_) => "ApiError",
-                _ => "ApiUnreachable",
-            },
+            Self::Api { source, .. } => api_reason(source),
+            Self::Unwatched { reason, .. } => reason,
             Self::Timeout { .. } => "Timeout",
             Self::Conflict { .. } => "Conflict",
             Self::NotOurs { .. } => "NameTaken",
@@ -76,11 +82,61 @@ impl Error {
         }
     }
 
-    /// Whether the API server does not know the object, or the kind. The code tells: to a path of a group that it does
-    /// not serve it answers in plain text, without the reason of a Status.
+    /// Whether it passes by itself, so that the status need not speak of it.
+    pub fn transient(&self) -> bool {
+        let passing = [
+            "Conflict",
+            "Timeout",
+            "NotSynced",
+            "Throttled",
+            "ApiUnreachable",
+            "ApiUnavailable",
+            "NamespaceTerminating",
+        ];
+        passing.contains(&self.reason())
+    }
+
+    /// Whether it lasts until a person does something.
+    pub fn lasting(&self) -> bool {
+        ["NameTaken", "Invalid", "Forbidden", "QuotaExceeded", "NotServed"].contains(&self.reason())
+    }
+
+    /// What may be shown to everybody: bounded words only, never what the API server quotes of a request.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Api { verb, kind, .. } => match self.reason() {
+                "Forbidden" => {
+                    format!("the operator may not {verb} {kind}: its role lacks a rule, or admission refused it")
+                }
+                "QuotaExceeded" => format!("a quota of the namespace leaves no room for {kind}"),
+                _ => format!("the operator could not {verb} {kind}; its log says more"),
+            },
+            Self::Unwatched {
+                kind,
+                reason: "Forbidden",
+            } => {
+                format!("the operator may not list and watch {kind}: its role lacks a rule")
+            }
+            Self::NotOurs { kind, .. } => {
+                format!("a {kind} of that name exists and does not belong to this service")
+            }
+            _ => "the operator could not write or read what the service needs; its log says more".to_owned(),
+        }
+    }
+
+    /// Whether the API server does not know the object, or the kind. By the code: for an unknown kind it gives no reason.
     pub fn is_not_found(&self) -> bool {
-        let Self::Api { source, .. } = self else { return false };
-        matches!(source.as_ref(), kube::Error::Api(status) if status.code == http::StatusCode::NOT_FOUND.as_u16())
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))
+    }
+
+    /// How long the API server asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let Self::Api { source, .. } = self else { return None };
+        let kube::Error::Api(status) = &**source else {
+            return None;
+        };
+        let seconds = status.details.as_ref()?.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 
     /// Wraps what a call to the API server returned.
@@ -96,22 +152,65 @@ impl Error {
     }
 }
 
+fn api_reason(source: &kube::Error) -> &'static str {
+    let kube::Error::Api(status) = source else {
+        return "ApiUnreachable";
+    };
+    match status.code {
+        // Admission plugins of the API server itself say so in words only.
+        403 if status.message.contains("exceeded quota") => "QuotaExceeded",
+        403 if status.message.contains("because it is being terminated") => "NamespaceTerminating",
+        403 => "Forbidden",
+        401 => "Unauthorized",
+        422 => "Invalid",
+        429 => "Throttled",
+        500..=599 => "ApiUnavailable",
+        _ => "ApiError",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn answered(code: u16, reason: &str, message: &str) -> Error {
+        let status = kube::core::Status {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            ..Default::default()
+        };
+        Error::api("list", "HTTPRoute", kube::Error::Api(status.into()))
+    }
+
     #[test]
     fn what_is_not_found_is_told_by_the_code_also_where_the_answer_is_plain_text() {
-        let answered = |code: u16, reason: &str| {
-            let status = kube::core::Status {
-                code,
-                reason: reason.into(),
-                ..Default::default()
-            };
-            Error::api("list", "HTTPRoute", kube::Error::Api(status.into())).is_not_found()
-        };
-        assert!(answered(404, "NotFound"));
-        assert!(answered(404, "Failed to parse error data"));
-        assert!(!answered(403, "Forbidden"));
+        assert!(answered(404, "NotFound", "").is_not_found());
+        assert!(answered(404, "Failed to parse error data", "").is_not_found());
+        assert!(!answered(403, "Forbidden", "").is_not_found());
+    }
+
+    #[test]
+    fn what_the_api_server_quotes_of_a_request_is_not_shown_and_what_to_do_is() {
+        let secret = "data.token: Invalid value: hunter2";
+        for (code, message, reason, word) in [
+            (
+                403,
+                "secrets is forbidden: User cannot list hunter2",
+                "Forbidden",
+                "role",
+            ),
+            (403, "exceeded quota: small, hunter2", "QuotaExceeded", "quota"),
+            (422, secret, "Invalid", "list HTTPRoute"),
+            (500, secret, "ApiUnavailable", "log"),
+        ] {
+            let error = answered(code, "", message);
+            assert_eq!(error.reason(), reason);
+            let shown = error.public();
+            assert!(shown.contains(word) && !shown.contains("hunter2"), "{shown}");
+            assert_eq!(error.lasting(), code < 500, "{reason}");
+        }
+        assert!(answered(403, "", "x because it is being terminated").transient());
+        assert!(answered(429, "", "").transient());
     }
 }

@@ -7,16 +7,19 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType};
 use screenshot_api::ScreenshotServiceStatus;
 
+use crate::apply::PutBack;
 use crate::context::Context;
 use crate::status::DEGRADED;
 
 /// What to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     warning: bool,
     reason: String,
     text: String,
     action: &'static str,
+    /// The child and field that it is about: what is about another one is another event, not a repetition.
+    about: Option<ObjectReference>,
 }
 
 /// What changed that a person may want to know.
@@ -44,6 +47,7 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
                 reason: condition.reason.clone(),
                 text: condition.message.chars().take(900).collect(),
                 action: "Reconcile",
+                about: None,
             });
         }
     }
@@ -67,7 +71,31 @@ fn rotation_note(step: &str) -> Option<Note> {
         reason: reason.into(),
         text: text.into(),
         action: "Rotate",
+        about: None,
     })
+}
+
+/// An edited child was put back: which fields, and whose hand it was. Never what was in them.
+pub fn put_back(child: &PutBack) -> Note {
+    let fields: Vec<String> = child
+        .fields
+        .iter()
+        .map(|(field, manager)| format!("{field} (changed by {manager})"))
+        .collect();
+    let text = format!("put back in {} {}: {}", child.kind, child.name, fields.join(", "));
+    Note {
+        warning: true,
+        reason: "DriftCorrected".into(),
+        text: text.chars().take(900).collect(),
+        action: "Reconcile",
+        about: Some(ObjectReference {
+            kind: Some(child.kind.to_owned()),
+            namespace: Some(child.namespace.clone()),
+            name: Some(child.name.clone()),
+            field_path: child.fields.first().map(|(field, _)| field.clone()),
+            ..ObjectReference::default()
+        }),
+    }
 }
 
 /// Publishes them.
@@ -82,7 +110,7 @@ pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<No
             reason: note.reason,
             note: Some(note.text),
             action: note.action.to_owned(),
-            secondary: None,
+            secondary: note.about,
         };
         let published = crate::apply::call("create", "Event", context.recorder.publish(&event, subject)).await;
         if let Err(error) = published {
@@ -119,6 +147,7 @@ mod tests {
                 reason: reason.into(),
                 text: "why".into(),
                 action: "Reconcile",
+                about: None,
             }]
         };
         for (after, expected) in [

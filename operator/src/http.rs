@@ -1,8 +1,10 @@
 //! The operator's own ports: health on 8081, metrics on 9090. Nothing else is served, nothing is read from a request.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -11,27 +13,17 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::metrics::{Held, Present};
 
-/// Whether the watches run: what `/readyz` says.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// Says so.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
-    }
-}
-
-/// `/healthz` and `/readyz`.
-pub fn health(readiness: Readiness) -> Router {
+/// `/healthz`: the process answers. `/readyz`: its watches are filled and none is stalled, in a standby too; else the
+/// body says which is not and why.
+pub fn health(context: Arc<Context>) -> Router {
     let ready = move || {
-        let ready = readiness.0.load(Ordering::Acquire);
+        let trouble = trouble(&context);
         async move {
-            if ready {
-                (StatusCode::OK, "ready\n")
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            match trouble {
+                None => (StatusCode::OK, "ready\n".to_owned()),
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
             }
         }
     };
@@ -40,16 +32,49 @@ pub fn health(readiness: Readiness) -> Router {
         .route("/readyz", get(ready))
 }
 
+/// Why this process is not ready, if it is not.
+pub fn trouble(context: &Context) -> Option<String> {
+    if !context.served.is_known() {
+        return Some("the API server has not said which kinds it serves".to_owned());
+    }
+    let troubles = context.health.troubles(Instant::now());
+    let texts: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
 /// `/metrics`.
 pub fn metrics(context: Arc<Context>) -> Router {
     let text = move || {
-        let text = context.metrics.text();
+        let text = context.metrics.text(&present(&context));
         async move {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
     };
     Router::new().route("/metrics", get(text))
+}
+
+fn present(context: &Context) -> Present {
+    let leading = context.leading.load(Ordering::Acquire);
+    let mut services = BTreeMap::new();
+    if leading {
+        for service in context.services.store().state() {
+            let status = service.0.as_ref().ok().and_then(|service| service.status.as_ref());
+            for condition in status.iter().flat_map(|status| &status.conditions) {
+                let held = Held {
+                    condition: condition.type_.clone(),
+                    status: condition.status.clone(),
+                };
+                *services.entry(held).or_insert(0) += 1;
+            }
+        }
+    }
+    Present {
+        leading,
+        queue: if leading { context.queue.depth() } else { 0 },
+        watches: context.health.by_kind(Instant::now()),
+        services,
+    }
 }
 
 /// Serves until the token is cancelled.

@@ -10,10 +10,12 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use kube::runtime::events::Reporter;
 use screenshot_operator::context::{Context, Settings};
-use screenshot_operator::http::{self, Readiness};
+use screenshot_operator::leader::{Elector, Times};
+use screenshot_operator::metrics::Metrics;
 use screenshot_operator::names::CONTROLLER;
-use screenshot_operator::trigger::controller::{self, Scope};
-use screenshot_operator::{address_lists, probe, rbac, seccomp};
+use screenshot_operator::run::Ports;
+use screenshot_operator::trigger::controller::Scope;
+use screenshot_operator::{address_lists, client, probe, rbac, run, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +36,7 @@ enum Command {
     /// Take the profile away from the kubelet's seccomp directory, where no service is to run any more.
     RemoveSeccompProfile(Remove),
     /// Print the operator's RBAC rules as YAML.
-    Rbac,
+    Rbac(Rbac),
     /// Print the ranges of addresses that are not public as YAML, for admission policies.
     Addresses,
     /// Ask a URL until it answers 200. For `helm test`.
@@ -55,9 +57,13 @@ struct Run {
     /// Name of this pod, for events.
     #[arg(long, env = "POD_NAME")]
     pod_name: Option<String>,
-    /// Look after one namespace only.
-    #[arg(long, env = "SHOT_WATCH_NAMESPACE")]
-    watch_namespace: Option<String>,
+    /// Look after this namespace only; may be given several times.
+    #[arg(long = "watch-namespace", env = "SHOT_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// Make passes only while holding the Lease of this name in the operator's namespace, so that other replicas can
+    /// stand by. Without it there must be one replica only.
+    #[arg(long, env = "SHOT_LEASE_NAME")]
+    lease_name: Option<String>,
     /// Where /healthz and /readyz are served.
     #[arg(long, env = "SHOT_HEALTH_ADDRESS", default_value_t = any(8081))]
     health_address: SocketAddr,
@@ -103,6 +109,16 @@ struct Remove {
     stay: bool,
 }
 
+#[derive(Args)]
+struct Rbac {
+    /// Those in the operator's own namespace, wherever it looks after services.
+    #[arg(long)]
+    own_namespace: bool,
+    /// Name of the Lease, for those.
+    #[arg(long, default_value = "screenshot-operator")]
+    lease_name: String,
+}
+
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
@@ -114,7 +130,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(args).await,
         Command::InstallSeccompProfile(args) => install(args).await,
-        Command::Rbac => rbac::rules().map_err(Into::into).and_then(print_yaml),
+        Command::Rbac(args) => rbac(&args),
         Command::Addresses => print_yaml(address_lists::address_lists()),
         Command::Probe(args) => probe::probe(&args.url, Duration::from_secs(args.timeout_seconds))
             .await
@@ -128,6 +144,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn rbac(args: &Rbac) -> Outcome {
+    print_yaml(if args.own_namespace {
+        rbac::own_rules(&args.lease_name)?
+    } else {
+        rbac::rules()?
+    })
 }
 
 fn print_yaml(thing: impl serde::Serialize) -> Outcome {
@@ -164,40 +188,33 @@ async fn remove(args: Remove) -> Outcome {
 async fn run(args: Run) -> Outcome {
     log(&args.log)?;
     let stop = stop_on_signal()?;
-    let client = kube::Client::try_default().await?;
+    let metrics = Arc::new(Metrics::default());
+    let client = client::build(kube::Config::infer().await?, Arc::clone(&metrics))?;
+    // Unique without a pod's name too: two processes of one name would both lead.
+    let me = args
+        .pod_name
+        .clone()
+        .unwrap_or_else(|| format!("pid-{}-{}", std::process::id(), Timestamp::now()));
+    let lease = args.lease_name.filter(|name| !name.is_empty());
+    let elector =
+        lease.map(|lease| Elector::new(client.clone(), &args.operator_namespace, lease, me, Times::default()));
     let reporter = Reporter {
         controller: CONTROLLER.to_owned(),
         instance: args.pod_name,
     };
-    let context = Arc::new(Context::new(
-        client,
-        Settings {
-            capture_image: args.capture_image.filter(|image| !image.is_empty()),
-            operator_namespace: args.operator_namespace,
-            operator_name: args.operator_name,
-        },
-        reporter,
-        whole_seconds,
-    ));
-    let scope = args
-        .watch_namespace
-        .filter(|name| !name.is_empty())
-        .map_or(Scope::Cluster, Scope::Namespace);
-    let readiness = Readiness::default();
-    let health = http::serve(args.health_address, http::health(readiness.clone()), stop.clone());
-    let metrics = http::serve(args.metrics_address, http::metrics(context.clone()), stop.clone());
-    let controller = async {
-        context.client.apiserver_version().await?;
-        readiness.set(true);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scope, "started");
-        controller::run(context.clone(), &scope, stop.clone()).await;
-        readiness.set(false);
-        Outcome::Ok(())
+    let settings = Settings {
+        capture_image: args.capture_image.filter(|image| !image.is_empty()),
+        operator_namespace: args.operator_namespace,
+        operator_name: args.operator_name,
     };
-    let (health, metrics) = (async { Outcome::Ok(health.await?) }, async {
-        Outcome::Ok(metrics.await?)
-    });
-    tokio::try_join!(controller, health, metrics)?;
+    let context = Arc::new(Context::new(client, metrics, settings, reporter, whole_seconds));
+    let scope = Scope::of(args.watch_namespaces);
+    let ports = Ports {
+        health: args.health_address,
+        metrics: args.metrics_address,
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scope, "started");
+    run::run(context, scope, elector, ports, stop).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -213,7 +230,8 @@ fn log(filter: &str) -> Outcome {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
-        .with_current_span(false)
+        .with_current_span(true)
+        .with_span_list(false)
         .init();
     Ok(())
 }

@@ -140,3 +140,8 @@ impl Names {
 pub fn all_children_selector() -> String {
     format!("app.kubernetes.io/managed-by={MANAGER},{NAME_LABEL}={APPLICATION}")
 }
+
+/// Selects the pods of every service. Every pod carries the labels of its template, which has those of a child.
+pub fn all_pods_selector() -> String {
+    format!("{},{COMPONENT_LABEL}={COMPONENT}", all_children_selector())
+}

@@ -89,12 +89,28 @@ fn root(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use axum::Router;
     use axum::routing::get;
 
     use super::*;
-    use crate::http::{Readiness, health};
+
+    /// A server that gets ready when it is told so.
+    fn readying(ready: Arc<AtomicBool>) -> Router {
+        let answer = move || {
+            let ready = ready.load(Ordering::Acquire);
+            async move {
+                if ready {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            }
+        };
+        Router::new().route("/readyz", get(answer))
+    }
 
     async fn served(router: Router) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -109,11 +125,11 @@ mod tests {
 
     #[tokio::test]
     async fn it_waits_until_the_operator_is_ready() {
-        let readiness = Readiness::default();
-        let address = served(health(readiness.clone())).await;
+        let ready = Arc::<AtomicBool>::default();
+        let address = served(readying(Arc::clone(&ready))).await;
         tokio::spawn(async move {
             sleep(Duration::from_millis(300)).await;
-            readiness.set(true);
+            ready.store(true, Ordering::Release);
         });
         let outcome = probe(&url(address, "/readyz"), Duration::from_secs(5)).await;
         assert_eq!(outcome, Ok(()));
@@ -121,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_never_gets_ready_is_said_with_its_last_answer() {
-        let address = served(health(Readiness::default())).await;
+        let address = served(readying(Arc::default())).await;
         let said = probe(&url(address, "/readyz"), Duration::from_millis(10)).await;
         let text = format!("http://{address}/readyz: it answers 503 Service Unavailable (asked for 0 s)");
         assert_eq!(said.unwrap_err().to_string(), text);

@@ -1,7 +1,8 @@
 //! What the operator may do: the one table, from which the chart's rules are rendered.
 //!
-//! In: nothing. Out: [`RULES`] as data, [`rules`] as the `rules:` of a ClusterRole or Role.
-//! No wildcard, no `update` (server-side apply is `create` and `patch`), no RBAC objects, no exec, no finalizer of its own.
+//! In: nothing. Out: [`RULES`] as data and [`rules`] as the `rules:` of a ClusterRole, or of one Role per namespace that is
+//! looked after; [`OWN_RULES`] and [`own_rules`] the same for the Role in the operator's own namespace.
+//! No wildcard, no `update` but of the Lease (server-side apply is `create` and `patch`), no RBAC objects, no exec, no finalizer of its own.
 
 use serde::Serialize;
 
@@ -25,13 +26,13 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "screenshot-operator.io",
         resources: &["screenshotservices"],
-        verbs: &["get", "list", "watch"],
+        verbs: &["list", "watch"],
         why: "what is wanted; spec and metadata are never written",
     },
     Rule {
         group: "screenshot-operator.io",
         resources: &["screenshotservices/status"],
-        verbs: &["get", "patch"],
+        verbs: &["patch"],
         why: "what was observed and verified",
     },
     Rule {
@@ -85,8 +86,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "",
         resources: &["pods"],
-        verbs: &["list"],
-        why: "which pods to ask for attestation",
+        verbs: &["list", "watch"],
+        why: "which pods to ask for attestation, and when",
     },
     Rule {
         group: "events.k8s.io",
@@ -96,12 +97,41 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
+/// What the operator may do in its own namespace. The Lease is made once and known by its name from then on.
+pub const OWN_RULES: &[Rule] = &[
+    Rule {
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        verbs: &["create"],
+        why: "the Lease of the election; what does not exist cannot be granted by name",
+    },
+    Rule {
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        verbs: &["get", "update"],
+        why: "holding the Lease; granted by its name",
+    },
+];
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Rendered {
+struct Rendered<'a> {
     api_groups: [&'static str; 1],
     resources: &'static [&'static str],
     verbs: &'static [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_names: Option<[&'a str; 1]>,
+}
+
+impl<'a> Rendered<'a> {
+    fn of(rule: &Rule, name: Option<&'a str>) -> Self {
+        Self {
+            api_groups: [rule.group],
+            resources: rule.resources,
+            verbs: rule.verbs,
+            resource_names: name.map(|name| [name]),
+        }
+    }
 }
 
 /// The table as the `rules:` of a ClusterRole or Role.
@@ -109,14 +139,17 @@ struct Rendered {
 /// # Errors
 /// Never in practice: the table serialises. A test holds it.
 pub fn rules() -> Result<serde_json::Value, serde_json::Error> {
-    let rendered: Vec<Rendered> = RULES
-        .iter()
-        .map(|rule| Rendered {
-            api_groups: [rule.group],
-            resources: rule.resources,
-            verbs: rule.verbs,
-        })
-        .collect();
+    let rendered: Vec<Rendered<'_>> = RULES.iter().map(|rule| Rendered::of(rule, None)).collect();
+    serde_json::to_value(rendered)
+}
+
+/// The table of the operator's own namespace as the `rules:` of a Role.
+///
+/// # Errors
+/// Never in practice: the table serialises. A test holds it.
+pub fn own_rules(lease: &str) -> Result<serde_json::Value, serde_json::Error> {
+    let named = |rule: &Rule| (rule.verbs != ["create"]).then_some(lease);
+    let rendered: Vec<Rendered<'_>> = OWN_RULES.iter().map(|rule| Rendered::of(rule, named(rule))).collect();
     serde_json::to_value(rendered)
 }
 
@@ -127,13 +160,15 @@ mod tests {
 
     #[test]
     fn no_rule_has_a_wildcard_or_a_verb_that_grants_more_than_it_says() {
-        for rule in RULES {
+        for rule in RULES.iter().chain(OWN_RULES) {
             let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
             assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
             let banned = ["escalate", "bind", "impersonate", "deletecollection"];
             assert!(rule.verbs.iter().all(|verb| !banned.contains(verb)), "{rule:?}");
-            let finalizers = rule.resources == ["screenshotservices/finalizers"];
-            assert!(finalizers || !rule.verbs.contains(&"update"), "{rule:?}");
+            let may_update = [["screenshotservices/finalizers"], ["leases"]]
+                .iter()
+                .any(|of| rule.resources == of);
+            assert!(may_update || !rule.verbs.contains(&"update"), "{rule:?}");
             assert!(
                 !rule.resources.iter().any(|r| r.contains("exec") || r.contains("role")),
                 "{rule:?}"
@@ -161,5 +196,14 @@ mod tests {
                 .iter()
                 .all(|rule| rule.api_groups.as_ref().is_some_and(|groups| groups.len() == 1))
         );
+    }
+
+    #[test]
+    fn the_lease_is_granted_by_its_name_wherever_that_can_be_said() {
+        let expected = serde_json::json!([
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update"], "resourceNames": ["mine"]},
+        ]);
+        assert_eq!(own_rules("mine").unwrap(), expected);
     }
 }

@@ -7,20 +7,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::{Api, Resource as _, ResourceExt as _};
 use screenshot_api::{ScreenshotService, ScreenshotServiceStatus};
 use serde_json::json;
 
+use crate::apply::PutBack;
 use crate::context::Context;
 use crate::credentials::{self, Turn, rules};
 use crate::error::Error;
 use crate::names::MANAGER;
-use crate::plan::{OperatorPods, Plan, Surroundings, plan};
-use crate::rotation::{Step, Wait};
-use crate::validate::{Validated, identity, validate};
+use crate::observe::{Freshness, Observed};
+use crate::plan::{Child, OperatorPods, Plan, Surroundings, plan};
+use crate::rotation::{Step, Wait, decide};
+use crate::validate::{Identity, Validated, identity, validate};
 use crate::{apply, events, observe, status};
 
-const SOON: Duration = Duration::from_secs(5);
+/// Between questions to pods that have yet to attest something, at first and at most.
+const SOON: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+/// Between passes when nothing happens: attestations are refreshed then.
 const LATE: Duration = Duration::from_secs(60);
 /// A pass has no more time than this, whatever hangs.
 const PASS_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,7 +35,7 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(120);
 /// # Errors
 /// What stopped it; the caller retries with backoff.
 pub async fn reconcile(context: &Context, service: &ScreenshotService) -> Result<Duration, Error> {
-    match tokio::time::timeout(PASS_TIMEOUT, pass(context, service)).await {
+    match tokio::time::timeout(PASS_TIMEOUT, Box::pin(pass(context, service))).await {
         Ok(result) => result,
         Err(_) => Err(Error::Timeout {
             verb: "reconcile",
@@ -56,7 +61,7 @@ async fn pass(context: &Context, service: &ScreenshotService) -> Result<Duration
     };
     match carry_out(context, service, &wanted).await {
         // Somebody was faster, or the network hiccuped: the next pass comes soon and the status need not flicker.
-        Err(error @ (Error::Conflict { .. } | Error::Timeout { .. })) => Err(error),
+        Err(error) if error.transient() => Err(error),
         Err(error) => {
             let after = status::failed(&before, &error, identity.generation, (context.now)());
             publish(context, service, &before, &after, &[]).await?;
@@ -73,7 +78,26 @@ async fn pass(context: &Context, service: &ScreenshotService) -> Result<Duration
 type Done = (ScreenshotServiceStatus, Duration, Vec<&'static str>);
 
 async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Validated) -> Result<Done, Error> {
-    let mut seen = observe::observe(context, &wanted.identity, wanted.policy.exceptions()).await?;
+    let mut seen = observe::observe(context, wanted, Freshness::Cached).await?;
+    if moves_the_token(context, wanted, &seen) {
+        seen = observe::observe(context, wanted, Freshness::Live).await?;
+    }
+    match finish(context, service, wanted, seen).await {
+        // The watches were late, or do not show what somebody edited: once more, by what is there.
+        Err(Error::Conflict { .. }) => {
+            let seen = observe::observe(context, wanted, Freshness::Live).await?;
+            finish(context, service, wanted, seen).await
+        }
+        other => other,
+    }
+}
+
+async fn finish(
+    context: &Context,
+    service: &ScreenshotService,
+    wanted: &Validated,
+    mut seen: Observed,
+) -> Result<Done, Error> {
     let around = Surroundings {
         targets: &seen.targets,
         operator: &operator_pods(context),
@@ -81,10 +105,12 @@ async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Vali
         deployment: seen.deployment.as_ref(),
     };
     let plan = plan(wanted, &around, (context.now)());
-    let turn = write(context, wanted, &plan, &mut seen).await?;
+    let turn = write(context, service, wanted, &plan, &mut seen).await?;
+    // What was written just now is not rolled out yet, whatever the watch showed before.
+    let deployment = context.cache.of(&wanted.identity.key()).deployment;
     let pass = status::Pass {
         wanted,
-        deployment: seen.deployment.as_ref(),
+        deployment: deployment.as_ref(),
         pods: &seen.pods,
         facts: &turn.facts,
         stopped: &turn.stopped,
@@ -95,27 +121,66 @@ async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Vali
     };
     let now = (context.now)();
     let after = status::compute(&service.status.clone().unwrap_or_default(), &pass, now);
-    let next = next_pass(&after, &plan, &turn.stopped, now);
-    Ok((after, next, turn.taken))
+    let awaiting = seen.awaiting || matches!(turn.stopped, Step::Wait(Wait::Pickup(_)));
+    let turns = context.memories.with(&wanted.identity.key(), |memory| {
+        memory.waited = if awaiting { memory.waited.saturating_add(1) } else { 0 };
+        memory.waited
+    });
+    let next = next_pass(turns, &plan, &turn.stopped, now);
+    Ok((after, spread(next, &wanted.identity.owner.uid), turn.taken))
+}
+
+/// Whether this pass will act on the Secrets. What the watches show may be late, and an old token must not be taken for
+/// unused because a pod was not seen yet. A service that has nothing yet has no such pod either.
+fn moves_the_token(context: &Context, wanted: &Validated, seen: &Observed) -> bool {
+    let facts = seen.credentials.facts(&seen.pods);
+    let step = decide(&facts, &rules(wanted), (context.now)());
+    let new = facts.keyset.is_none() && seen.pods.is_empty() && seen.deployment.is_none();
+    let acts = seen.credentials.internal.is_none() || !matches!(step, Step::Wait(_) | Step::Rest(_));
+    !new && acts
 }
 
 /// The writes, in the order that is safe: no pod before its network rules, none before its Secrets.
 async fn write(
     context: &Context,
+    service: &ScreenshotService,
     wanted: &Validated,
     plan: &Plan,
-    seen: &mut observe::Observed,
+    seen: &mut Observed,
 ) -> Result<Turn, Error> {
     let identity = &wanted.identity;
     for child in plan.before_secrets() {
-        apply::apply(context, identity, child, &seen.children).await?;
+        apply_one(context, service, identity, child, seen).await?;
+    }
+    for found in &seen.mislabelled {
+        let put_back = apply::relabel(context, identity, found).await?;
+        tell(context, service, &put_back).await;
     }
     let turn = credentials::settle(context, wanted, &mut seen.credentials, &seen.pods).await?;
     for child in plan.after_secrets() {
-        apply::apply(context, identity, child, &seen.children).await?;
+        apply_one(context, service, identity, child, seen).await?;
     }
     apply::prune(context, identity, plan, &seen.children).await?;
     Ok(turn)
+}
+
+async fn apply_one(
+    context: &Context,
+    service: &ScreenshotService,
+    identity: &Identity,
+    child: &Child,
+    seen: &Observed,
+) -> Result<(), Error> {
+    if let Some(put_back) = apply::apply(context, identity, child, &seen.children).await? {
+        tell(context, service, &put_back).await;
+    }
+    Ok(())
+}
+
+async fn tell(context: &Context, service: &ScreenshotService, put_back: &PutBack) {
+    context.metrics.drift(put_back.kind);
+    tracing::warn!(kind = put_back.kind, name = put_back.name, fields = ?put_back.fields, "an edited child was put back");
+    events::publish(context, &service.object_ref(&()), vec![events::put_back(put_back)]).await;
 }
 
 fn operator_pods(context: &Context) -> OperatorPods {
@@ -136,34 +201,49 @@ async fn publish(
         let namespace = service.namespace().ok_or(Error::NoIdentity)?;
         let api: Api<ScreenshotService> = Api::namespaced(context.client.clone(), &namespace);
         let params = PatchParams::apply(MANAGER).force();
-        let patch = json!({
+        let patch = Patch::Apply(json!({
             "apiVersion": ScreenshotService::api_version(&()),
             "kind": ScreenshotService::kind(&()),
+            // One of the same name that was made meanwhile has another status.
+            "metadata": {"uid": service.uid()},
             "status": after,
-        });
+        }));
         let name = service.name_any();
-        apply::call(
-            "apply",
-            "ScreenshotService",
-            api.patch_status(&name, &params, &Patch::Apply(patch)),
-        )
-        .await?;
+        let request = api.patch_status(&name, &params, &patch);
+        let written = apply::call("apply", "ScreenshotService", request).await?;
+        // The next pass starts from this, even if the watch is late.
+        context.services.apply(DeserializeGuard(Ok(written)));
         context.metrics.write("ScreenshotService", "apply");
     }
     events::publish(context, &service.object_ref(&()), events::notes(before, after, steps)).await;
     Ok(())
 }
 
-/// Soon while something is under way, else at the next known change, a minute at most: pods are not watched.
-fn next_pass(after: &ScreenshotServiceStatus, plan: &Plan, stopped: &Step, now: Timestamp) -> Duration {
-    if !status::settled(after) || matches!(stopped, Step::Wait(Wait::Pickup(_))) {
-        return SOON;
-    }
+/// Soon while pods have yet to attest something, ever less soon; else at the next known change, a minute at most.
+/// Everything else that happens is watched.
+fn next_pass(waited: u32, plan: &Plan, stopped: &Step, now: Timestamp) -> Duration {
     let rest = match stopped {
         Step::Rest(at) | Step::Wait(Wait::Overlap(at)) => Some(*at),
         _ => None,
     };
     let until = rest.into_iter().chain(plan.changes_at).min();
     let wait = until.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    wait.map_or(LATE, |wait| wait.clamp(Duration::from_secs(1), LATE))
+    let late = wait.map_or(LATE, |wait| wait.clamp(Duration::from_secs(1), LATE));
+    let [first, most] = SOON;
+    match waited.checked_sub(1) {
+        None => late,
+        Some(before) => late.min(first.saturating_mul(2u32.saturating_pow(before)).min(most)),
+    }
+}
+
+/// A full minute is shortened by up to a tenth, differently for each service: passes of many do not fall together.
+fn spread(wait: Duration, uid: &str) -> Duration {
+    if wait < LATE {
+        return wait;
+    }
+    let part = uid
+        .bytes()
+        .fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
+        % 100;
+    wait.saturating_sub(wait / 1000 * part)
 }

@@ -109,6 +109,12 @@ pub enum Step {
         /// The nonce to note on it.
         nonce: Option<String>,
     },
+    /// Make the first token of a service without pods: nobody has to be asked, so it goes to the client Secret at once
+    /// (created, never overwritten).
+    Issue {
+        /// The nonce to note on it.
+        nonce: Option<String>,
+    },
     /// Write the keyset.
     WriteKeyset(Keyset, Change),
     /// Copy the pending token to the client Secret.
@@ -143,6 +149,7 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mint { .. } => "Mint",
+            Self::Issue { .. } => "Issue",
             Self::WriteKeyset(_, Change::Establish) => "Establish",
             Self::WriteKeyset(_, Change::Stage) => "Stage",
             Self::WriteKeyset(_, Change::Promote) => "Promote",
@@ -175,8 +182,12 @@ fn establish(facts: &Facts, rules: &Rules, now: Timestamp) -> Step {
         return Step::DropPending;
     }
     let Some(token) = facts.client.token().or_else(|| facts.pending.token()) else {
-        return Step::Mint {
-            nonce: rules.nonce.clone(),
+        let nonce = rules.nonce.clone();
+        let new = facts.client == Held::Absent && facts.pods.is_empty();
+        return if new {
+            Step::Issue { nonce }
+        } else {
+            Step::Mint { nonce }
         };
     };
     // Higher than any revision of a lost keyset, as those count by one.

@@ -112,11 +112,10 @@ pub fn failed(
     generation: i64,
     now: Timestamp,
 ) -> ScreenshotServiceStatus {
-    let message = "the operator could not write or read what the service needs; its log says more";
-    let stalled = matches!(error.reason(), "NameTaken" | "Invalid" | "Forbidden");
-    let trouble = if stalled { "Stalled" } else { "Reconciling" };
+    let message = error.public();
+    let trouble = if error.lasting() { "Stalled" } else { "Reconciling" };
     let verdicts = vec![
-        verdict("Ready", false, error.reason(), message),
+        verdict("Ready", false, error.reason(), message.clone()),
         verdict(trouble, true, error.reason(), message),
     ];
     replaced(previous, verdicts, generation, now)
@@ -180,7 +179,8 @@ fn rollout(pass: &Pass<'_>) -> Option<&'static str> {
         Scale::Fixed(replicas) => *replicas,
         Scale::Auto(_) => deployment.desired,
     };
-    let done = deployment.current
+    // Without pods there is nothing to replace, also before the Deployment's controller has looked.
+    let done = (deployment.current || wanted == 0)
         && deployment.updated == wanted
         && deployment.replicas == wanted
         && deployment.ready == wanted;

@@ -17,6 +17,7 @@ use screenshot_api::{
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
 
+use crate::cache::Key;
 use crate::context::Settings;
 use crate::error::Error;
 use crate::names::Names;
@@ -32,6 +33,13 @@ pub struct Identity {
     pub owner: OwnerReference,
     /// `metadata.generation`.
     pub generation: i64,
+}
+
+impl Identity {
+    /// Namespace and name of the service.
+    pub fn key(&self) -> Key {
+        Key::new(&self.namespace, self.names.main())
+    }
 }
 
 /// How many pods run.

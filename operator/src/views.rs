@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use screenshot_policy::layout;
 
@@ -60,6 +60,8 @@ pub struct AutoscalerView {
 pub struct PodState {
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
     /// The node it runs on; `None` until it is scheduled.
     pub node: Option<String>,
     /// Its address.
@@ -70,6 +72,8 @@ pub struct PodState {
     pub ready: bool,
     /// Whether its server container runs, so that it may hold an old keyset.
     pub started: bool,
+    /// How often its server container was started anew: what an earlier one attested says nothing of this one.
+    pub restarts: i32,
     /// Why the first container that cannot start cannot, if any.
     pub waiting: Option<Said>,
     /// Why no node was found for it, while none is.
@@ -145,11 +149,13 @@ pub fn pod(pod: &Pod) -> PodState {
     let phase = status.phase.as_deref();
     PodState {
         name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         leaving: pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")),
         ready: condition(&status, "Ready", "True").is_some(),
         started: server_runs(&status),
+        restarts: server(&status).map_or(0, |container| container.restart_count),
         waiting: waiting(&status),
         unschedulable: condition(&status, "PodScheduled", "False"),
     }
@@ -168,13 +174,13 @@ fn condition(status: &PodStatus, kind: &str, value: &str) -> Option<Said> {
     })
 }
 
+fn server(status: &PodStatus) -> Option<&ContainerStatus> {
+    let mut containers = status.container_statuses.iter().flatten();
+    containers.find(|container| container.name == layout::SERVER_CONTAINER)
+}
+
 fn server_runs(status: &PodStatus) -> bool {
-    let server = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find(|c| c.name == layout::SERVER_CONTAINER);
-    server
+    server(status)
         .and_then(|container| container.state.as_ref())
         .is_some_and(|state| state.running.is_some())
 }

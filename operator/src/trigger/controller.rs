@@ -1,137 +1,107 @@
-//! The controller: from watches to passes.
+//! The controller: from the queue to passes.
 //!
-//! In: changes of services (by generation) and of their children (metadata only, deletions included), and wake-ups.
-//! Out: passes, never two of one service at once, with a backoff per service after failures.
-//! A predicate on children would swallow their deletion, so there is none; an idle pass writes nothing.
+//! In: services that are due, because something happened to them or their time has come. Out: passes, never two of one
+//! service at once, with a backoff per service after failures. Ends when the passes under way have ended.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, SelectAll};
-use futures_util::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Action, Config, ReconcileRequest, trigger_owners, trigger_self};
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::{PredicateConfig, WatchStreamExt as _, applier, predicates, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use screenshot_api::ScreenshotService;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use kube::runtime::applier;
+use kube::runtime::controller::{Action, Config, ReconcileRequest};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use crate::context::Context;
+use crate::cache::services::{Guarded, key, reference};
+use crate::context::{Context, random};
 use crate::error::Error;
-use crate::names::all_children_selector;
 use crate::reconcile::reconcile;
 
-type Guarded = DeserializeGuard<ScreenshotService>;
-type Requests = BoxStream<'static, Result<ReconcileRequest<Guarded>, watcher::Error>>;
-
-const CONCURRENCY: u16 = 8;
+const CONCURRENCY: u16 = 16;
 
 /// Where services are looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// In every namespace.
     Cluster,
-    /// In one namespace.
-    Namespace(String),
+    /// In these namespaces; nothing is read or written elsewhere.
+    Namespaces(BTreeSet<String>),
 }
 
-/// Runs until the token is cancelled and the passes under way have ended.
-pub async fn run(context: Arc<Context>, scope: &Scope, stop: CancellationToken) {
-    let (store, services) = services(&context.client, scope);
-    let mut requests: SelectAll<Requests> = SelectAll::new();
-    requests.push(services);
-    for stream in children(&context.client, scope) {
-        requests.push(stream);
+impl Scope {
+    /// In the namespaces given, or in all when none is.
+    pub fn of(namespaces: impl IntoIterator<Item = String>) -> Self {
+        let names: BTreeSet<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            Self::Cluster
+        } else {
+            Self::Namespaces(names)
+        }
     }
-    let requests = requests.take_until(stop.cancelled_owned());
-    // Gathers the burst of changes that one pass causes; short, as a steady stream of changes postpones the pass.
-    let config = Config::default()
-        .concurrency(CONCURRENCY)
-        .debounce(Duration::from_millis(100));
-    applier(one, failed, context, store, requests, config)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "pass ended early");
-            }
-        })
+
+    /// One entry per watch of a kind; `None` stands for all namespaces.
+    pub fn namespaces(&self) -> Vec<Option<String>> {
+        match self {
+            Self::Cluster => vec![None],
+            Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),
+        }
+    }
+}
+
+/// Makes passes until the token is cancelled and those under way have ended.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    context.leading.store(true, Ordering::Release);
+    // All that changed while this process was a standby is in the queue already.
+    let due = stream::unfold(Arc::clone(&context.queue), |queue| async move {
+        let service = queue.next().await;
+        let request: ReconcileRequest<Guarded> = reference(&service).into();
+        Some((Ok::<_, Infallible>(request), queue))
+    });
+    let requests = due.take_until(stop.cancelled_owned()).boxed();
+    let store = context.services.store();
+    // The queue has gathered the bursts already.
+    let config = Config::default().concurrency(CONCURRENCY);
+    applier(one, failed, Arc::clone(&context), store, requests, config)
+        .for_each(|_| async {})
         .await;
-}
-
-fn services(client: &Client, scope: &Scope) -> (Store<Guarded>, Requests) {
-    let (store, writer) = reflector::store();
-    let stream = watcher(api::<Guarded>(client, scope), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
-    (store, trigger_self(stream, ()).boxed())
-}
-
-fn children(client: &Client, scope: &Scope) -> Vec<Requests> {
-    vec![
-        owned::<ServiceAccount>(client, scope),
-        owned::<NetworkPolicy>(client, scope),
-        owned::<ConfigMap>(client, scope),
-        owned::<Secret>(client, scope),
-        owned::<Service>(client, scope),
-        owned::<PodDisruptionBudget>(client, scope),
-        owned::<Deployment>(client, scope),
-    ]
-}
-
-/// Metadata is enough to know whose child changed; contents are read in the pass.
-fn owned<K>(client: &Client, scope: &Scope) -> Requests
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    let config = watcher::Config::default().labels(&all_children_selector());
-    let stream = watcher(api::<PartialObjectMeta<K>>(client, scope), config)
-        .default_backoff()
-        .touched_objects();
-    trigger_owners(stream, (), ()).boxed()
-}
-
-fn api<K>(client: &Client, scope: &Scope) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-{
-    match scope {
-        Scope::Cluster => Api::all(client.clone()),
-        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
-    }
+    context.leading.store(false, Ordering::Release);
 }
 
 fn one(service: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    static PASSES: AtomicU64 = AtomicU64::new(1);
+    let id = key(&service);
+    let number = PASSES.fetch_add(1, Ordering::Relaxed);
+    let span = tracing::info_span!("reconcile", namespace = id.namespace, service = id.name, pass = number);
+    context.queue.begun(&id);
     async move {
         let Ok(readable) = &service.0 else {
             return Err(Error::Unreadable);
         };
-        let next = reconcile(&context, readable).await?;
-        context.backoff.succeeded(&id(&service));
+        let start = Instant::now();
+        let outcome = reconcile(&context, readable).await;
+        context.metrics.took(start.elapsed());
+        let next = outcome?;
+        context.backoff.succeeded(&id);
+        tracing::debug!(took = ?start.elapsed(), ?next, "pass done");
         Ok(Action::requeue(next))
     }
+    .instrument(span)
     .boxed()
 }
 
 #[allow(clippy::needless_pass_by_value)] // The signature is kube's.
 fn failed(service: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let id = key(&service);
     context.metrics.pass(error.reason());
-    let wait = context.backoff.failed(&id(&service));
-    tracing::warn!(service = id(&service), reason = error.reason(), %error, retry_seconds = wait.as_secs(), "pass failed");
+    let chance = random::<1>().map_or(0, |[byte]| byte);
+    let backoff = context.backoff.failed(&id, chance);
+    let wait = error
+        .retry_after()
+        .map_or(backoff, |asked| backoff.max(asked.min(Duration::from_secs(300))));
+    tracing::warn!(namespace = id.namespace, service = id.name, reason = error.reason(), %error, retry_seconds = wait.as_secs(), "pass failed");
     Action::requeue(wait)
-}
-
-fn id(service: &Guarded) -> String {
-    format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any())
 }

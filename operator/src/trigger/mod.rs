@@ -1,3 +1,4 @@
 //! What makes a pass happen.
 
 pub mod controller;
+pub mod queue;

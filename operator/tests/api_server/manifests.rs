@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 use serde_json::{Value, json};
 
-use super::{Stage, client};
+use crate::support::Stage;
 
 /// Field and message of everything that is wrong with a spec; empty if it is taken. Nothing is stored.
 async fn causes(stage: &Stage, name: &str, spec: &Value) -> Vec<(String, String)> {
@@ -53,7 +53,7 @@ fn exception(more: &Value) -> Value {
 
 #[tokio::test]
 async fn manifests_are_refused_at_the_field_and_with_the_rule_that_they_break() {
-    let stage = Stage::new(client().await, "refused").await;
+    let stage = Stage::new("refused").await;
     for (spec, field, message) in refused() {
         let causes = causes(&stage, "bad", &spec).await;
         assert_eq!(causes, [(field.to_owned(), message.to_owned())], "{spec}");
@@ -207,7 +207,7 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn manifests_that_break_no_rule_are_taken() {
-    let stage = Stage::new(client().await, "taken").await;
+    let stage = Stage::new("taken").await;
     for spec in [
         json!({}),
         json!({"autoscaling": {"maxReplicas": 2}}),
@@ -228,7 +228,7 @@ async fn manifests_that_break_no_rule_are_taken() {
 
 #[tokio::test]
 async fn the_schemas_defaults_are_those_of_the_code_and_a_new_object_does_not_look_finished() {
-    let stage = Stage::new(client().await, "defaults").await;
+    let stage = Stage::new("defaults").await;
     let stored = stage.create("shots", json!({})).await.expect("created");
     assert_eq!(stored.status.expect("status").observed_generation, -1);
     assert_eq!(stored.spec, ScreenshotServiceSpec::default());
@@ -242,7 +242,7 @@ async fn the_schemas_defaults_are_those_of_the_code_and_a_new_object_does_not_lo
 
 #[tokio::test]
 async fn the_examples_are_taken_strictly() {
-    let stage = Stage::new(client().await, "examples").await;
+    let stage = Stage::new("examples").await;
     let resource = kube::api::ApiResource::erase::<ScreenshotService>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
     let params = PatchParams {

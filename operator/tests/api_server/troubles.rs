@@ -6,19 +6,18 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use screenshot_operator::plan::Kind;
-use screenshot_operator::reconcile::reconcile;
 use serde_json::{Value, json};
 
-use super::{Stage, client, context};
+use crate::support::{Operator, Stage};
 
 /// Waits until the service is stalled for that reason, doing passes as the controller would.
 async fn stalls(stage: &Stage, name: &str, reason: &str, quoted: &str) {
-    let context = context(&stage.client);
+    let operator = Operator::watching(stage).await;
     let start = Instant::now();
     let mut last = None;
     while start.elapsed() < Duration::from_secs(30) {
         let service = stage.services().get(name).await.expect("service");
-        reconcile(&context, &service).await.expect("pass");
+        operator.pass(&service).await.expect("pass");
         let status = stage
             .services()
             .get(name)
@@ -45,7 +44,7 @@ async fn stalls(stage: &Stage, name: &str, reason: &str, quoted: &str) {
 
 #[tokio::test]
 async fn a_priority_class_that_does_not_exist_stalls_by_name() {
-    let stage = Stage::new(client().await, "priority").await;
+    let stage = Stage::new("priority").await;
     let spec = json!({"replicas": 1, "scheduling": {"priorityClassName": "captures"}});
     stage.create("shots", spec).await.expect("created");
     stalls(&stage, "shots", "PriorityClassMissing", "captures").await;
@@ -53,7 +52,7 @@ async fn a_priority_class_that_does_not_exist_stalls_by_name() {
 
 #[tokio::test]
 async fn a_runtime_class_that_does_not_exist_stalls_by_name() {
-    let stage = Stage::new(client().await, "runtime").await;
+    let stage = Stage::new("runtime").await;
     let spec = json!({"replicas": 1, "sandbox": {"runtimeClassName": "nowhere"}});
     stage.create("shots", spec).await.expect("created");
     stalls(&stage, "shots", "RuntimeClassMissing", "nowhere").await;
@@ -61,7 +60,7 @@ async fn a_runtime_class_that_does_not_exist_stalls_by_name() {
 
 #[tokio::test]
 async fn a_full_quota_stalls_and_is_quoted() {
-    let stage = Stage::new(client().await, "quota").await;
+    let stage = Stage::new("quota").await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}});
     create(&stage, "v1", "ResourceQuota", "resourcequotas", quota).await;
     // The quota acts once its controller has counted.
@@ -82,12 +81,14 @@ async fn create(stage: &Stage, version: &str, kind: &str, plural: &str, object: 
 /// With the definitions that the Gateway API and the Prometheus operator ship.
 #[tokio::test]
 async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
-    let stage = Stage::new(client().await, "lacking").await;
+    let stage = Stage::new("lacking").await;
     let spec = json!({"replicas": 1,
         "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}},
         "network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "public", "sectionName": "https"}], "hostnames": ["shots.example.com"]}}}});
     let service = stage.create("shots", spec).await.expect("created");
-    reconcile(&context(&stage.client), &service)
+    Operator::watching(&stage)
+        .await
+        .pass(&service)
         .await
         .expect("a missing kind is no error");
     let says = async |kind: &str| {
@@ -117,7 +118,7 @@ async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
         .expect("the dashboard is made");
 
     define(&stage).await;
-    reconcile(&context(&stage.client), &service).await.expect("pass");
+    Operator::watching(&stage).await.pass(&service).await.expect("pass");
     assert_eq!(says("MonitoringInPlace").await, is("True", "MonitoringInPlace"));
     assert_eq!(says("Exposed").await, is("True", "RouteInPlace"));
     let mut versions = Vec::new();
@@ -125,7 +126,7 @@ async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
         let made = stage.children(kind).get("shots").await.expect("made");
         versions.push((kind, made.metadata.resource_version));
     }
-    reconcile(&context(&stage.client), &service).await.expect("pass");
+    Operator::watching(&stage).await.pass(&service).await.expect("pass");
     for (kind, version) in versions {
         let same = stage.children(kind).get("shots").await.expect("there");
         assert_eq!(same.metadata.resource_version, version, "{kind:?}");
@@ -160,7 +161,7 @@ async fn define(stage: &Stage) {
 
 #[tokio::test]
 async fn everything_that_can_be_asked_for_is_made_and_a_second_pass_changes_nothing() {
-    let stage = Stage::new(client().await, "all").await;
+    let stage = Stage::new("all").await;
     let spec = json!({
         "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
         "imagePullSecrets": [{"name": "registry"}],
@@ -177,8 +178,8 @@ async fn everything_that_can_be_asked_for_is_made_and_a_second_pass_changes_noth
         },
     });
     let service = stage.create("shots", spec).await.expect("created");
-    let first = context(&stage.client);
-    reconcile(&first, &service).await.expect("pass");
+    let first = Operator::watching(&stage).await;
+    first.pass(&service).await.expect("pass");
     let versions = async || {
         let mut versions = Vec::new();
         for (kind, name) in [
@@ -209,7 +210,9 @@ async fn everything_that_can_be_asked_for_is_made_and_a_second_pass_changes_noth
         versions
     };
     let before = versions().await;
-    reconcile(&context(&stage.client), &service)
+    Operator::watching(&stage)
+        .await
+        .pass(&service)
         .await
         .expect("pass after a restart");
     assert_eq!(versions().await, before);

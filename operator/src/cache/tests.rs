@@ -1,0 +1,118 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn meta(patch: &Value) -> ObjectMeta {
+    let mut meta = json!({
+        "namespace": "web", "name": "shots", "uid": "u1", "resourceVersion": "10", "generation": 1,
+        "labels": {"app.kubernetes.io/instance": "shots"},
+        "ownerReferences": [{"apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+            "name": "shots", "uid": "s1", "controller": true, "blockOwnerDeletion": true}],
+    });
+    meta.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+    serde_json::from_value(meta).unwrap()
+}
+
+fn shots() -> Vec<Key> {
+    vec![Key::new("web", "shots")]
+}
+
+const NOTHING: Vec<Key> = Vec::new();
+
+#[test]
+fn a_status_write_on_a_child_concerns_nobody_and_an_edit_does() {
+    let cache = Cache::default();
+    let kind = Kind::PodDisruptionBudget;
+    assert_eq!(cache.child(kind, &meta(&json!({})), None), shots());
+    assert_eq!(
+        cache.child(kind, &meta(&json!({"resourceVersion": "11"})), None),
+        NOTHING
+    );
+    let revision = json!({"resourceVersion": "12", "annotations": {"deployment.kubernetes.io/revision": "2"}});
+    assert_eq!(cache.child(kind, &meta(&revision), None), NOTHING);
+    assert_eq!(
+        cache.child(kind, &meta(&json!({"resourceVersion": "13", "generation": 2})), None),
+        shots()
+    );
+    let edited = json!({"resourceVersion": "14", "generation": 2, "labels": {"x": "y"}});
+    assert_eq!(cache.child(kind, &meta(&edited), None), shots());
+    // A kind that counts no generations: every version counts.
+    let plain = |version: &str| meta(&json!({"generation": null, "resourceVersion": version}));
+    assert_eq!(cache.child(Kind::ConfigMap, &plain("1"), None), shots());
+    assert_eq!(cache.child(Kind::ConfigMap, &plain("2"), None), shots());
+}
+
+#[test]
+fn the_echo_of_an_older_write_does_not_undo_what_is_known() {
+    let cache = Cache::default();
+    let kind = Kind::Service;
+    cache.child(kind, &meta(&json!({"resourceVersion": "20", "generation": 3})), None);
+    assert_eq!(
+        cache.child(kind, &meta(&json!({"resourceVersion": "9", "generation": 2})), None),
+        NOTHING
+    );
+    let held = cache.of(&shots()[0]).children.get(kind, "shots").cloned().unwrap();
+    assert_eq!(held.version, "20");
+    // Another object of that name counts, whatever its version.
+    assert_eq!(
+        cache.child(kind, &meta(&json!({"uid": "u2", "resourceVersion": "9"})), None),
+        shots()
+    );
+}
+
+#[test]
+fn a_deletion_is_never_swallowed_and_that_of_a_predecessor_is() {
+    let cache = Cache::default();
+    let (kind, place) = (Kind::ServiceAccount, Key::new("web", "shots"));
+    cache.child(kind, &meta(&json!({})), None);
+    assert_eq!(cache.child_gone(kind, &place, Some("u0")), NOTHING);
+    assert_eq!(cache.child_gone(kind, &place, Some("u1")), shots());
+    assert_eq!(cache.child_gone(kind, &place, Some("u1")), NOTHING);
+    assert!(cache.of(&shots()[0]).children.is_empty());
+}
+
+#[test]
+fn a_child_whose_owner_was_edited_away_is_missed_by_its_service() {
+    let cache = Cache::default();
+    cache.child(Kind::Service, &meta(&json!({})), None);
+    let orphan = meta(&json!({"ownerReferences": [], "resourceVersion": "11"}));
+    assert_eq!(cache.child(Kind::Service, &orphan, None), shots());
+    assert!(cache.of(&shots()[0]).children.is_empty());
+}
+
+#[test]
+fn a_watch_that_begins_anew_takes_away_what_it_does_not_show_in_its_own_namespace() {
+    let cache = Cache::default();
+    let elsewhere = meta(&json!({"namespace": "other"}));
+    cache.child(Kind::Service, &meta(&json!({})), None);
+    cache.child(Kind::Service, &elsewhere, None);
+    cache.child(Kind::Secret, &meta(&json!({})), None);
+    let shown = HashSet::from([Key::new("web", "shots")]);
+    assert_eq!(cache.keep_children(Kind::Service, Some("web"), &shown), NOTHING);
+    assert_eq!(
+        cache.keep_children(Kind::Service, Some("web"), &HashSet::new()),
+        shots()
+    );
+    assert!(!cache.of(&Key::new("other", "shots")).children.is_empty());
+    assert!(cache.of(&shots()[0]).children.get(Kind::Secret, "shots").is_some());
+}
+
+#[test]
+fn a_pod_concerns_its_service_when_its_facts_change_and_when_it_goes() {
+    let pod = |ready: &str, version: &str| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "web", "name": "p", "uid": "p1", "resourceVersion": version,
+                "labels": {"app.kubernetes.io/instance": "shots"}},
+            "spec": {"containers": [], "nodeName": "n"},
+            "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap()
+    };
+    let cache = Cache::default();
+    assert_eq!(cache.pod(&pod("False", "1")), shots());
+    assert_eq!(cache.pod(&pod("False", "2")), NOTHING);
+    assert_eq!(cache.pod(&pod("True", "3")), shots());
+    assert_eq!(cache.keep_pods(None, &HashSet::new()), shots());
+    assert_eq!(cache.pod_gone(&Key::new("web", "p")), NOTHING);
+}

@@ -1,0 +1,71 @@
+//! Who holds which field, as managedFields tell it.
+//!
+//! In: the managedFields of a live object. Out: the manager of a field that is not us. Pure.
+//! The notation: `f:name` is a field, `k:{"key":"value"}` the element of a keyed list; what has no children is held whole.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde_json::{Map, Value};
+
+use super::{Path, Step};
+use crate::names::MANAGER;
+
+/// The managers of one object.
+pub struct Managers<'a>(&'a [ManagedFieldsEntry]);
+
+impl<'a> Managers<'a> {
+    /// Reads them.
+    pub fn of(entries: &'a [ManagedFieldsEntry]) -> Self {
+        Self(entries)
+    }
+
+    /// Who else holds the field, or a part of it, or the whole that it is part of; the latest if there are several.
+    pub fn of_field(&self, path: &Path) -> Option<&'a str> {
+        let holding = self.others().filter(|entry| {
+            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+            fields.is_some_and(|fields| holds(fields, &path.0))
+        });
+        holding
+            .max_by_key(|entry| time(entry))
+            .and_then(|entry| entry.manager.as_deref())
+    }
+
+    /// Who else wrote last: the likely one for a field that is gone.
+    pub fn latest(&self) -> Option<&'a str> {
+        let entry = self.others().max_by_key(|entry| time(entry))?;
+        entry.manager.as_deref()
+    }
+
+    /// All but us and those who write the status.
+    fn others(&self) -> impl Iterator<Item = &'a ManagedFieldsEntry> {
+        self.0.iter().filter(|entry| {
+            entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().is_none_or(str::is_empty)
+        })
+    }
+}
+
+fn time(entry: &ManagedFieldsEntry) -> Option<jiff::Timestamp> {
+    entry.time.as_ref().map(|time| time.0)
+}
+
+fn holds(fields: &Value, path: &[Step]) -> bool {
+    let Some(map) = fields.as_object() else { return false };
+    let Some((step, rest)) = path.split_first() else {
+        return true;
+    };
+    let child = match step {
+        Step::Field(name) => map.get(&format!("f:{name}")),
+        Step::Element(keys) => element(map, keys),
+    };
+    match child {
+        None => false,
+        Some(Value::Object(child)) if child.keys().all(|key| key == ".") => true,
+        Some(child) => holds(child, rest),
+    }
+}
+
+fn element<'a>(map: &'a Map<String, Value>, keys: &Map<String, Value>) -> Option<&'a Value> {
+    map.iter().find_map(|(name, child)| {
+        let id: Value = serde_json::from_str(name.strip_prefix("k:")?).ok()?;
+        (id.as_object() == Some(keys)).then_some(child)
+    })
+}

@@ -1,0 +1,202 @@
+//! Children are made whole, once, and not written again while nothing changes.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use screenshot_operator::names::MANAGER;
+use screenshot_operator::plan::{Kind, OperatorPods, Surroundings, Targets, plan};
+use screenshot_operator::validate::{identity, validate};
+use serde_json::{Value, json};
+
+use crate::support::{Operator, Stage, inventory, settings, until, whole_seconds};
+
+#[tokio::test]
+async fn one_pass_makes_every_child_and_a_second_one_neither_reads_nor_writes() {
+    let stage = Stage::new("pass").await;
+    let service = stage.resting("shots").await;
+    let operator = Operator::watching(&stage).await;
+    let before = operator.calls();
+    operator.pass(&service).await.expect("first pass");
+    let events = operator.count("api_calls_total", &["kind=\"Event\""]);
+    let calls = operator.calls() - before - events;
+    eprintln!("calls of the first pass: {calls}, and {events} for events");
+    let made = stage.versions().await;
+    let mut names: Vec<(Kind, String)> = made.keys().cloned().collect();
+    let mut expected = inventory("shots");
+    names.sort();
+    expected.sort();
+    assert_eq!(names, expected);
+
+    let fresh = stage.services().get("shots").await.expect("service");
+    assert_eq!(fresh.status.as_ref().map(|status| status.observed_generation), Some(1));
+    // The Deployment's controller writes its status once; after that nothing moves.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    operator.pass(&fresh).await.expect("second pass");
+    let before = operator.calls();
+    let fresh = stage.services().get("shots").await.expect("service");
+    operator.pass(&fresh).await.expect("third pass");
+    assert_eq!(operator.calls(), before, "{}", operator.context.metrics.counters());
+    let now = stage.versions().await;
+    assert!(
+        made.iter()
+            .all(|(child, version)| child.0 == Kind::Deployment || now[child] == *version)
+    );
+}
+
+#[tokio::test]
+async fn an_operator_that_was_restarted_writes_nothing_and_reads_each_child_once_at_most() {
+    let stage = Stage::new("restart").await;
+    let first = Operator::running(&stage).await;
+    stage.resting("shots").await;
+    stage.settled("shots").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    first.stop().await;
+    let (before, service) = (stage.versions().await, stage.services().get("shots").await.unwrap());
+
+    let second = Operator::watching(&stage).await;
+    let started = second.calls();
+    second.pass(&service).await.expect("pass");
+    let calls = second.calls() - started;
+    assert_eq!(
+        second.count("writes_total", &[]),
+        0,
+        "{}",
+        second.context.metrics.counters()
+    );
+    assert!(
+        calls <= u64::try_from(before.len()).unwrap(),
+        "{calls} calls for {} children",
+        before.len()
+    );
+    eprintln!("calls after a restart: {calls} for {} children", before.len());
+    assert_eq!(stage.versions().await, before);
+    assert_eq!(stage.services().get("shots").await.unwrap(), service);
+}
+
+#[tokio::test]
+async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() {
+    let stage = Stage::new("twice").await;
+    let spec = json!({
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+        "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"server": {"limits": {"cpu": "1000m"}}},
+        "scheduling": {"nodeSelector": {"pool": "none"}, "topologySpread": "Required",
+            "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": 5, "effect": "NoExecute"}]},
+        "sandbox": {"hostUsers": false},
+        "podMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/a": "b"}},
+        "objectMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/owner": "web"}},
+        "monitoring": {"from": [{"namespaceSelector": {}}], "dashboard": {"enabled": true}},
+        "network": {
+            "ingress": {"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}], "cidrs": ["10.0.0.0/8", "fd00::/8"]},
+            "exposure": {"ingress": {"className": "nginx", "host": "shots.example.com", "tlsSecretName": "tls"}},
+        },
+    });
+    let service = stage.create("shots", spec).await.unwrap();
+    let wanted = validate(identity(&service).unwrap(), &service, &settings()).unwrap();
+    let operator = OperatorPods {
+        namespace: "o".into(),
+        name: "o".into(),
+    };
+    let around = Surroundings {
+        targets: &Targets::new(),
+        operator: &operator,
+        served: &std::collections::BTreeSet::new(),
+        deployment: None,
+    };
+    let plan = plan(&wanted, &around, whole_seconds());
+    let params = PatchParams::apply(MANAGER).force();
+    let mut kinds = std::collections::BTreeSet::new();
+    for child in plan.before_secrets().chain(plan.after_secrets()) {
+        let api = stage.children(child.kind);
+        let apply = async || {
+            api.patch(&child.name, &params, &Patch::Apply(&child.body))
+                .await
+                .expect("apply")
+        };
+        let first: DynamicObject = apply().await;
+        // The kind's controller writes its status, now and then.
+        let counted = matches!(
+            child.kind,
+            Kind::Deployment | Kind::PodDisruptionBudget | Kind::HorizontalPodAutoscaler
+        );
+        let observed = || async {
+            let live = api.get(&child.name).await.unwrap();
+            !counted
+                || child.kind == Kind::HorizontalPodAutoscaler
+                || live.data["status"]["observedGeneration"] == json!(live.metadata.generation)
+        };
+        until("its controller has looked", Duration::from_secs(20), observed).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await; // managedFields keep whole seconds
+        let second = apply().await;
+        let third = apply().await;
+        assert_eq!(second.metadata.generation, first.metadata.generation, "{child:?}");
+        if child.kind != Kind::HorizontalPodAutoscaler {
+            assert_eq!(
+                third.metadata.resource_version, second.metadata.resource_version,
+                "{child:?}"
+            );
+        }
+        if !counted {
+            assert_eq!(
+                second.metadata.resource_version, first.metadata.resource_version,
+                "{child:?}"
+            );
+        }
+        kinds.insert(child.kind);
+    }
+    let expected = Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::Secret && !kind.optional());
+    assert_eq!(kinds, expected.collect(), "a kind was not tried");
+}
+
+#[tokio::test]
+async fn the_token_of_the_client_secret_is_accepted_by_the_keyset() {
+    let stage = Stage::new("token").await;
+    let service = stage.resting("shots").await;
+    Operator::watching(&stage).await.pass(&service).await.expect("pass");
+    let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let data = |secret: Secret, key: &str| String::from_utf8(secret.data.unwrap()[key].0.clone()).unwrap();
+    let token = data(secrets.get("shots-token").await.unwrap(), "token");
+    let keyset = data(secrets.get("shots-keyset").await.unwrap(), "keyset.json");
+    let keyset = screenshot_policy::keyset::Keyset::parse(keyset.as_bytes()).unwrap();
+    assert!(keyset.verify(&token, whole_seconds()).is_ok());
+    let other = screenshot_policy::token::Token::generate(&keyset.keys[0].kid, [7; 32]);
+    assert!(keyset.verify(other.text(), whole_seconds()).is_err());
+    let status = serde_json::to_string(&stage.services().get("shots").await.unwrap().status).unwrap();
+    assert!(!status.contains(&token));
+    assert!(
+        secrets.get_opt("shots-pending").await.unwrap().is_none(),
+        "the pending Secret is left over"
+    );
+}
+
+#[tokio::test]
+async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is_not() {
+    let stage = Stage::new("prune").await;
+    let operator = Operator::running(&stage).await;
+    let service = stage.resting("shots").await;
+    stage.settled("shots").await;
+    let owner = serde_json::to_value(identity(&service).unwrap().owner).unwrap();
+    let labels = json!(screenshot_operator::names::Names::new("shots").labels());
+    let plant = async |name: &str, owners: Value| {
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": labels, "ownerReferences": owners},
+        }))
+        .unwrap();
+        let api = stage.children(Kind::ConfigMap);
+        api.create(&PostParams::default(), &object).await.unwrap();
+    };
+    plant("theirs", json!([])).await;
+    plant("shots-old", json!([owner])).await;
+    let api = stage.children(Kind::ConfigMap);
+    until("the old child is gone", Duration::from_secs(5), || async {
+        api.get_opt("shots-old").await.unwrap().is_none()
+    })
+    .await;
+    assert!(api.get_opt("theirs").await.unwrap().is_some());
+    operator.stop().await;
+}

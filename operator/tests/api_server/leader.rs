@@ -1,0 +1,131 @@
+//! One replica leads; the other takes over when it ends, is cut off, or hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+use screenshot_operator::leader::{Elector, Times};
+use tokio_util::sync::CancellationToken;
+
+use crate::proxy::Proxy;
+use crate::support::{Stage, until};
+
+const TIMES: Times = Times {
+    lease: Duration::from_secs(3),
+    renew_deadline: Duration::from_secs(2),
+    retry: Duration::from_millis(300),
+};
+
+fn elector(client: Client, stage: &Stage, me: &str) -> Elector {
+    Elector::new(client, &stage.namespace, "lease", me, TIMES)
+}
+
+async fn holder(stage: &Stage) -> Option<String> {
+    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    api.get_opt("lease").await.unwrap()?.spec?.holder_identity
+}
+
+/// Leads for as long as it may, and counts how many lead at a time.
+async fn replica(mut elector: Elector, leaders: Arc<AtomicUsize>, most: Arc<AtomicUsize>, stop: CancellationToken) {
+    tokio::select! {
+        () = elector.campaign() => {}
+        () = stop.cancelled() => return,
+    }
+    let now = leaders.fetch_add(1, Ordering::SeqCst) + 1;
+    most.fetch_max(now, Ordering::SeqCst);
+    let asked = tokio::select! {
+        () = elector.keep() => false,
+        () = stop.cancelled() => true,
+    };
+    leaders.fetch_sub(1, Ordering::SeqCst);
+    if asked {
+        elector.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_leads_and_the_other_takes_over_at_once_when_it_ends() {
+    let stage = Stage::new("lead").await;
+    let (leaders, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let mut replicas = Vec::new();
+    for me in ["a", "b", "c"] {
+        let stop = CancellationToken::new();
+        let run = replica(
+            elector(stage.client.clone(), &stage, me),
+            leaders.clone(),
+            most.clone(),
+            stop.clone(),
+        );
+        replicas.push((me, stop, tokio::spawn(run)));
+    }
+    let leading = || async { leaders.load(Ordering::SeqCst) == 1 };
+    until("somebody leads", Duration::from_secs(5), leading).await;
+    for _ in 0..2 {
+        let led = holder(&stage).await.unwrap();
+        let n = replicas.iter().position(|(me, ..)| *me == led).unwrap();
+        let (_, stop, task) = replicas.swap_remove(n);
+        stop.cancel();
+        task.await.unwrap();
+        let start = Instant::now();
+        until("another one leads", Duration::from_secs(5), leading).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "it did not take over at once");
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 1, "two led at a time");
+    for (_, stop, task) in replicas {
+        stop.cancel();
+        task.await.unwrap();
+    }
+    assert_eq!(
+        holder(&stage).await.as_deref(),
+        Some(""),
+        "the last one gave the Lease back"
+    );
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_gives_up_before_another_one_begins() {
+    let stage = Stage::new("cut").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let cut_off = Client::try_from(proxy.config()).unwrap();
+    let mut first = elector(cut_off, &stage, "first");
+    first.campaign().await;
+    let second = tokio::spawn({
+        let mut second = elector(stage.client.clone(), &stage, "second");
+        async move {
+            second.campaign().await;
+            (Instant::now(), second)
+        }
+    });
+    let kept = tokio::spawn(async move {
+        first.keep().await;
+        Instant::now()
+    });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!second.is_finished(), "the first one renews and still lost the Lease");
+    proxy.away();
+    let gave_up = kept.await.unwrap();
+    let (began, mut second) = second.await.unwrap();
+    assert!(gave_up < began, "two led at a time");
+    assert_eq!(holder(&stage).await.as_deref(), Some("second"));
+    second.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_taken_by_another_one_is_not_taken_back() {
+    let stage = Stage::new("stolen").await;
+    let mut first = elector(stage.client.clone(), &stage, "first");
+    first.campaign().await;
+    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let theirs = serde_json::json!({"spec": {"holderIdentity": "thief"}});
+    let params = kube::api::PatchParams::default();
+    api.patch("lease", &params, &kube::api::Patch::Merge(theirs))
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(2), first.keep())
+        .await
+        .expect("it gives up");
+    first.release().await.unwrap();
+    assert_eq!(holder(&stage).await.as_deref(), Some("thief"));
+}

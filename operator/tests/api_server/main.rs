@@ -1,0 +1,18 @@
+//! The operator against a real API server (control plane only: no node, so no pod ever runs).
+//!
+//! Needs `SHOT_TEST_KUBECONFIG`, the path of a kubeconfig with cluster-admin on a throw-away API server, for example of
+//! `tests/cluster/cluster.sh up --control-plane-only`. Without it the tests fail and say so.
+//! Each test makes a namespace of its own and leaves it for the cluster to be thrown away.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
+
+mod children;
+mod drift;
+mod faults;
+mod leader;
+mod manifests;
+mod proxy;
+mod quiet;
+mod rights;
+mod support;
+mod troubles;
