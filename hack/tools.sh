@@ -42,3 +42,9 @@ if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; the
   echo "installing cargo-nextest $nextest from source (once, some minutes)"
   env -u CARGO_TARGET_DIR cargo install -q cargo-nextest --locked --version "$nextest"
 fi
+# Unoptimised and without the network features: it runs for a second and reads only what cargo has fetched.
+deny=0.19.0
+if ! cargo deny --version 2>/dev/null | grep -q "cargo-deny $deny"; then
+  echo "installing cargo-deny $deny from source (once, some minutes)"
+  env -u CARGO_TARGET_DIR cargo install -q cargo-deny --locked --debug --no-default-features --version "$deny"
+fi
