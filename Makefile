@@ -47,6 +47,7 @@ lint: tools ## format, clippy, layering, shell; scanners over charts, images and
 	@hack/step.sh "format" cargo fmt --all --check
 	hack/step.sh "clippy" cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	hack/step.sh "layers" hack/layers.sh
+	cargo fetch -q --locked
 	hack/step.sh "dependencies" cargo deny --offline --log-level error check licenses bans sources
 	hack/step.sh "kind" hack/kind-test.sh
 	hack/step.sh "checkers" hack/lint.sh
