@@ -1,5 +1,5 @@
 //! `docs/controls.md` is complete and true: every field of the schema stands in it, every test it names exists, and no
-//! row of a control leaves a cell empty.
+//! row of a control leaves a cell empty. `docs/life-of-a-request.md` walks through functions that are there.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
@@ -100,6 +100,21 @@ fn every_test_that_the_ledger_names_exists() {
                 assert!(tests.contains(name), "{}: no test {name}", row[0]);
             }
         }
+    }
+}
+
+#[test]
+fn every_step_of_a_requests_life_is_a_function_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = include_str!("../../../docs/life-of-a-request.md");
+    let steps: Vec<Vec<&'static str>> = page.lines().filter(|l| l.starts_with("## ")).map(quoted).collect();
+    assert_eq!(steps.len(), 12);
+    for step in steps {
+        let [file, function] = step[..] else {
+            panic!("a heading names a file and a function: {step:?}");
+        };
+        let code = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(code.contains(&format!("fn {function}(")), "{file} has no {function}");
     }
 }
 
