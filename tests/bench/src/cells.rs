@@ -4,8 +4,8 @@
 //! the machine then disturbs all arms alike.
 
 use crate::arm::Kind;
-use crate::protocol::{Job, Load, Order};
-use crate::site::{Page, Site};
+use crate::protocol::{Background, Job, Load, Order};
+use crate::site::{ENDLESS, Page, Site};
 
 /// One cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,8 @@ pub enum Cell {
     Open(Page),
     /// One trivial page at a time beside full-page pictures of `long`.
     Beside,
+    /// One trivial page at a time beside a script that never ends.
+    Hostile,
     /// A browser's start.
     Launch,
 }
@@ -33,7 +35,7 @@ const OPEN_SHARE: f64 = 0.6;
 
 impl Cell {
     /// In the order of a round. `Saturated` stands before `Open`, which needs its rate.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Paced(Page::Trivial),
         Self::Paced(Page::Article),
         Self::Paced(Page::Demo),
@@ -45,6 +47,7 @@ impl Cell {
         Self::Saturated(Page::Article),
         Self::Open(Page::Article),
         Self::Beside,
+        Self::Hostile,
         Self::Launch,
     ];
 
@@ -57,6 +60,7 @@ impl Cell {
             Self::Saturated(page) => format!("saturated/{}", page.name()),
             Self::Open(page) => format!("open/{}", page.name()),
             Self::Beside => "beside/trivial".to_owned(),
+            Self::Hostile => "hostile/trivial".to_owned(),
             Self::Launch => "launch".to_owned(),
         }
     }
@@ -65,6 +69,8 @@ impl Cell {
     pub fn is_for(self, kind: Kind) -> bool {
         match self {
             Self::Launch => kind == Kind::Raw,
+            // Nothing bounds such a page in the bare browser.
+            Self::Hostile => matches!(kind, Kind::Engine | Kind::Http),
             Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article) => true,
             _ => kind != Kind::RawWarm,
         }
@@ -82,31 +88,49 @@ impl Cell {
             Self::Paced(page) => (
                 page,
                 Load::Paced {
-                    count: 4,
+                    count: 3,
                     pause_ms: 400,
                 },
             ),
-            Self::Single(page) => (page, closed(1, 2_500, 0)),
-            Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_500, 500)),
-            Self::Saturated(page) => (page, closed(SATURATED, 3_000, 1_000)),
+            Self::Single(page) => (page, closed(1, 2_000, 0)),
+            Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_000, 500)),
+            Self::Saturated(page) => (page, closed(SATURATED, 2_500, 1_000)),
             Self::Open(page) => {
                 let rate = (rate * OPEN_SHARE).max(0.5);
                 (
                     page,
                     Load::Open {
                         rate,
-                        window_ms: 3_000,
+                        window_ms: 2_500,
                         seed,
                     },
                 )
             }
-            Self::Beside => (Page::Trivial, closed(1, 3_000, 0)),
-            Self::Launch => (Page::Trivial, Load::Launch { count: 4 }),
+            Self::Beside | Self::Hostile => (Page::Trivial, closed(1, 2_500, 0)),
+            Self::Launch => (Page::Trivial, Load::Launch { count: 3 }),
         };
         Order {
             job: job(site, page),
             load,
-            background: (self == Self::Beside).then(|| job(site, Page::Long)),
+            background: self.background(site),
+        }
+    }
+
+    fn background(self, site: Site) -> Option<Background> {
+        let endless = Job {
+            url: site.at(ENDLESS),
+            ..job(site, Page::Trivial)
+        };
+        match self {
+            Self::Beside => Some(Background {
+                job: job(site, Page::Long),
+                hostile: false,
+            }),
+            Self::Hostile => Some(Background {
+                job: endless,
+                hostile: true,
+            }),
+            _ => None,
         }
     }
 }
@@ -127,8 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_is_in_every_cell_and_the_rate_is_known_before_it_is_needed() {
-        assert!(Cell::ALL.iter().all(|cell| cell.is_for(Kind::Raw)));
+    fn raw_is_in_every_cell_that_is_compared_with_it_and_the_rate_is_known_before_it_is_needed() {
+        assert!(
+            Cell::ALL
+                .iter()
+                .all(|cell| cell.is_for(Kind::Raw) || *cell == Cell::Hostile)
+        );
         let at = |wanted: Cell| Cell::ALL.iter().position(|cell| *cell == wanted).unwrap();
         assert!(at(Cell::Saturated(Page::Article)) < at(Cell::Open(Page::Article)));
     }

@@ -103,15 +103,12 @@ fn latency_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
             ratio,
         ));
     };
-    let spare = |page| {
-        if isolation == PerClient || page == Page::Article {
-            Some(())
-        } else {
-            None
-        }
-    };
     for page in [Page::Article, Page::Trivial] {
-        let goal = spare(page).map(|()| if isolation == PerCapture { 1.00 } else { 0.80 });
+        let goal = match (isolation, page) {
+            (PerClient, _) => Some(0.80),
+            (PerCapture, Page::Article) => Some(1.00),
+            (PerCapture, _) => None,
+        };
         let what = format!("{}, spares at hand", page.name());
         against_raw(Kind::Engine, Cell::Paced(page), &what, goal);
     }
@@ -165,16 +162,16 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
 
 fn neighbour_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
     let alone = Cell::Single(Page::Trivial);
-    [Kind::Engine, Kind::Http]
-        .into_iter()
-        .map(|kind| {
+    let mut rows = Vec::new();
+    for (cell, what) in [(Cell::Beside, "full pages"), (Cell::Hostile, "an endless script")] {
+        for (kind, way) in [(Kind::Engine, "engine"), (Kind::Http, "over HTTP")] {
             let arm = arm(kind, isolation);
-            let ratio = results.ratio((Cell::Beside, &arm), (alone, &arm), Metric::Latency(0.95));
-            let way = if kind == Kind::Http { "over HTTP" } else { "engine" };
-            let figure = format!("{}: trivial p95 beside full pages, {way}", isolation.word());
-            Row::new(figure, "÷ alone", Some(1.5), ratio)
-        })
-        .collect()
+            let ratio = results.ratio((cell, &arm), (alone, &arm), Metric::Latency(0.95));
+            let figure = format!("{}: trivial p95 beside {what}, {way}", isolation.word());
+            rows.push(Row::new(figure, "÷ alone", Some(1.5), ratio));
+        }
+    }
+    rows
 }
 
 fn service_rows(results: &Results, memory: &[Memory], isolation: Isolation) -> Vec<Row> {
@@ -275,7 +272,7 @@ mod tests {
     fn every_figure_has_a_row_and_a_name_of_its_own_even_if_nothing_was_measured() {
         let rows = rows(&Results::default(), &Alone::default());
         assert!(rows.iter().all(|row| row.value.is_none() && row.rounds == 0));
-        assert_eq!(rows.iter().filter(|row| row.goal.is_some()).count(), 34);
+        assert_eq!(rows.iter().filter(|row| row.goal.is_some()).count(), 38);
         let mut names: Vec<_> = rows.iter().map(|row| &row.figure).collect();
         names.sort();
         names.dedup();

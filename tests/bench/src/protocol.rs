@@ -78,6 +78,15 @@ pub enum Load {
     },
 }
 
+/// A capture that is repeated all the while, one at a time, and counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Background {
+    /// What is captured.
+    pub job: Job,
+    /// Whether the page is hostile: it is expected to fail, and its caller hangs up in the end.
+    pub hostile: bool,
+}
+
 /// One cell of the benchmark for one arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
@@ -85,8 +94,8 @@ pub struct Order {
     pub job: Job,
     /// How.
     pub load: Load,
-    /// A capture that is repeated all the while, one at a time, and counts for nothing.
-    pub background: Option<Job>,
+    /// What goes on beside it.
+    pub background: Option<Background>,
 }
 
 /// A picture that came out, decoded.

@@ -18,10 +18,11 @@ use crate::Failure;
 use crate::arm::{Arm, Kind, Setup, Shot, ms};
 use crate::check::Pictures;
 use crate::meter;
-use crate::protocol::{Hello, Job, Load, Order, Report};
+use crate::protocol::{Background, Hello, Job, Load, Order, Report};
 use crate::stats::arrivals;
 
-/// How long the arm may clean up and prepare for the next capture before its CPU is read.
+/// How long the arm may clean up and prepare for the next capture before its CPU is read. Every order ends with it, so that
+/// the next one begins at rest.
 const SETTLE: Duration = Duration::from_millis(450);
 
 /// Runs the arm. `group` is the control group that is to hold it.
@@ -37,6 +38,7 @@ pub fn run(kind: Kind, setup: &Setup, group: Option<PathBuf>) -> Result<(), Fail
         ready_ms: ms(began.elapsed()),
         service: arm.service(),
     };
+    runtime.block_on(tokio::time::sleep(SETTLE));
     say(&hello)?;
     let worker = Worker {
         arm: Arc::new(arm),
@@ -119,13 +121,22 @@ impl Bench {
         }
     }
 
-    async fn in_background(self, job: Job, stop: Arc<AtomicBool>) {
+    async fn in_background(self, background: Background, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
-            let shot = self.arm.capture(&job).await;
+            let shot = self.arm.capture(&background.job).await;
             let mut collected = self.collected();
             collected.captures += 1;
-            if let Err(error) = shot {
-                *collected.errors.entry(format!("background: {error}")).or_default() += 1;
+            match shot {
+                Err(error) if !background.hostile => {
+                    *collected.errors.entry(format!("background: {error}")).or_default() += 1;
+                }
+                Ok(_) if background.hostile => {
+                    *collected
+                        .errors
+                        .entry("background: a picture of a hostile page".into())
+                        .or_default() += 1;
+                }
+                _ => {}
             }
         }
     }
@@ -142,7 +153,6 @@ impl Worker {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<Report, Failure> {
-        tokio::time::sleep(SETTLE).await;
         let cpu_before = self.cpu()?;
         let bench = Bench {
             arm: Arc::clone(&self.arm),
@@ -150,11 +160,17 @@ impl Worker {
             collected: Arc::default(),
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let background = order.background.clone();
-        let background = background.map(|job| tokio::spawn(bench.clone().in_background(job, Arc::clone(&stop))));
+        let background = order.background.clone().map(|background| {
+            let hostile = background.hostile;
+            let task = tokio::spawn(bench.clone().in_background(background, Arc::clone(&stop)));
+            (task, hostile)
+        });
         let counted = load(&bench, order).await;
         stop.store(true, Ordering::Relaxed);
-        if let Some(task) = background {
+        if let Some((task, hostile)) = background {
+            if hostile {
+                task.abort();
+            }
             let _ = task.await;
         }
         tokio::time::sleep(SETTLE).await;

@@ -45,7 +45,12 @@ impl Site {
 
     /// A page's URL.
     pub fn url(self, page: Page) -> String {
-        format!("http://{}{}", self.address, page.path())
+        self.at(page.path())
+    }
+
+    /// A path's URL.
+    pub fn at(self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 }
 
