@@ -28,6 +28,15 @@ pub enum Cell {
     Launch,
 }
 
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What the goals need, in minutes.
+    Goals,
+    /// Every cell for every arm.
+    Whole,
+}
+
 /// Captures at a time in a saturated cell.
 pub const SATURATED: u32 = 8;
 /// Share of the saturated rate at which an open cell's requests arrive.
@@ -65,14 +74,21 @@ impl Cell {
         }
     }
 
-    /// Whether an arm has a part in it.
-    pub fn is_for(self, kind: Kind) -> bool {
-        match self {
-            Self::Launch => kind == Kind::Raw,
+    /// Whether an arm has a part in it. `primary` is whether its isolation is the service's default.
+    pub fn is_for(self, kind: Kind, primary: bool, extent: Extent) -> bool {
+        let service = matches!(kind, Kind::Engine | Kind::Http);
+        match (self, extent) {
+            (Self::Launch, _) => kind == Kind::Raw,
             // Nothing bounds such a page in the bare browser.
-            Self::Hostile => matches!(kind, Kind::Engine | Kind::Http),
-            Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article) => true,
-            _ => kind != Kind::RawWarm,
+            (Self::Hostile, Extent::Whole) => service,
+            (Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article), Extent::Whole) => true,
+            (_, Extent::Whole) | (Self::Single(Page::Trivial), _) => kind != Kind::RawWarm,
+            (Self::Paced(Page::Demo), _) => matches!(kind, Kind::Raw | Kind::Http),
+            (Self::Paced(_), _) => matches!(kind, Kind::Raw | Kind::Engine),
+            (Self::Single(Page::Article), _) => kind != Kind::Http || primary,
+            (Self::Saturated(_), _) => kind == Kind::Raw || kind == Kind::Engine && primary,
+            (Self::Beside | Self::Hostile, _) => kind == Kind::Http && primary,
+            (Self::Single(_) | Self::Cores(_) | Self::Open(_), Extent::Goals) => false,
         }
     }
 
@@ -92,9 +108,9 @@ impl Cell {
                     pause_ms: 400,
                 },
             ),
-            Self::Single(page) => (page, closed(1, 2_000, 0)),
+            Self::Single(page) => (page, closed(1, 1_600, 0)),
             Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_000, 500)),
-            Self::Saturated(page) => (page, closed(SATURATED, 2_500, 1_000)),
+            Self::Saturated(page) => (page, closed(SATURATED, 2_200, 800)),
             Self::Open(page) => {
                 let rate = (rate * OPEN_SHARE).max(0.5);
                 (
@@ -106,7 +122,7 @@ impl Cell {
                     },
                 )
             }
-            Self::Beside | Self::Hostile => (Page::Trivial, closed(1, 2_500, 0)),
+            Self::Beside | Self::Hostile => (Page::Trivial, closed(1, 2_200, 0)),
             Self::Launch => (Page::Trivial, Load::Launch { count: 3 }),
         };
         Order {
@@ -152,13 +168,30 @@ mod tests {
 
     #[test]
     fn raw_is_in_every_cell_that_is_compared_with_it_and_the_rate_is_known_before_it_is_needed() {
-        assert!(
-            Cell::ALL
-                .iter()
-                .all(|cell| cell.is_for(Kind::Raw) || *cell == Cell::Hostile)
-        );
+        let whole = |cell: &Cell| cell.is_for(Kind::Raw, false, Extent::Whole);
+        assert!(Cell::ALL.iter().all(|cell| whole(cell) || *cell == Cell::Hostile));
+        for cell in Cell::ALL {
+            let services = [Kind::Engine, Kind::Http].map(|kind| cell.is_for(kind, true, Extent::Goals));
+            let alone = matches!(cell, Cell::Beside | Cell::Hostile);
+            assert!(
+                services == [false; 2] || alone || cell.is_for(Kind::Raw, false, Extent::Goals),
+                "{cell:?}"
+            );
+        }
         let at = |wanted: Cell| Cell::ALL.iter().position(|cell| *cell == wanted).unwrap();
         assert!(at(Cell::Saturated(Page::Article)) < at(Cell::Open(Page::Article)));
+    }
+
+    #[test]
+    fn what_the_goals_need_is_a_part_of_the_whole() {
+        for cell in Cell::ALL {
+            for kind in [Kind::Raw, Kind::RawWarm, Kind::Engine, Kind::Http] {
+                for primary in [false, true] {
+                    let part = cell.is_for(kind, primary, Extent::Goals);
+                    assert!(!part || cell.is_for(kind, primary, Extent::Whole), "{cell:?} {kind:?}");
+                }
+            }
+        }
     }
 
     #[test]

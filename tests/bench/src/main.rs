@@ -67,6 +67,9 @@ struct RunArgs {
     /// Two rounds: whether it works at all, no figures to quote.
     #[arg(long)]
     quick: bool,
+    /// Every cell for every arm, not only what the goals need: three times as long.
+    #[arg(long)]
+    whole: bool,
     /// Only cells whose names begin so (and `memory`); may be repeated. Other rows of the JSON stay.
     #[arg(long)]
     only: Vec<String>,
@@ -105,6 +108,11 @@ fn main() -> ExitCode {
             rounds: if args.quick { 2 } else { args.rounds.max(1) },
             only: args.only,
             without: args.without,
+            extent: if args.whole {
+                cells::Extent::Whole
+            } else {
+                cells::Extent::Goals
+            },
             soak: args.soak,
             out: args.out,
         }),

@@ -16,7 +16,7 @@ pub enum Metric {
     Rate,
     /// CPU milliseconds per capture.
     Cpu,
-    /// Milliseconds of the phases that are the service's frame: what is left beside open, load and render.
+    /// Milliseconds that are left beside the phases: credential, parsing, the answer's way.
     Frame,
 }
 
@@ -40,10 +40,7 @@ pub fn read(report: &Report, metric: Metric) -> Option<f64> {
         Metric::Latency(share) => percentile(&report.latencies_ms, share),
         Metric::Rate => (report.rate > 0.0).then_some(report.rate),
         Metric::Cpu => (captures > 0.0).then(|| report.cpu_ms / captures),
-        Metric::Frame => ["admission", "close"]
-            .iter()
-            .filter_map(|phase| median(report.phases_ms.get(*phase)?))
-            .reduce(|a, b| a + b),
+        Metric::Frame => median(report.phases_ms.get("close")?),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::arm::{Isolation, Setup, isolations};
-use crate::cells::Cell;
+use crate::cells::{Cell, Extent};
 use crate::crew::{ArmName, Member};
 use crate::figures::{self, Alone, Row};
 use crate::memory;
@@ -38,6 +38,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Isolations to leave out.
     pub without: Vec<Isolation>,
+    /// How much.
+    pub extent: Extent,
     /// Captures of the soak; none without.
     pub soak: u32,
     /// Where the JSON goes.
@@ -69,7 +71,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let (results, browser) = rounds(options, &setup, &known, site)?;
     let mut memories = Vec::new();
     if options.wants("memory") {
-        for isolation in &known {
+        let first = if options.extent == Extent::Whole {
+            known.len()
+        } else {
+            1
+        };
+        for isolation in known.iter().take(first) {
             eprintln!("memory of http {}, {} starts", isolation.word(), options.rounds);
             memories.push(memory::measure(&setup, *isolation, site, options.rounds)?);
         }
@@ -107,15 +114,19 @@ fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> 
         .first()
         .map(|(_, member)| member.hello.browser.clone())
         .unwrap_or_default();
+    let primary = known.first().copied();
     for round in 0..options.rounds {
         let began = Instant::now();
         let mut rate = 0.0;
         for cell in &cells {
             for position in 0..crew.len() {
                 let next = (position + round) % crew.len();
-                let Some((name, member)) = crew.get_mut(next).filter(|(name, _)| cell.is_for(name.kind)) else {
+                let Some((name, member)) = crew.get_mut(next) else {
                     continue;
                 };
+                if !cell.is_for(name.kind, name.isolation == primary, options.extent) {
+                    continue;
+                }
                 let seed = round as u64 + 1;
                 let report = member
                     .carry_out(&cell.order(site, rate, seed))

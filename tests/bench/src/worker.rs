@@ -38,7 +38,7 @@ pub fn run(kind: Kind, setup: &Setup, group: Option<PathBuf>) -> Result<(), Fail
         ready_ms: ms(began.elapsed()),
         service: arm.service(),
     };
-    runtime.block_on(tokio::time::sleep(SETTLE));
+    runtime.block_on(async { tokio::time::sleep(SETTLE).await });
     say(&hello)?;
     let worker = Worker {
         arm: Arc::new(arm),

@@ -15,7 +15,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::service::{Files, body};
-use super::{Setup, Shot, ms};
+use super::{Setup, Shot, ms, under_common_names};
 use crate::Failure;
 use crate::protocol::Job;
 
@@ -72,11 +72,11 @@ impl Engine {
             .await?;
         let latency = began.elapsed();
         let picture = finished.result.map_err(|cause| format!("{cause:?}"))?.bytes;
-        let phases = finished
-            .ledger
-            .spent()
-            .map(|(phase, spent)| (phase.as_str().to_owned(), ms(spent)));
-        let phases = phases.collect();
+        let spent = finished.ledger.spent();
+        let phases = spent.map(|(phase, spent)| (phase.as_str().to_owned(), ms(spent)));
+        let mut phases = under_common_names(phases);
+        let known: f64 = phases.iter().map(|(_, spent)| spent).sum();
+        phases.push(("close".to_owned(), (ms(latency) - known).max(0.0)));
         Ok(Shot {
             picture,
             latency,

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::service::{Files, body, program};
-use super::{Phases, Setup, Shot, ms};
+use super::{Phases, Setup, Shot, ms, under_common_names};
 use crate::Failure;
 use crate::protocol::Job;
 
@@ -188,14 +188,13 @@ fn api_address(line: &str) -> Option<SocketAddr> {
     (entry["message"] == "listening").then(|| entry["api"].as_str()?.parse().ok())?
 }
 
-/// The phases of a `Server-Timing` header under the names that all arms use. A total is no phase.
+/// The phases of a `Server-Timing` header. A total is no phase.
 fn server_timing(text: &str) -> Phases {
     let phases = text.split(',').filter_map(|metric| {
         let (name, duration) = metric.trim().split_once(";dur=")?;
-        let name = if name == "browser" { "open" } else { name };
         Some((name.to_owned(), duration.parse().ok()?))
     });
-    phases.filter(|(name, _)| name != "total").collect()
+    under_common_names(phases.filter(|(name, _)| name != "total"))
 }
 
 #[cfg(test)]

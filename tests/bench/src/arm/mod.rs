@@ -129,7 +129,49 @@ impl Arm {
     }
 }
 
+/// Brings the service's phases to the names that all arms use; phases of one name are added up. What it has beside them
+/// stays under its own name.
+fn under_common_names(phases: impl IntoIterator<Item = (String, f64)>) -> Phases {
+    let mut common = Phases::new();
+    for (name, spent) in phases {
+        let name = match name.as_str() {
+            "browser" => "open".to_owned(),
+            "navigate" => "load".to_owned(),
+            "settle" | "shot" | "encode" => "render".to_owned(),
+            _ => name,
+        };
+        match common.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += spent,
+            None => common.push((name, spent)),
+        }
+    }
+    common
+}
+
 /// Milliseconds.
 pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_of_one_common_name_are_added_up() {
+        let phases = [
+            ("queue", 1.0),
+            ("browser", 2.0),
+            ("navigate", 3.0),
+            ("load", 4.0),
+            ("shot", 5.0),
+            ("encode", 6.0),
+        ];
+        let phases = phases.map(|(name, spent)| (name.to_owned(), spent));
+        let expected = [("queue", 1.0), ("open", 2.0), ("load", 7.0), ("render", 11.0)];
+        assert_eq!(
+            under_common_names(phases),
+            expected.map(|(name, spent)| (name.to_owned(), spent))
+        );
+    }
 }
