@@ -53,7 +53,7 @@ lint: tools ## format, clippy, layering, shell; scanners over charts, images and
 	hack/step.sh "checkers" hack/lint.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh hack/lint/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
-.PHONY: test test-unit test-capture test-hostile test-chart test-gitops test-operator test-cluster test-e2e
+.PHONY: test test-unit test-capture test-hostile test-chart test-gitops test-argocd test-operator test-cluster test-e2e
 test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
 	@hack/test.sh
 test-unit: tools ## pure logic: contract, resource, proxy
@@ -75,6 +75,8 @@ test-chart: tools ## both charts: lint, rules over every rendering, copies in sy
 test-gitops: tools ## what Argo CD, Flux and kustomize are given: fresh, right by their own rules
 	@$(CLUSTER) build
 	hack/test-gitops.sh
+test-argocd: tools ## Argo CD itself, running the operator and its services from git in a real cluster
+	@hack/test-argocd.sh
 test-operator: tools ## plans and rotation, then the operator against a real API server
 	@hack/test-operator.sh
 test-cluster: tools ## the test cluster's own program
@@ -96,4 +98,4 @@ bench-operator: tools ## the operator: start, memory, calls, passes, beside a re
 # The suites that `make test` runs, in this order.
 .PHONY: suites
 suites:
-	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-hostile test-operator test-e2e
+	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-hostile test-operator test-e2e test-argocd

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Argo CD itself, built from its Go module, runs the operator and its services from git in a real cluster of its own.
+# Out: one line per rule; on failure the programs' logs in target/argocd/. The cluster is ended, whatever happens.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CLUSTER_NAME=argocd
+. hack/env.sh
+export GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0
+if ! command -v redis-server >/dev/null; then
+  echo "installing redis-server"
+  apt-get install -y -q --no-install-recommends redis-server >/dev/null
+fi
+
+# The program is minutes of compiling, so it is kept, under a name made from what goes in.
+build() {
+  local key flags='-s -w -X github.com/argoproj/argo-cd/v3/common.version=3.5.7'
+  key=$({ go env GOVERSION && echo "$flags" && sha256sum tests/argocd/{go.mod,go.sum,main.go}; } | sha256sum | cut -c1-16)
+  ARGOCD_PROGRAM=$CACHE/argocd/$key
+  cd tests/argocd
+  if [ ! -x "$ARGOCD_PROGRAM" ]; then
+    mkdir -p "$CACHE/argocd"
+    go build -ldflags "$flags" -o "$ARGOCD_PROGRAM.$$" .
+    mv "$ARGOCD_PROGRAM.$$" "$ARGOCD_PROGRAM"
+  fi
+  ARGOCD_MANIFESTS=$(go list -m -f '{{.Dir}}' github.com/argoproj/argo-cd/v3)/manifests
+  go test -vet=off -c -o ../../target/argocd/argocd.test .
+  cd ../..
+  export ARGOCD_PROGRAM ARGOCD_MANIFESTS
+}
+mkdir -p target/argocd
+ARGOCD_LOGS=$PWD/target/argocd
+export ARGOCD_LOGS
+start=$SECONDS
+build
+echo "argocd: programs and tests are built, $((SECONDS - start)) s"
+hack/step.sh "images" hack/images.sh all
+
+finish() {
+  code=$?
+  if [ $code -ne 0 ]; then
+    {
+      kubectl get applications,shot,pods -A
+      kubectl get shot -A -o yaml
+      kubectl -n "$OPERATOR_NAMESPACE" logs deployment/screenshot-operator --tail=200
+      kubectl get events -A
+    } >target/argocd/objects.txt 2>&1 || true
+    echo "what was in the cluster, and the programs' logs: target/argocd/" >&2
+  fi
+  "$CLUSTER" down
+  exit $code
+}
+trap finish EXIT
+"$CLUSTER" up --port 16445 --time-limit 20
+for image in screenshot-operator capture-server demo-site; do "$CLUSTER" load "dist/images/$image.tar"; done
+# Inside the node's network, where Argo CD can reach the API server and its own parts and nothing else: the API server's,
+# as the cluster's first process has threads outside of it.
+node=$(pgrep -o -f -P "$("$CLUSTER" status --json | jq .pid)" "^kube-apiserver ")
+(cd tests/argocd && nsenter --net="/proc/$node/ns/net" ../../target/argocd/argocd.test -test.v -test.timeout 10m)
