@@ -14,4 +14,4 @@ KUBECONFIG=$("$cluster" kubeconfig --name $name)
 export KUBECONFIG PATH
 PATH=$("$cluster" path):/usr/bin:$PATH
 python3 hack/chart_admission.py
-python3 hack/chart_server.py
+python3 hack/chart_server.py "$(hack/definitions.sh "$CACHE/definitions")"

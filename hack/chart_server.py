@@ -1,7 +1,7 @@
 """The rendered charts and the operator's plans on a real API server: it takes every object, and Pod Security `restricted`
 admits every pod but the one that is said to be none of its kind.
 
-In: kubectl on PATH for a cluster that this script may fill; helm. Out: one line per rule; exit 1 with what was said.
+In: kubectl on PATH for a cluster that this script may fill; helm; a directory with other projects' definitions. Out: one line per rule; exit 1 with what was said.
 Must not: talk to anything but that cluster.
 """
 
@@ -38,27 +38,31 @@ def everything():
         return {path.stem: objects.load(path) for path in sorted(pathlib.Path(place, "objects").glob("*.yaml"))}
 
 
-def prepare(renderings):
+def prepare(renderings, definitions):
     """What the objects name and a bare control plane does not have."""
     wanted = {thing["metadata"]["namespace"] for things in renderings.values() for thing in things
               if "namespace" in thing["metadata"]}
     had = set(kubectl.must("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split())
     for name in sorted(wanted - had):
         kubectl.must("create", "namespace", name)
-    kubectl.must("apply", "--server-side", "--force-conflicts", "-f", "crds/")
-    kubectl.must("apply", "-f", "-", given={"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
-                                            "metadata": {"name": "important"}, "value": 1000})
-    kubectl.must("apply", "-f", "-", given={"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
-                                            "metadata": {"name": "gvisor"}, "handler": "runsc"})
+    kubectl.must("apply", "--server-side", "--force-conflicts", "-f", "crds/", "-f", definitions)
+    kubectl.must("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    pods = [pod for things in renderings.values() for _, _, pod in objects.workloads(things)]
+    for name in sorted({pod.get("priorityClassName", "system-") for pod in pods}):
+        if not name.startswith("system-"):
+            kubectl.must("apply", "-f", "-", given={"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+                                                    "metadata": {"name": name}, "value": 1000})
+    for name in sorted({pod["runtimeClassName"] for pod in pods if "runtimeClassName" in pod}):
+        kubectl.must("apply", "-f", "-", given={"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                                                "metadata": {"name": name}, "handler": "runsc"})
 
 
 def the_server_takes_every_object(renderings):
     count = 0
     for name, things in renderings.items():
-        known = [thing for thing in things if not objects.foreign(thing)]
-        count += len(known)
+        count += len(things)
         done = kubectl.run("apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts",
-                           "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": known})
+                           "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": things})
         if done.returncode:
             sys.exit(f"chart-server: the API server refuses an object of {name}:\n{done.stderr}")
     print(f"chart-server: ok: the API server takes every object ({count} of {len(renderings)} files)")
@@ -118,7 +122,7 @@ def restricted_admits_every_pod(renderings):
 
 def main():
     renderings = everything()
-    prepare(renderings)
+    prepare(renderings, sys.argv[1])
     the_server_takes_every_object(renderings)
     restricted_admits_every_pod(renderings)
 

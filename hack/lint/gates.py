@@ -69,13 +69,13 @@ def kubeconform():
     name = "{{.ResourceKind}}{{.KindSuffix}}.json"
     return [[tool("kubeconform"), "-strict", "-kubernetes-version", f"{version}.0", "-schema-location",
              f"{LINT}/schemas/json/{{{{.NormalizedKubernetesVersion}}}}/{name}", "-schema-location",
-             f"{LINT}/schemas/json/custom/{name}", *files("native/*.yaml"), *files("examples/*.yaml")] for version in VERSIONS]
+             f"definitions/{name}", *files("objects/*.yaml"), *files("examples/*.yaml")] for version in VERSIONS]
 
 
 def kubectl_validate():
     # Without --version it would ask a cluster, or the internet, for what is not in our schemas.
     return [[tool("kubectl-validate"), "--version", "1.30", "--local-schemas", f"{LINT}/schemas/openapi/{version}",
-             "--local-crds", "crds", "native", "examples"] for version in VERSIONS]
+             "--local-crds", f"crds,{LINT}/definitions", "objects", "examples"] for version in VERSIONS]
 
 
 def conftest():
@@ -90,7 +90,6 @@ def promtool():
 # A gate is commands that must all succeed, or a function that returns complaints; and one mutation that it must notice:
 # a file, what stands there, what stands there instead.
 OPERATOR = "objects/default.yaml"
-NATIVE = "native/default.yaml"
 GATES = {
     "yamllint": (yaml_style, ("examples/minimal.yaml", "\nspec:", "\nkind: Again\nspec:")),
     "chart files": (chart_files, ("charts/screenshot-operator/Chart.yaml", "version: 0", "version: v0")),
@@ -98,8 +97,8 @@ GATES = {
     "checkov containers": (checkov_containers, ("operator/Dockerfile", "USER 65532:65532", "USER root")),
     "checkov": (checkov, (OPERATOR, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true")),
     "kube-score": (kube_score, (OPERATOR, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")),
-    "kubeconform": (kubeconform, (NATIVE, "revisionHistoryLimit: 3", "revisionHistoryLimit: three")),
-    "kubectl-validate": (kubectl_validate, (NATIVE, "revisionHistoryLimit: 3", "revisionHistoryLimits: 3")),
+    "kubeconform": (kubeconform, (OPERATOR, "revisionHistoryLimit: 3", "revisionHistoryLimit: three")),
+    "kubectl-validate": (kubectl_validate, (OPERATOR, "revisionHistoryLimit: 3", "revisionHistoryLimits: 3")),
     "conftest": (conftest, (OPERATOR, "enableServiceLinks: false", "enableServiceLinks: true")),
     "promtool": (promtool, ("charts/screenshot-operator/files/alerts.yaml", "operators/screenshot-operator\"}) == 0",
                             "operators/screenshot-operator\"}) == 2")),
@@ -163,6 +162,7 @@ def main(arguments):
     copy = pathlib.Path(tempfile.mkdtemp(prefix="lint-"))
     try:
         tree.prepare(copy)
+        schemas.defined(copy / "definitions", [*pathlib.Path("crds").glob("*.yaml"), *(LINT / "definitions").glob("*.yaml")])
         os.chdir(copy)
         failed = mutate(names) if "--mutate" in arguments else check(names)
     finally:

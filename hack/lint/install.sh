@@ -9,8 +9,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . hack/cache.sh
-key=$({ go env GOVERSION; python3 --version; cat hack/lint/requirements.txt hack/lint/schemas.py hack/lint/install.sh; \
-    find hack/lint/third_party -type f | LC_ALL=C sort | xargs cat; cat crds/*.yaml; } | sha256sum | cut -c1-16)
+key=$({ go env GOVERSION; python3 --version; cat hack/lint/requirements.txt hack/lint/schemas.py hack/lint/install.sh hack/definitions.sh; \
+    find hack/lint/third_party -type f | LC_ALL=C sort | xargs cat; } | sha256sum | cut -c1-16)
 lint=$CACHE/lint/$key
 if [ -e "$lint/done" ]; then
     echo "$lint"
@@ -59,5 +59,6 @@ step "Python checkers" python
 step "Go checkers" programs
 step "promtool" promtool
 step "schemas" "$lint/venv/bin/python" hack/lint/schemas.py "$lint/schemas"
+step "definitions" hack/definitions.sh "$lint/definitions"
 touch "$lint/done"
 echo "$lint"

@@ -7,8 +7,6 @@ import pathlib
 
 import yaml
 
-# Groups whose definitions are other projects', and cannot be had from a package registry.
-FOREIGN = {"monitoring.coreos.com", "gateway.networking.k8s.io"}
 WORKLOADS = {"Deployment", "DaemonSet", "StatefulSet", "Job"}
 
 
@@ -18,10 +16,6 @@ def load(path):
 
 def title(thing):
     return f"{thing['kind']}/{thing['metadata']['name']}"
-
-
-def foreign(thing):
-    return thing["apiVersion"].partition("/")[0] in FOREIGN
 
 
 def of_kind(things, *kinds):

@@ -2,8 +2,9 @@
 
     schemas.py DIRECTORY
 
-In: the OpenAPI documents in the Go modules of Kubernetes, our definitions. Out: DIRECTORY/openapi/VERSION in the layout
-of kubectl-validate, DIRECTORY/json/VERSION in kubeconform's, with unknown fields refused; our own kind in json/custom.
+In: the OpenAPI documents in the Go modules of Kubernetes. Out: DIRECTORY/openapi/VERSION in the layout of
+kubectl-validate, DIRECTORY/json/VERSION in kubeconform's, with unknown fields refused; `defined` does that for
+CustomResourceDefinitions.
 Must not: fetch anything but those modules.
 """
 
@@ -86,23 +87,22 @@ def native(target, version, module):
                     file.write_text(json.dumps(standalone(schemas, name)))
 
 
-def ours(target):
-    folder = target / "json" / "custom"
-    folder.mkdir(parents=True)
-    for path in sorted(pathlib.Path("crds").glob("*.yaml")):
+def defined(target, sources):
+    """Our own definition changes with every field, so this is done at each run, and not when the tools are installed."""
+    target.mkdir()
+    for path in sources:
         crd = yaml.safe_load(path.read_text())["spec"]
         for version in crd["versions"]:
             schema = strict(version["schema"]["openAPIV3Schema"])
             schema["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"},
                                      "metadata": {"type": "object"}}
             name = kubeconform_name(crd["group"], version["name"], crd["names"]["kind"])
-            (folder / name).write_text(json.dumps(schema))
+            (target / name).write_text(json.dumps(schema))
 
 
 def main(target):
     for version, module in MODULES.items():
         native(target, version, module)
-    ours(target)
 
 
 if __name__ == "__main__":

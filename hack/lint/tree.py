@@ -1,8 +1,8 @@
 """The tree that the gates look at: the repository's own files, the rendered charts, the objects of the operator's plans.
 
-In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; native/NAME.yaml, the same
-without kinds of other projects; rules/NAME.yaml, what Prometheus would load. The definition is left out: it is tested where it is generated, and kubectl-validate does
-not end on its recursive schema. Images are named by digest, as a release names them.
+In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; rules/NAME.yaml, what
+Prometheus would load. The definition is left out: it is tested where it is generated, and kubectl-validate does not end on
+its recursive schema. Images are named by digest, as a release names them.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import tempfile
 
 import yaml
 
-from objects import foreign, of_kind, template
+from objects import of_kind, template
 
 SNAPSHOTS = "operator/tests/snapshots/golden__the_plan_of_*.snap"
 KEPT = {".yaml", ".yml", ".json", ".tpl", ".txt", ".rego", ".md"}
@@ -31,7 +31,7 @@ def prepare(target):
             if source.name == "Containerfile":
                 # checkov goes by the name.
                 copy.with_name("Dockerfile").write_bytes(source.read_bytes())
-    for folder in ("objects", "native", "rules"):
+    for folder in ("objects", "rules"):
         (target / folder).mkdir()
     with tempfile.TemporaryDirectory() as rendered:
         subprocess.run(["hack/chart-render.sh", rendered, *BY_DIGEST], check=True)
@@ -51,9 +51,7 @@ def write(target, name, text):
     for thing in things if name.startswith("plan-") else []:
         for container in template(thing)[1]["containers"] if template(thing) else []:
             container["image"] = f"{container['image'].partition('@')[0]}@{DIGEST}"
-    native = [thing for thing in things if not foreign(thing)]
-    for folder, kept in (("objects", things), ("native", native)):
-        if kept:
-            (target / folder / f"{name}.yaml").write_text(yaml.safe_dump_all(kept, sort_keys=False, width=1000))
+    if things:
+        (target / "objects" / f"{name}.yaml").write_text(yaml.safe_dump_all(things, sort_keys=False, width=1000))
     for thing in of_kind(things, "PrometheusRule"):
         (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(yaml.safe_dump(thing["spec"]))
