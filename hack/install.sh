@@ -49,11 +49,14 @@ up() {
   local revision=none archive=dist/images/screenshot-operator.tar
   if [ "$WHERE" = kind ]; then archive=$STATE/screenshot-operator.tar; fi
   if [ "$WHERE" != context ]; then revision=$(cksum <"$archive" | cut -d' ' -f1); fi
+  # What a killed test left changed in our own cluster is taken back.
+  local ours=()
+  if [ "$WHERE" = local ]; then ours=(--force-conflicts); fi
   hack/step.sh "operator" helm upgrade --install screenshot-operator charts/screenshot-operator \
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
     --set image.repository="$IMAGES/screenshot-operator" --set image.tag=dev \
     --set captureImage.repository="$IMAGES/capture-server" --set captureImage.tag=dev \
-    --set-string "podAnnotations.build=$revision"
+    --set-string "podAnnotations.build=$revision" "${ours[@]}"
 }
 
 case "${1:-up}" in

@@ -1,0 +1,91 @@
+//! A rotation under load: verifier first, so that nobody who reads the Secret is ever refused.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use screenshot_tests::{Forward, Kind, Namespace, capture, eventually, get, pods, service, token, wait_ready};
+use serde_json::json;
+
+use crate::apply_in;
+
+fn spec(nonce: &str) -> String {
+    format!("{{replicas: 2, auth: {{rotation: {{periodDays: 30, overlapHours: 0, nonce: \"{nonce}\"}}}}}}")
+}
+
+fn shoot(pod: &Forward, token: &str) -> u16 {
+    capture(pod.port(), Some(token), &json!({"html_content": "<p>x"}))
+        .unwrap()
+        .status
+}
+
+/// A client of one pod: reads the Secret and captures, again and again. Gives each token that it used and how often.
+fn client(namespace: &str, pod: &Forward, stop: &AtomicBool) -> Vec<(String, usize)> {
+    let mut used: Vec<(String, usize)> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let token = token(namespace, "shots").unwrap();
+        let status = shoot(pod, &token);
+        match used.last_mut() {
+            Some((last, count)) if *last == token => *count += 1,
+            _ => used.push((token, 1)),
+        }
+        let counts: Vec<usize> = used.iter().map(|(_, count)| *count).collect();
+        assert_eq!(
+            status, 200,
+            "a client that reads its Secret was refused; captures by token so far: {counts:?}"
+        );
+    }
+    used
+}
+
+#[test]
+fn a_token_rotates_under_streams_of_captures_on_two_replicas_without_one_refusal() {
+    let namespace = Namespace::create("e2e-rotation").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", &spec("one")));
+    wait_ready(name, "shots").unwrap();
+    // To each pod directly: the Service would hide one that is behind.
+    let pods: Vec<Forward> = pods(name, "shots")
+        .unwrap()
+        .iter()
+        .map(|pod| Forward::open(name, pod["metadata"]["name"].as_str().unwrap(), 8080).unwrap())
+        .collect();
+    assert_eq!(pods.len(), 2);
+    let first = token(name, "shots").unwrap();
+
+    let stop = AtomicBool::new(false);
+    let streams: Vec<Vec<(String, usize)>> = thread::scope(|scope| {
+        let stop = &stop;
+        let clients: Vec<_> = pods
+            .iter()
+            .map(|pod| scope.spawn(move || client(name, pod, stop)))
+            .collect();
+        apply_in(name, &service("shots", &spec("two")));
+        // A client that was refused has ended; its own words say why.
+        let failed = || clients.iter().any(thread::ScopedJoinHandle::is_finished);
+        let retired = eventually(
+            "the first token is refused by both pods",
+            Duration::from_secs(90),
+            || {
+                let refused = |pod: &Forward| failed() || shoot(pod, &first) == 401;
+                pods.iter().all(refused).then_some(())
+            },
+        );
+        stop.store(true, Ordering::Relaxed);
+        let streams = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        retired.unwrap();
+        streams
+    });
+    for used in &streams {
+        let tokens: Vec<&String> = used.iter().map(|(token, _)| token).collect();
+        assert!(
+            tokens.len() == 2 && tokens[0] == &first,
+            "the stream did not span the rotation"
+        );
+    }
+    wait_ready(name, "shots").unwrap();
+    let status = get(name, Kind::ScreenshotService, "shots").unwrap()["status"].to_string();
+    for (token, _) in streams.iter().flatten() {
+        assert!(!status.contains(token.as_str()), "a token stands in the status");
+    }
+}
