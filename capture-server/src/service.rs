@@ -221,6 +221,7 @@ fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
     Size {
         fast,
         bulk: (fast / 2).max(1),
+        total: most,
         queue: 0,
         memory,
     }
@@ -267,6 +268,7 @@ mod tests {
         let expected = Size {
             fast: 2,
             bulk: 1,
+            total: 4,
             queue: 0,
             memory: Some(600),
         };
@@ -279,6 +281,7 @@ mod tests {
         let expected = Size {
             fast: 4,
             bulk: 2,
+            total: 4,
             queue: 0,
             memory: None,
         };

@@ -52,8 +52,11 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
             failure.response(&id)
         }
     };
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    let timing = record.ledger().map(server_timing);
+    for (name, text) in [(REQUEST_ID, Some(id)), (SERVER_TIMING, timing)] {
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }
@@ -85,8 +88,8 @@ async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Res
         .capture(&caller, parsed, deadline, id, Ledger::open(arrived))
         .await?;
     record.finished(&finished);
-    let Finished { result, egress, ledger } = finished;
-    Ok(answer(result?, egress.as_ref(), &ledger, &service))
+    let Finished { result, egress, .. } = finished;
+    Ok(answer(result?, egress.as_ref(), &service))
 }
 
 async fn read_body(headers: &HeaderMap, body: Body, max: u64, until: Instant) -> Result<Bytes, TransportError> {
@@ -117,7 +120,7 @@ fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit exceeded"))
 }
 
-fn answer(picture: Picture, egress: Option<&EgressReport>, ledger: &Ledger, service: &Service) -> Response {
+fn answer(picture: Picture, egress: Option<&EgressReport>, service: &Service) -> Response {
     let mut response = Response::new(Body::from(picture.bytes));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(picture.media_type));
@@ -128,11 +131,7 @@ fn answer(picture: Picture, egress: Option<&EgressReport>, ledger: &Ledger, serv
     );
     let (refused, listed) = refusals(egress);
     headers.insert(REFUSED, HeaderValue::from(refused));
-    for (name, text) in [
-        (POLICY_DIGEST, service.policy.digest().to_owned()),
-        (SERVER_TIMING, server_timing(ledger)),
-        (REFUSALS, listed),
-    ] {
+    for (name, text) in [(POLICY_DIGEST, service.policy.digest().to_owned()), (REFUSALS, listed)] {
         if let Ok(value) = HeaderValue::from_str(&text)
             && !text.is_empty()
         {

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::capture::Ledger;
 use crate::capture::engine::Finished;
 use crate::capture::pool::Counters;
 use crate::clock;
@@ -176,6 +177,7 @@ pub struct Record {
     requests: u64,
     refused: usize,
     wire_bytes: u64,
+    ledger: Option<Ledger>,
 }
 
 impl Record {
@@ -194,7 +196,13 @@ impl Record {
             requests: 0,
             refused: 0,
             wire_bytes: 0,
+            ledger: None,
         }
+    }
+
+    /// Where the time went, if it came to a capture.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
     }
 
     /// Notes who called.
@@ -205,6 +213,7 @@ impl Record {
 
     /// Notes what the capture did.
     pub fn finished(&mut self, finished: &Finished) {
+        self.ledger = Some(finished.ledger);
         if let Ok(picture) = &finished.result {
             self.bytes = picture.bytes.len();
         }

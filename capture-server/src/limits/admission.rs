@@ -238,6 +238,7 @@ mod tests {
         Admission::new(Size {
             fast,
             bulk: 1,
+            total: fast + 1,
             queue,
             memory: None,
         })
@@ -346,7 +347,11 @@ mod tests {
         while admission.waiting() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        admission.resize(|size| Size { fast: 2, ..size });
+        admission.resize(|size| Size {
+            fast: 2,
+            total: 3,
+            ..size
+        });
         assert!(waiter.await.unwrap().is_ok());
     }
 

@@ -75,6 +75,8 @@ pub struct Size {
     pub fast: usize,
     /// Large captures at once, beside those.
     pub bulk: usize,
+    /// Captures of both kinds at once.
+    pub total: usize,
     /// Requests that may wait, of all lanes.
     pub queue: usize,
     /// Bytes of memory that are free for browsers; `None`: unlimited.
@@ -268,13 +270,13 @@ impl Queue {
 
     fn has_room(&self, ask: &Ask) -> bool {
         let lane = self.lane(ask.lane);
-        let alone = self.fast.in_flight + self.bulk.in_flight == 0;
+        let in_flight = self.fast.in_flight + self.bulk.in_flight;
         // One capture always runs: without it nothing would ever be freed.
         let fits = self
             .size
             .memory
             .is_none_or(|free| self.promised.saturating_add(ask.bytes) <= free);
-        lane.in_flight < lane.capacity && (fits || alone)
+        lane.in_flight < lane.capacity && in_flight < self.size.total.max(1) && (fits || in_flight == 0)
     }
 
     fn enter(&mut self, ask: &Ask, start: u64) {

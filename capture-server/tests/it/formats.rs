@@ -56,6 +56,7 @@ async fn an_element_that_is_not_there_and_a_selector_that_is_none_are_told_apart
     assert_eq!(end("p[").await, (422, "selector_invalid".into()));
     let answer = ask(&server, PAGE, json!({"selector": "#nothing"})).await;
     assert_eq!(answer.json()["phase"], "settle");
+    assert!(answer.header("server-timing").unwrap().contains("settle;dur="));
     server.stop().await;
 }
 

@@ -278,7 +278,7 @@ impl Fleet {
 
     /// A warm jail that was launched elsewhere. `None`: there is no place for it.
     pub fn adopt(&mut self, pages: usize, now: Instant) -> Option<MemberId> {
-        if self.members.len() >= self.rules.max_jails {
+        if self.enough_warm() || self.members.len() >= self.rules.max_jails {
             return None;
         }
         let id = self.add(now);
@@ -436,9 +436,13 @@ impl Fleet {
         if let Some((id, _)) = page {
             return Some(Refill::Page(*id));
         }
-        let warm = self.members.values().filter(|member| member.state == State::Warm);
-        let wanted = warm.count() < self.rules.warm_jails && self.members.len() < self.rules.max_jails;
+        let wanted = !self.enough_warm() && self.members.len() < self.rules.max_jails;
         wanted.then(|| Refill::Jail(self.add(now)))
+    }
+
+    fn enough_warm(&self) -> bool {
+        let warm = self.members.values().filter(|member| member.state == State::Warm);
+        warm.count() >= self.rules.warm_jails
     }
 
     /// Captures in hand.

@@ -6,6 +6,7 @@ fn size() -> Size {
     Size {
         fast: 2,
         bulk: 1,
+        total: 3,
         queue: 8,
         memory: None,
     }
@@ -183,4 +184,24 @@ fn without_memory_nobody_enters_but_one_capture_always_runs() {
     assert_eq!(queue.pop(), None);
     queue.finished(Lane::Fast, FIRST_GUESS);
     assert!(queue.pop().is_some());
+}
+
+#[test]
+fn no_more_run_at_once_than_the_policy_says_and_the_lanes_take_turns() {
+    let mut queue = Queue::new(Size { total: 2, ..size() });
+    let bulk = Ask {
+        lane: Lane::Bulk,
+        ..ask("a")
+    };
+    assert_eq!(queue.offer(ask("a"), LONG), Ok(Offer::Enter));
+    assert_eq!(queue.offer(bulk.clone(), LONG), Ok(Offer::Enter));
+    let small = wait(&mut queue, "a");
+    let Ok(Offer::Wait(large)) = queue.offer(bulk, LONG) else {
+        panic!("not waiting")
+    };
+    assert_eq!(queue.pop(), None);
+    queue.finished(Lane::Bulk, FIRST_GUESS);
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(small));
+    queue.finished(Lane::Fast, FIRST_GUESS);
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(large));
 }

@@ -265,6 +265,16 @@ fn a_jail_that_still_starts_is_taken_before_another_is_launched() {
 }
 
 #[test]
+fn a_proven_jail_is_taken_in_only_where_one_is_missing() {
+    let mut world = world(Isolation::PerClient);
+    let adopted = world.fleet.adopt(1, world.now).unwrap();
+    assert_eq!(world.fleet.adopt(1, world.now), None);
+    assert_eq!(world.fleet.refill(world.now), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(adopted));
+    assert!(world.fleet.adopt(1, world.now).is_some());
+}
+
+#[test]
 fn a_start_that_failed_leaves_no_trace() {
     let mut world = world(Isolation::PerClient);
     let Claim::Launch(id) = world.claim(&want("a")) else {
