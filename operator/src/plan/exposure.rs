@@ -3,7 +3,7 @@
 //! Neither has a default host or a wildcard: a service is exposed under the names that its spec spells out.
 
 use screenshot_api::{HttpRouteExposure, IngressExposure, ParentReference, Scheme};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Child, Kind, service};
 use crate::validate::Validated;
@@ -41,23 +41,22 @@ pub(super) fn http_route(wanted: &Validated) -> Option<Child> {
         "hostnames": exposure.hostnames,
         "rules": [{
             "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-            "backendRefs": [{"name": names.main(), "port": service::PORT}],
+            "backendRefs": [{"group": "", "kind": "Service", "name": names.main(), "port": service::PORT, "weight": 1}],
             "timeouts": {"request": format!("{timeout}s")},
         }],
     }});
     Some(Child::new(&wanted.identity, Kind::HttpRoute, names.main(), content))
 }
 
+/// With what the API server would fill in: inside a list that is applied as a whole, its defaults would look like an edit.
 fn parent(parent: &ParentReference) -> Value {
-    let pairs = [
-        ("name", Some(&parent.name)),
-        ("namespace", parent.namespace.as_ref()),
-        ("sectionName", parent.section_name.as_ref()),
-    ];
-    let set = pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
-    Value::Object(set.collect::<Map<_, _>>())
+    let mut reference = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": parent.name});
+    for (key, value) in [("namespace", &parent.namespace), ("sectionName", &parent.section_name)] {
+        if let Some(value) = value {
+            reference[key] = json!(value);
+        }
+    }
+    reference
 }
 
 /// Where clients send captures.
