@@ -455,6 +455,21 @@ fn what_the_schema_cannot_see_is_refused_with_the_field_and_the_rule() {
             .starts_with("spec.network.egress: egress exception 0:"),
         "{error}"
     );
+    for (spec, reason, message) in [
+        (
+            r"{network: {ingress: {cidrs: ['10.0.0.0/8', '::ffff:10.0.0.0/104']}}}",
+            "InvalidRange",
+            "spec.network.ingress.cidrs[1]: must be an IPv4 or IPv6 range; an IPv4 range must not be written as IPv6",
+        ),
+        (
+            "{podMetadata: {labels: {'not a key': x}}}",
+            "InvalidKey",
+            "spec.podMetadata.labels: a key must end in 1 to 63 letters, digits, '-', '_' or '.', the first and last a letter or digit",
+        ),
+    ] {
+        let error = try_validated(spec).unwrap_err();
+        assert_eq!((error.reason(), error.to_string().as_str()), (reason, message));
+    }
     let service = service("{}");
     let none = Settings {
         capture_image: None,
