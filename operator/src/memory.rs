@@ -13,6 +13,7 @@ use crate::attest::Unattested;
 use crate::cache::Key;
 use crate::credentials::Stored;
 use crate::plan::Kind;
+use crate::views::PodState;
 
 /// What was sent last for a child, and what the child then looked like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct Sent {
 /// What a pod attested, and when it was asked.
 #[derive(Clone, Debug)]
 pub struct Proof {
-    /// How often the pod's server had been started anew.
-    pub restarts: i32,
+    /// What the pod looked like: once anything happened to it, its answer counts no more.
+    pub pod: PodState,
     /// When it was asked.
     pub at: Instant,
     /// Its answer.

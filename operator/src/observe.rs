@@ -360,10 +360,7 @@ impl Expected {
 
     /// Whether an earlier answer still counts.
     fn counts(&self, proof: &Proof, pod: &PodState, now: Instant) -> bool {
-        !self.fresh
-            && proof.restarts == pod.restarts
-            && now.duration_since(proof.at) < PROOF_LIFE
-            && self.met(&proof.answer)
+        !self.fresh && proof.pod == *pod && now.duration_since(proof.at) < PROOF_LIFE && self.met(&proof.answer)
     }
 }
 
@@ -390,7 +387,7 @@ async fn attested(
             (None, Some(ip), Some(key)) => {
                 let answer = context.attester.ask(&pod.name, ip, key, random()?).await;
                 let proof = Proof {
-                    restarts: pod.restarts,
+                    pod: pod.clone(),
                     at: Instant::now(),
                     answer: answer.clone(),
                 };
@@ -411,4 +408,53 @@ async fn attested(
         })
     });
     join_all(views).await.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_until_it_is_old_or_anything_happens_to_its_pod() {
+        let expected = |fresh| Expected {
+            policy: "p".into(),
+            keyset: None,
+            sandbox: false,
+            fresh,
+        };
+        let pod = PodState {
+            ready: true,
+            ..PodState::default()
+        };
+        let report = AttestReport {
+            pod: "p".into(),
+            ready: true,
+            not_ready: Vec::new(),
+            policy_digest: Some("p".into()),
+            keyset: None,
+            sandbox: screenshot_policy::attest::SandboxFacts::default(),
+            browser: screenshot_policy::attest::BrowserFacts::default(),
+        };
+        let at = Instant::now();
+        let proof = |answer| Proof {
+            pod: pod.clone(),
+            at,
+            answer,
+        };
+        let good = proof(Ok(report.clone()));
+        assert!(expected(false).counts(&good, &pod, at));
+        assert!(!expected(true).counts(&good, &pod, at), "live means to ask");
+        assert!(!expected(false).counts(&good, &pod, at + PROOF_LIFE));
+        let unready = PodState {
+            ready: false,
+            ..pod.clone()
+        };
+        assert!(!expected(false).counts(&good, &unready, at));
+        let outdated = AttestReport {
+            policy_digest: Some("old".into()),
+            ..report
+        };
+        assert!(!expected(false).counts(&proof(Ok(outdated)), &pod, at));
+        assert!(!expected(false).counts(&proof(Err(Unattested::Unreachable)), &pod, at));
+    }
 }
