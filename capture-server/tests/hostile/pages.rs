@@ -275,9 +275,10 @@ async fn attack(pages: Vec<Hostile>) {
     world.server.stop().await;
 }
 
-/// How much slower a neighbour's captures may get, at the 95th percentile, before this is red. The aim is 1.5; the rest is
-/// room for a machine that does something else meanwhile.
-const HARM: f64 = 2.0;
+/// How much slower a neighbour's captures may get, at the 95th percentile, before this is red. The aim is 1.5, and a quiet
+/// machine keeps it; the rest is room for one whose cores are busy with something else. Without the jailer's watchdog the
+/// neighbour of the worker page waits ten seconds and fails.
+const HARM: f64 = 3.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_compute_without_end_hurt_only_themselves() {
