@@ -117,6 +117,16 @@ def exemptions_are_granted_by_nobody_but_the_user(things):
             require("aggregate" not in str(role["metadata"]["labels"]), f"{title(role)} is aggregated")
 
 
+def a_replica_leads_by_its_own_lease_alone(things):
+    for role in of_kind(things, "Role"):
+        for rule in role["rules"]:
+            if "leases" in rule["resources"] and rule["verbs"] != ["create"]:
+                name = role["metadata"]["name"].removesuffix("-leader")
+                require(rule["resourceNames"] == [name], f"{title(role)}: {rule}")
+                arguments = of_kind(things, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+                require(f"--lease-name={name}" in arguments, f"the operator's arguments: {arguments}")
+
+
 def every_object_says_whose_it_is(things):
     for thing in things:
         labels = thing["metadata"].get("labels", {})
@@ -164,7 +174,8 @@ def at_most_one_operator_is_evicted(things):
 
 
 RULES = [every_container_is_confined, only_the_installer_is_root_or_sees_the_node, selectors_find_their_own_pods_alone,
-         rules_stay_small, exemptions_are_granted_by_nobody_but_the_user, every_object_says_whose_it_is,
+         rules_stay_small, exemptions_are_granted_by_nobody_but_the_user,
+         a_replica_leads_by_its_own_lease_alone, every_object_says_whose_it_is,
          the_definition_is_the_generated_one, the_installer_has_a_profile_for_each_architecture,
          the_test_is_the_only_hook, at_most_one_operator_is_evicted]
 

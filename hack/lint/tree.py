@@ -16,6 +16,7 @@ from objects import of_kind, template
 SNAPSHOTS = "operator/tests/snapshots/golden__the_plan_of_*.snap"
 KEPT = {".yaml", ".yml", ".json", ".tpl", ".txt", ".rego", ".md"}
 LEFT_OUT = {"CustomResourceDefinition"}
+MONITORED = "plan-a_monitored_service"
 DIGEST = "sha256:" + "0" * 64
 BY_DIGEST = ["--set", f"image.digest={DIGEST}", "--set", f"captureImage.digest={DIGEST}"]
 
@@ -54,4 +55,8 @@ def write(target, name, text):
     if things:
         (target / "objects" / f"{name}.yaml").write_text(yaml.safe_dump_all(things, sort_keys=False, width=1000))
     for thing in of_kind(things, "PrometheusRule"):
-        (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(yaml.safe_dump(thing["spec"]))
+        rules = yaml.safe_dump(thing["spec"])
+        (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(rules)
+        if name == MONITORED:
+            # Beside the unit tests that name it.
+            (target / "operator" / "tests" / "alerts" / "rules.yaml").write_text(rules)
