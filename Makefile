@@ -68,9 +68,9 @@ test-hostile: tools ## hostile pages and killed processes, each with a harmless 
 test-chart: tools ## both charts: lint, rules over every rendering, copies in sync, a real API server's word
 	@cargo build -q --locked -p capture-jail -p screenshot-operator
 	$(CLUSTER) build
+	hack/lint.sh --mutate
 	export PATH=$$($(CLUSTER) path):/usr/bin:$$PATH
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/chart-test.sh
-	hack/lint.sh --mutate
 	hack/chart-server-test.sh
 test-gitops: tools ## what Argo CD, Flux and kustomize are given: fresh, right by their own rules
 	@$(CLUSTER) build
