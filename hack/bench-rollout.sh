@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
 . hack/bench-rows.sh
-[ -z "${CONTEXT:-}" ] || { echo "bench: measures the local cluster only" >&2; exit 1; }
+[ "$WHERE" = local ] || { echo "bench: measures the project's own cluster only" >&2; exit 1; }
 rounds=3 only=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -124,10 +124,11 @@ apply_to_picture() {
   row next "a PNG of the demo page through the cluster, curl and kubectl included" s ""
 }
 
-pod_image() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o jsonpath='{.items[*].status.containerStatuses[0].imageID}'; }
+pods() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o name; }
+pod_image() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o jsonpath='{.items[0].status.containerStatuses[0].imageID}'; }
 
 change_to_pod() {
-  local arch target before after
+  local arch target before after old
   case $(uname -m) in
     x86_64) arch=amd64 target=x86_64-unknown-linux-gnu ;;
     aarch64) arch=arm64 target=aarch64-unknown-linux-gnu ;;
@@ -135,7 +136,7 @@ change_to_pod() {
   quiet kubectl apply -f "$work/shot.yaml"
   quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=120s
   for ((round = 1; round <= rounds; round++)); do
-    before=$(pod_image)
+    before=$(pod_image) old=$(pods)
     touch capture-server/src/lib.rs
     begin
     RUSTFLAGS="-C target-feature=+crt-static" quiet cargo build --locked --profile image --target "$target" --bins \
@@ -152,7 +153,9 @@ change_to_pod() {
     quiet kubectl -n $namespace rollout restart deployment/demo
     quiet kubectl -n $namespace rollout status deployment/demo --timeout=120s
     took change
-    # The old pod may still be ending.
+    # The old pod is still ending; then there is one image to look at.
+    # shellcheck disable=SC2086 # a list of words
+    quiet kubectl -n $namespace wait --for=delete $old --timeout=60s
     quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=60s
     after=$(pod_image)
     [ "$after" != "$before" ] || { echo "bench: the new pod runs the old image" >&2; return 1; }
