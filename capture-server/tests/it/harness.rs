@@ -379,6 +379,12 @@ pub fn without_a_route_out(name: &str) -> bool {
             &format!("--map-group={gid}"),
         ]);
     }
+    run_again(again, name);
+    false
+}
+
+/// Runs the test `name` of this program behind the command line `again`. It must have run, and passed.
+fn run_again(mut again: Command, name: &str) {
     let output = again
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
@@ -389,7 +395,6 @@ pub fn without_a_route_out(name: &str) -> bool {
         String::from_utf8_lossy(&output.stdout).contains("1 passed"),
         "{name} did not run"
     );
-    false
 }
 
 /// Runs the test `name` again in a namespace of its own (`flag` of `unshare`), and tells whether this is the run that must
@@ -403,17 +408,7 @@ pub fn again_inside(flag: &str, name: &str, marker: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         again.arg("-r");
     }
-    let output = again
-        .arg(flag)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(&marker, "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(
-        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{name} did not run"
-    );
+    again.arg(flag).env(&marker, "1");
+    run_again(again, name);
     false
 }
