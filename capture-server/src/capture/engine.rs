@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::drive::{Drive, Stop, drive};
+use super::link::Link;
 use super::pool::fleet::Want;
 use super::pool::{Parts, Pool, PoolError};
 use super::request::{CaptureRequest, Source};
@@ -188,12 +189,12 @@ impl Engine {
             () = link.gone() => End::JailerGone,
             () = tokio::time::sleep_until(deadline) => End::Late,
         };
+        // A death is told by the page's event or by the end of the browser's pipe, whichever comes first.
         match end {
             End::BrowserGone | End::Driven(Err(Stop::Driver(DriverError::Closed))) => {
-                // With the jailer every browser dies, and that is ours. A browser that dies alone died of its page.
-                let jailer_too = tokio::time::timeout(JAILER_ECHO, link.gone()).await.is_ok();
-                (state.signals.lost, state.signals.crashed) = (jailer_too, !jailer_too);
+                died(&mut state.signals, link).await;
             }
+            End::Driven(_) if state.signals.crashed => died(&mut state.signals, link).await,
             End::Driven(driven) => return driven,
             End::Tripped(DEADLINE) | End::Late => state.signals.deadline = Some(state.ledger.phase()),
             End::Tripped(budget) => state.signals.spent = Some(budget.reason()),
@@ -201,6 +202,12 @@ impl Engine {
         }
         Err(Stop::Signalled)
     }
+}
+
+/// Whose death it was: with the jailer every browser dies, and that is ours; what dies alone died of its page.
+async fn died(signals: &mut Signals, link: &Link) {
+    let jailer_too = tokio::time::timeout(JAILER_ECHO, link.gone()).await.is_ok();
+    (signals.lost, signals.crashed) = (jailer_too, !jailer_too);
 }
 
 /// Names the outcome. A picture stands only if nothing speaks against its page.

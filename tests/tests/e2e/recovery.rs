@@ -58,10 +58,11 @@ fn a_killed_browser_container_fails_what_is_in_flight_and_recovers_by_itself_wit
         for answer in doomed {
             let answer = answer.join().unwrap();
             let problem = answer.json()["type"].as_str().unwrap_or_default().to_owned();
-            // The renderer dies with the container, and its crash may be told before the loss of the browser is.
-            let lost = answer.status == 503 && problem.ends_with("/browser_lost");
-            let crashed = answer.status == 502 && problem.ends_with("/page_crashed");
-            assert!(lost || crashed, "{}", answer.json());
+            assert!(
+                answer.status == 503 && problem.ends_with("/browser_lost"),
+                "{}",
+                answer.json()
+            );
         }
     });
     eventually("the browser container restarts", Duration::from_secs(60), || {
