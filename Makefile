@@ -35,6 +35,7 @@ images: tools ## build the operator, capture and demo-site images into dist/imag
 	@hack/images.sh all
 crds: ## regenerate the CRD, the chart's copies and gitops/
 	@cargo run -q --locked -p screenshot-api --bin crdgen crds/screenshot-operator.io_screenshotservices.yaml
+	UPDATE_SCHEMA=1 cargo test -q --locked -p screenshot-policy --lib schema
 	cargo build -q --locked -p capture-jail -p screenshot-operator
 	CAPTURE_JAIL=$$CARGO_TARGET_DIR/debug/capture-jail SCREENSHOT_OPERATOR=$$CARGO_TARGET_DIR/debug/screenshot-operator hack/sync-charts.sh
 	$(CLUSTER) build
@@ -94,6 +95,14 @@ bench-rollout: tools ## cluster: up, apply to first picture, changed program to 
 	@hack/bench-rollout.sh
 bench-operator: tools ## the operator: start, memory, calls, passes, beside a real API server
 	@hack/bench-operator.sh
+
+.PHONY: bench-egress fuzz
+bench-egress: tools ## the proxy: cost of a decision and of a connection, to target/bench/egress.json
+	@mkdir -p target/bench
+	cargo bench -q --locked -p capture-egress --bench egress -- "$$PWD/target/bench/egress.json"
+FUZZ_SECONDS ?= 30
+fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files, FUZZ_SECONDS for each target
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress --lib --test "*" fuzz_ -- --nocapture
 
 # The suites that `make test` runs, in this order.
 .PHONY: suites

@@ -139,7 +139,8 @@ mod tests {
         assert_eq!(load_policy(&path, None).unwrap_err().0, "policy_missing");
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(load_policy(&path, None).unwrap_err().0, "policy_syntax");
-        let policy = EffectivePolicy::resolve(&Ceiling::compiled(), PolicyDocument::secure_default("a", "b")).unwrap();
+        let policy =
+            EffectivePolicy::resolve(&Ceiling::compiled(), PolicyDocument::secure_default("a", "b").unwrap()).unwrap();
         std::fs::write(&path, policy.canonical_json()).unwrap();
         assert_eq!(load_policy(&path, Some("sha256:00")).unwrap_err().0, "policy_digest");
         assert_eq!(

@@ -77,7 +77,7 @@ impl App {
     /// that only a new process ends.
     pub fn makes_progress(&self) -> bool {
         self.service.get().is_none_or(|service| {
-            let longest = Duration::from_millis(service.policy.limits().deadline_ms) + CLEAR_UP;
+            let longest = service.policy.limits().deadline_ms.duration() + CLEAR_UP;
             service.admission.oldest() <= longest
         })
     }
@@ -189,7 +189,7 @@ impl Server {
         let mut patience = GRACE;
         if let Some(service) = app.service() {
             service.admission.drain();
-            patience += Duration::from_millis(service.policy.limits().deadline_ms);
+            patience += service.policy.limits().deadline_ms.duration();
         }
         stop_api.cancel();
         let drained = tokio::time::timeout(patience, served).await;

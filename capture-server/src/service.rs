@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::access::Caller;
+use crate::access::{Caller, Capture, Permit};
 use crate::capture::engine::{Engine, Finished, Job};
 use crate::capture::link::Link;
 use crate::capture::pool::fleet::Rules;
@@ -129,9 +129,9 @@ impl Service {
                 SandboxMode::Required => Mode::Required,
                 SandboxMode::Degraded => Mode::Degraded,
             },
-            rules: Rules::new(policy.isolation(), count(limits.concurrency)),
+            rules: Rules::new(policy.isolation(), count(limits.concurrency.get())),
             // A picture travels as base64: four characters for three bytes.
-            max_frame: count(limits.max_output_bytes / 3 * 4 + FRAME_MARGIN),
+            max_frame: count(limits.max_output_bytes.get() / 3 * 4 + FRAME_MARGIN),
         };
         let (link, linked) = watch::channel(None);
         let linked_again = linked.clone();
@@ -151,7 +151,7 @@ impl Service {
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { kept.keep().await }));
         let egress = Egress::new(resolver, dial, Arc::clone(&policy), Arc::new(clock::wall));
         let admission = Admission::new(Size {
-            queue: count(limits.queue),
+            queue: count(limits.queue.get()),
             ..machine(
                 &limits,
                 &Resources {
@@ -179,13 +179,14 @@ impl Service {
     pub async fn capture(
         &self,
         caller: &Caller,
+        permit: Permit<Capture>,
         request: CaptureRequest,
         deadline: Instant,
         id: &str,
         mut ledger: Ledger,
     ) -> Result<Finished, Refused> {
         let ask = ask(caller, &request, self.policy.limits());
-        let slot = self.admission.enter(caller.permit_capture(), ask, deadline).await?;
+        let slot = self.admission.enter(permit, ask, deadline).await?;
         ledger.enter(Phase::Open, clock::monotonic());
         let job = Job {
             client: caller.client(),
@@ -212,7 +213,7 @@ fn ask(caller: &Caller, request: &CaptureRequest, limits: &CaptureLimits) -> Ask
 
 /// The gate for this machine: a core each, and large work beside it, at most as the policy says.
 fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
-    let most = usize::try_from(limits.concurrency).unwrap_or(usize::MAX);
+    let most = usize::try_from(limits.concurrency.get()).unwrap_or(usize::MAX);
     let fast = most.min(usize::try_from(resources.cores).unwrap_or(usize::MAX)).max(1);
     let memory = resources.memory_limit.map(|limit| {
         let usable = limit / 100 * MEMORY_PERCENT;
@@ -252,12 +253,14 @@ async fn watch_machine(
 
 #[cfg(test)]
 mod tests {
+    use screenshot_policy::unit::Count;
+
     use super::*;
 
     #[test]
     fn the_gate_is_the_least_of_cores_and_policy_and_memory_is_what_is_left() {
         let limits = CaptureLimits {
-            concurrency: 4,
+            concurrency: Count::nearest(4),
             ..CaptureLimits::DEFAULT
         };
         let resources = Resources {

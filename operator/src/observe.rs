@@ -17,7 +17,6 @@ use kube::Api;
 use kube::api::ListParams;
 use screenshot_policy::attest::{AttestReport, InternalKey};
 use screenshot_policy::egress::EgressException;
-use screenshot_policy::host::Host;
 use screenshot_policy::policy::SandboxMode;
 use sha2::{Digest as _, Sha256};
 
@@ -285,12 +284,10 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
 }
 
 async fn targets(context: &Context, identity: &Identity, exceptions: &[EgressException]) -> Result<Targets, Error> {
-    let hosts = exceptions
+    let named: BTreeSet<Key> = exceptions
         .iter()
-        .filter_map(|exception| exception.host.parse::<Host>().ok());
-    let named: BTreeSet<Key> = hosts
-        .filter_map(|host| {
-            let (name, namespace) = host.in_cluster_service()?;
+        .filter_map(|exception| {
+            let (name, namespace) = exception.host.in_cluster_service()?;
             Some(Key::new(namespace, name))
         })
         .collect();

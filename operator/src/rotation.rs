@@ -6,7 +6,7 @@
 //! It never sees a token's text, only its id and digest.
 
 use jiff::{SignedDuration, Timestamp};
-use screenshot_policy::keyset::{self, Key, KeyState, Keyset};
+use screenshot_policy::keyset::{self, Key, KeyState, Keyset, Scope};
 use screenshot_policy::token::Kid;
 
 /// Keys in overlap at one time; a further rotation waits for the oldest.
@@ -337,6 +337,7 @@ fn key(token: &TokenFacts, rules: &Rules, state: KeyState) -> Key {
     Key {
         kid: token.kid.clone(),
         client: rules.client.clone(),
+        scopes: Scope::ALL.into(),
         digest: token.digest.clone(),
         state,
         not_before: None,

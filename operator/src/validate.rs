@@ -14,8 +14,11 @@ use screenshot_api::{
     Autoscaling, EgressExceptionSpec, Exposure, Ingress, Isolation, Metadata, Monitoring, PullPolicy, Resources,
     Rotation, SandboxMode, Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
 };
+use screenshot_policy::cidr::CidrError;
 use screenshot_policy::egress::EgressException;
+use screenshot_policy::host::HostError;
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
+use screenshot_policy::unit::{Port, UnitError};
 
 use crate::cache::Key;
 use crate::context::Settings;
@@ -120,7 +123,7 @@ pub enum Invalid {
         /// Which field.
         field: &'static str,
         /// What it must be.
-        message: &'static str,
+        message: String,
     },
     /// The key of a label or annotation is none.
     #[error("spec.{field}: a key {rule}")]
@@ -219,7 +222,8 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
 
 /// What is asked of the policy; `resolve` decides what is granted.
 fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyDocument, Invalid> {
-    let mut document = PolicyDocument::secure_default(&identity.namespace, identity.names.main());
+    let mut document = PolicyDocument::secure_default(&identity.namespace, identity.names.main())
+        .map_err(policy::PolicyError::from)?;
     document.sandbox.mode = match spec.sandbox.mode {
         SandboxMode::Required => policy::SandboxMode::Required,
         SandboxMode::Degraded => policy::SandboxMode::Degraded,
@@ -229,11 +233,7 @@ fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyD
         Isolation::PerCapture => policy::Isolation::PerCapture,
     };
     let egress = &spec.network.egress;
-    document.egress.ports = egress
-        .ports
-        .iter()
-        .filter_map(|port| u16::try_from(*port).ok())
-        .collect();
+    document.egress.ports = egress.ports.iter().filter_map(|port| port_of(*port)).collect();
     document.egress.exceptions = egress
         .exceptions
         .iter()
@@ -256,26 +256,36 @@ fn ranges(ingress: &Ingress) -> Result<(), Invalid> {
     Ok(())
 }
 
+fn port_of(number: i32) -> Option<Port> {
+    u64::try_from(number).ok()?.try_into().ok()
+}
+
 fn exception((index, spec): (usize, &EgressExceptionSpec)) -> Result<EgressException, Invalid> {
     let invalid = |field, message| Invalid::Exception { index, field, message };
     let ports = spec
         .ports
         .iter()
-        .map(|port| u16::try_from(*port).map_err(|_| invalid("ports", "must be between 1 and 65535")))
+        .map(|port| port_of(*port).ok_or_else(|| invalid("ports", "must be between 1 and 65535".into())))
         .collect::<Result<_, _>>()?;
     let cidr = spec
         .cidr
         .as_ref()
         .map(|text| {
             text.parse()
-                .map_err(|_| invalid("cidr", "must be an address range in CIDR notation"))
+                .map_err(|error: CidrError| invalid("cidr", error.to_string()))
         })
         .transpose()?;
     Ok(EgressException {
-        host: spec.host.clone(),
+        host: spec
+            .host
+            .parse()
+            .map_err(|error: HostError| invalid("host", error.to_string()))?,
         ports,
         cidr,
-        reason: spec.reason.clone(),
+        reason: spec
+            .reason
+            .parse()
+            .map_err(|error: UnitError| invalid("reason", error.to_string()))?,
         expires: spec.expires.0,
     })
 }

@@ -13,7 +13,7 @@ use screenshot_operator::plan::{
 use screenshot_operator::validate::{Invalid, Validated, identity, validate};
 use screenshot_operator::views::DeploymentView;
 use screenshot_policy::attest::InternalKey;
-use screenshot_policy::keyset::{Key, KeyState, Keyset};
+use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::token::{Kid, Token};
 use serde_json::Value;
 
@@ -260,6 +260,7 @@ fn the_shape_of_the_secrets() {
     let key = Key {
         kid,
         client: "default".into(),
+        scopes: Scope::ALL.into(),
         digest: token.digest_hex(),
         state: KeyState::Active,
         not_before: None,

@@ -181,11 +181,18 @@ fn add(counter: &AtomicU64, more: u64) -> u64 {
 pub(crate) struct Metered<'m, S> {
     inner: S,
     meter: &'m Meter,
+    moved: &'m AtomicU64,
 }
 
 impl<'m, S> Metered<'m, S> {
-    pub(crate) fn new(inner: S, meter: &'m Meter) -> Self {
-        Self { inner, meter }
+    /// `moved` counts this stream's bytes alone.
+    pub(crate) fn new(inner: S, meter: &'m Meter, moved: &'m AtomicU64) -> Self {
+        Self { inner, meter, moved }
+    }
+
+    fn pay(&self, bytes: usize) -> Result<(), Spent> {
+        add(self.moved, u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.meter.wire(bytes)
     }
 }
 
@@ -194,7 +201,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read
-            && let Err(spent) = self.meter.wire(buf.filled().len().saturating_sub(before))
+            && let Err(spent) = self.pay(buf.filled().len().saturating_sub(before))
         {
             buf.set_filled(before);
             return Poll::Ready(Err(io::Error::other(spent)));
@@ -207,7 +214,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written
-            && let Err(spent) = self.meter.wire(bytes)
+            && let Err(spent) = self.pay(bytes)
         {
             return Poll::Ready(Err(io::Error::other(spent)));
         }

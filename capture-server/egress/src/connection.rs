@@ -4,7 +4,8 @@
 //! only order: count, read the head, decide, dial, serve. A refusal is answered without a body.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,7 @@ use crate::decide::Decider;
 use crate::dial::{self, Dial};
 use crate::forward;
 use crate::head::{self, Head, HeadError, MAX_HEAD, Request};
-use crate::log::{Log, Site};
+use crate::log::{Entry, Log, Site};
 use crate::refusal::Refusal;
 use crate::synthetic::Synthetic;
 use crate::tunnel;
@@ -124,14 +125,38 @@ async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Re
         .map_err(Cut::answerable)?;
     let dialled = dial::first(&*context.dial, pinned, context.timings.connect).await;
     let (upstream, to) = dialled.map_err(Cut::answerable)?;
-    let mut upstream = Metered::new(upstream, &context.meter);
     known.address = Some(to.address().ip());
-    let admitted = || context.log.allowed(site, known.address);
+    let moved = Moved {
+        log: &context.log,
+        entry: Mutex::default(),
+        bytes: AtomicU64::new(0),
+    };
+    let mut upstream = Metered::new(upstream, &context.meter, &moved.bytes);
+    let admitted = || {
+        let entry = context.log.allowed(site, known.address);
+        *moved.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+    };
     match &head {
         Head::Connect(_) => tunnel::tunnel(client, &mut upstream, site, rest, &context.timings, admitted).await,
         Head::Plain(request) => {
             admitted();
-            forward::exchange(client, &mut upstream, request, &rest, context.timings.idle).await
+            forward::exchange(client, &mut upstream, request, &rest, &context.timings).await
+        }
+    }
+}
+
+/// Writes what a connection has moved into its entry, however the connection ends.
+struct Moved<'c> {
+    log: &'c Log,
+    entry: Mutex<Option<Entry>>,
+    bytes: AtomicU64,
+}
+
+impl Drop for Moved<'_> {
+    fn drop(&mut self) {
+        let entry = self.entry.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = *entry {
+            self.log.moved(entry, self.bytes.load(Ordering::Relaxed));
         }
     }
 }

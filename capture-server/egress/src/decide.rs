@@ -1,7 +1,7 @@
 //! The egress decision.
 //!
 //! In: a host and port that a page asked for. Out: pinned destinations, or the refusal. The order is fixed:
-//! policy on the name, host budget, look-up, policy on every answer. The rules are the policy crate's.
+//! policy on the name, host budget, look-up, policy on every alias and every address. The rules are the policy crate's.
 //! Only this room makes a [`Pinned`], and `dial` accepts nothing else, so an unchecked connection does not compile.
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use screenshot_policy::policy::EffectivePolicy;
 use crate::budget::Meter;
 use crate::log::Site;
 use crate::refusal::Refusal;
-use crate::resolve::Resolver;
+use crate::resolve::{Answers, Resolver};
 
 /// Tells the time that exceptions expire by.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -62,9 +62,12 @@ impl Decider {
     pub(crate) async fn decide(&self, site: &Site, meter: &Meter) -> Result<Vec<Pinned>, Refusal> {
         let verdict = self.policy.admit_host(&site.host, site.port, (self.clock)())?;
         meter.host(&site.host.to_string())?;
-        let answers = self.addresses(&site.host).await?;
+        let answers = self.answers(&site.host).await?;
+        self.policy.admit_aliases(&verdict, &answers.aliases)?;
         // The time is read again: an exception may have run out during the look-up.
-        let mut admitted = self.policy.admit_addresses(&verdict, &answers, (self.clock)())?;
+        let mut admitted = self
+            .policy
+            .admit_addresses(&verdict, &answers.addresses, (self.clock)())?;
         admitted.sort_by_key(IpAddr::is_ipv6);
         let pin = |ip| Pinned {
             address: SocketAddr::new(ip, site.port),
@@ -72,9 +75,12 @@ impl Decider {
         Ok(admitted.into_iter().map(pin).collect())
     }
 
-    async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Refusal> {
+    async fn answers(&self, host: &Host) -> Result<Answers, Refusal> {
         match host {
-            Host::Ip(ip) => Ok(vec![*ip]),
+            Host::Ip(ip) => Ok(Answers {
+                aliases: Vec::new(),
+                addresses: vec![*ip],
+            }),
             Host::Name(name) => Ok(self.resolver.lookup(name).await?),
         }
     }

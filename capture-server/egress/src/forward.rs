@@ -5,10 +5,10 @@
 //! reach a target under another request's decision. A WebSocket upgrade turns into a splice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::Timings;
 use crate::connection::Cut;
 use crate::head::{MAX_HEAD, Request};
 use crate::response::{self, Body, Response, ResponseError};
@@ -30,7 +30,7 @@ pub(crate) async fn exchange<C, U>(
     upstream: &mut U,
     request: &Request,
     rest: &[u8],
-    idle: Duration,
+    timings: &Timings,
 ) -> Result<(), Cut>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -38,13 +38,20 @@ where
 {
     let activity = Activity::new();
     let started = AtomicBool::new(false);
+    let patience = || {
+        if started.load(Ordering::Relaxed) {
+            timings.idle
+        } else {
+            timings.first_byte
+        }
+    };
     let relayed = {
         let (mut client_read, mut client_write) = tokio::io::split(&mut *client);
         let (mut upstream_read, mut upstream_write) = tokio::io::split(&mut *upstream);
         tokio::select! {
             relayed = receive(&mut upstream_read, &mut client_write, request, &activity, &started) => relayed,
             () = send(&mut client_read, &mut upstream_write, request, rest, &activity) => Ok(Relayed::Done),
-            () = activity.quiet(idle) => Err(ResponseError::Timeout),
+            () = activity.quiet(patience) => Err(ResponseError::Timeout),
         }
     };
     match relayed {
@@ -55,7 +62,7 @@ where
                 client.write_all(&early).await
             };
             if opened.await.is_ok() {
-                wire::splice(client, upstream, idle).await;
+                wire::splice(client, upstream, timings.idle).await;
             }
             Ok(())
         }

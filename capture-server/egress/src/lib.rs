@@ -16,6 +16,8 @@ mod connection;
 mod decide;
 mod dial;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod hello;
 mod log;
@@ -34,7 +36,7 @@ pub use head::{HeadError, MAX_HEAD};
 pub use hello::{HelloError, MAX_HELLO};
 pub use log::{ALLOWED, Decision, MAX_DECISIONS};
 pub use refusal::{Fault, Refusal};
-pub use resolve::{LOOKUP_TIMEOUT, ResolveError, Resolver, SystemResolver};
+pub use resolve::{Answers, LOOKUP_TIMEOUT, ResolveError, Resolver, SystemResolver};
 pub use response::ResponseError;
 pub use session::{EgressReport, Scope, Session};
 pub use synthetic::Synthetic;
@@ -46,6 +48,8 @@ pub struct Timings {
     pub header: Duration,
     /// For one attempt to connect; all attempts of one connection get twice that.
     pub connect: Duration,
+    /// Until the first byte of a plain response, counted from the last byte of the request.
+    pub first_byte: Duration,
     /// While nothing moves in either direction.
     pub idle: Duration,
 }
@@ -55,6 +59,7 @@ impl Default for Timings {
         Self {
             header: Duration::from_secs(10),
             connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(15),
         }
     }

@@ -27,6 +27,8 @@ pub struct Decision {
     pub outcome: &'static str,
     /// The refusal, if it was one.
     pub refusal: Option<Refusal>,
+    /// Bytes exchanged with the target, both directions.
+    pub bytes: u64,
 }
 
 impl Decision {
@@ -42,6 +44,10 @@ pub(crate) struct Site {
     pub(crate) host: screenshot_policy::host::Host,
     pub(crate) port: u16,
 }
+
+/// A place in the log, if there was room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry(Option<usize>);
 
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -63,19 +69,30 @@ impl Log {
         }
     }
 
-    pub(crate) fn allowed(&self, site: &Site, address: Option<IpAddr>) {
-        self.add(Some(site), address, None);
+    /// Something was let through; what is exchanged is added to the entry by [`Log::moved`].
+    pub(crate) fn allowed(&self, site: &Site, address: Option<IpAddr>) -> Entry {
+        self.add(Some(site), address, None)
+    }
+
+    /// A connection that was let through has ended.
+    pub(crate) fn moved(&self, entry: Entry, bytes: u64) {
+        tracing::debug!(target: "egress.closed", capture = %self.capture, bytes);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(decision) = entry.0.and_then(|at| kept.decisions.get_mut(at)) {
+            decision.bytes = bytes;
+        }
     }
 
     pub(crate) fn refused(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Refusal) {
         self.add(site, address, Some(refusal));
     }
 
-    fn add(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Option<Refusal>) {
+    fn add(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Option<Refusal>) -> Entry {
         let host = site.map_or_else(|| "-".to_owned(), |site| site.host.to_string());
         let port = site.map_or(0, |site| site.port);
         let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
-        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, outcome);
+        let at = address.map(tracing::field::display);
+        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, address = at, outcome);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.decisions.len() < MAX_DECISIONS {
             kept.decisions.push(Decision {
@@ -84,9 +101,12 @@ impl Log {
                 address,
                 outcome,
                 refusal,
+                bytes: 0,
             });
+            Entry(Some(kept.decisions.len() - 1))
         } else {
             kept.omitted = kept.omitted.saturating_add(1);
+            Entry(None)
         }
     }
 

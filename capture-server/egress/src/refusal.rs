@@ -102,7 +102,12 @@ impl Refusal {
     pub fn proxy_error(&self) -> &'static str {
         match self {
             Self::Head(_) => "http_request_error",
-            Self::Policy(PolicyRefusal::SpecialAddress(_)) => "destination_ip_prohibited",
+            Self::Policy(
+                PolicyRefusal::SpecialAddress(_)
+                | PolicyRefusal::DeniedAddress
+                | PolicyRefusal::ClusterAddress
+                | PolicyRefusal::UnlistedAddress,
+            ) => "destination_ip_prohibited",
             Self::Policy(PolicyRefusal::NoAddress) => "dns_error",
             Self::Policy(_) | Self::Tunnel(_) => "http_request_denied",
             Self::Budget(_) => "connection_limit_reached",

@@ -46,7 +46,7 @@ where
             }
             Ok(())
         }
-        Some(request) => forward::exchange(client, upstream, &request, &[], timings.idle)
+        Some(request) => forward::exchange(client, upstream, &request, &[], timings)
             .await
             .map_err(Cut::silenced),
     }

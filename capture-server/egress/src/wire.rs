@@ -79,10 +79,10 @@ impl Activity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Resolves when nothing has moved for `idle`.
-    pub(crate) async fn quiet(&self, idle: Duration) {
+    /// Resolves when nothing has moved for as long as `patience` says.
+    pub(crate) async fn quiet(&self, patience: impl Fn() -> Duration) {
         loop {
-            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + idle;
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + patience();
             if end <= Instant::now() {
                 return;
             }
@@ -135,7 +135,7 @@ where
     tokio::select! {
         // How a connection ends is the ends' affair; a spent budget shows in the meter.
         _ = async { tokio::try_join!(there, back) } => {}
-        () = activity.quiet(idle) => {}
+        () = activity.quiet(|| idle) => {}
     }
 }
 

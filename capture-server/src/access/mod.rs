@@ -9,7 +9,7 @@ pub mod keyset;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
-use screenshot_policy::keyset::{Keyset, Reject};
+use screenshot_policy::keyset::{Keyset, Reject, Scope};
 use std::marker::PhantomData;
 
 /// Why a caller is turned away. The public answer is one text for all but `NoKeyset`.
@@ -24,6 +24,9 @@ pub enum AccessError {
     /// A token that no key accepts now.
     #[error("token rejected")]
     Rejected(Reject),
+    /// The key does not open what is asked for.
+    #[error("scope missing")]
+    Scope,
     /// There is no keyset to judge by: fail closed.
     #[error("no keyset")]
     NoKeyset,
@@ -36,6 +39,7 @@ impl AccessError {
             Self::Missing => "credential_missing",
             Self::Malformed => "credential_malformed",
             Self::Rejected(reject) => reject.reason(),
+            Self::Scope => "scope_missing",
             Self::NoKeyset => "keyset_missing",
         }
     }
@@ -47,8 +51,8 @@ impl AccessError {
 /// let _ = capture_server::access::Permit::<capture_server::access::Capture> { _proof: std::marker::PhantomData };
 /// ```
 #[derive(Debug)]
-pub struct Permit<Scope> {
-    _proof: PhantomData<Scope>,
+pub struct Permit<For> {
+    _proof: PhantomData<For>,
 }
 
 /// The scope of a capture.
@@ -60,6 +64,7 @@ pub struct Capture(());
 pub struct Caller {
     client: String,
     kid: String,
+    scopes: Vec<Scope>,
 }
 
 impl Caller {
@@ -73,9 +78,13 @@ impl Caller {
         &self.kid
     }
 
-    /// Every key may capture today; scopes will be decided here.
-    pub fn permit_capture(&self) -> Permit<Capture> {
-        Permit { _proof: PhantomData }
+    /// The permission, if the key opens `scope`.
+    pub fn permit_capture(&self, scope: Scope) -> Result<Permit<Capture>, AccessError> {
+        if self.scopes.contains(&scope) {
+            Ok(Permit { _proof: PhantomData })
+        } else {
+            Err(AccessError::Scope)
+        }
     }
 }
 
@@ -87,6 +96,7 @@ pub fn authenticate(headers: &HeaderMap, keyset: Option<&Keyset>, now: Timestamp
     Ok(Caller {
         client: key.client.clone(),
         kid: key.kid.to_string(),
+        scopes: key.scopes.clone(),
     })
 }
 
@@ -120,6 +130,7 @@ pub(crate) mod tests {
         let key = Key {
             kid,
             client: "web".into(),
+            scopes: Scope::ALL.into(),
             digest,
             state: KeyState::Active,
             not_before: None,
@@ -166,6 +177,23 @@ pub(crate) mod tests {
             let got = judge(&values, Some(&keyset));
             assert_eq!(got.as_ref().map(Caller::client).map_err(|error| *error), expected);
         }
+    }
+
+    #[test]
+    fn a_key_opens_its_scopes_and_no_other() {
+        let (token, mut narrow) = key(1, None);
+        narrow.scopes = vec![Scope::CaptureHtml];
+        let keyset = Keyset {
+            version: VERSION,
+            revision: 1,
+            keys: vec![narrow],
+        };
+        let caller = judge(&[&format!("Bearer {}", token.text())], Some(&keyset)).unwrap();
+        assert!(caller.permit_capture(Scope::CaptureHtml).is_ok());
+        assert_eq!(
+            caller.permit_capture(Scope::CaptureUrl).unwrap_err(),
+            AccessError::Scope
+        );
     }
 
     #[test]

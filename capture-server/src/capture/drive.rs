@@ -88,7 +88,7 @@ pub async fn drive(
     let made = make(page, events, drive, request, limits, area).await?;
     drive.enter(Phase::Encode);
     let bytes = encode::anew(&request.format, made).await.map_err(Stop::Cause)?;
-    output::bounded(&bytes, limits.max_output_bytes).map_err(Stop::Cause)?;
+    output::bounded(&bytes, limits.max_output_bytes.get()).map_err(Stop::Cause)?;
     Ok(Picture {
         bytes: bytes.into(),
         media_type: request.format.media_type(),
@@ -108,7 +108,7 @@ async fn settle(
         Part::Window => return Ok(None),
         Part::Clip(area) => *area,
         Part::FullPage => {
-            let most = limits.max_full_page_height;
+            let most = limits.max_full_page_height.get();
             watched(
                 page.scroll_through(viewport.height, most, SCROLL_BUDGET_MS),
                 events,
@@ -144,7 +144,7 @@ async fn make(
     limits: &CaptureLimits,
     area: Option<Area>,
 ) -> Result<Vec<u8>, Stop> {
-    let most = limits.max_output_bytes;
+    let most = limits.max_output_bytes.get();
     match &request.format {
         Format::Pdf(paper) => {
             let bytes = watched(page.pdf(paper), events, drive).await.map_err(unprintable)?;

@@ -145,10 +145,10 @@ impl Engine {
     fn scope(&self, id: &str, deadline: Instant, synthetic: Option<Synthetic>) -> Scope {
         let limits = self.policy.limits();
         let budget = Budget {
-            requests: limits.max_requests,
-            hosts: limits.max_hosts,
-            sockets: limits.max_sockets,
-            wire_bytes: limits.max_wire_bytes,
+            requests: limits.max_requests.get(),
+            hosts: limits.max_hosts.get(),
+            sockets: limits.max_sockets.get(),
+            wire_bytes: limits.max_wire_bytes.get(),
         };
         Scope {
             capture_id: id.to_owned(),

@@ -219,6 +219,7 @@ mod tests {
             address: None,
             outcome: refusal.reason(),
             refusal: Some(refusal),
+            bytes: 0,
         }
     }
 

@@ -74,18 +74,19 @@ async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Res
     }
 
     let limits = service.policy.limits();
-    let deadline = arrived + Duration::from_millis(limits.deadline_ms);
+    let deadline = arrived + limits.deadline_ms.duration();
     let body = read_body(
         &head.headers,
         body,
-        limits.max_body_bytes,
+        limits.max_body_bytes.get(),
         deadline.min(arrived + BODY_TIMEOUT),
     )
     .await?;
     let parsed = CaptureRequest::parse(&body, limits)?;
+    let permit = caller.permit_capture(parsed.scope())?;
 
     let finished = service
-        .capture(&caller, parsed, deadline, id, Ledger::open(arrived))
+        .capture(&caller, permit, parsed, deadline, id, Ledger::open(arrived))
         .await?;
     record.finished(&finished);
     let Finished { result, egress, .. } = finished;

@@ -238,6 +238,13 @@ fn access(error: AccessError) -> Row {
             "A valid bearer token is required",
             "access",
         ),
+        AccessError::Scope => Row::new(
+            "forbidden",
+            StatusCode::FORBIDDEN,
+            "Not allowed for this credential",
+            "access",
+        )
+        .detail("The credential is valid, but does not open this kind of capture."),
         AccessError::NoKeyset => Row {
             phase: "access",
             ..transport(TransportError::NotReady)
@@ -336,6 +343,7 @@ mod tests {
         let retry_after = Duration::from_millis(1500);
         let table = [
             (status(AccessError::Missing), 401),
+            (status(AccessError::Scope), 403),
             (status(AccessError::NoKeyset), 503),
             (status(InvalidRequest::Syntax), 400),
             (status(TransportError::BodyTooLarge), 413),

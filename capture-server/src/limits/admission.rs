@@ -218,7 +218,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::access::tests::key;
-    use screenshot_policy::keyset::{Keyset, VERSION};
+    use screenshot_policy::keyset::{Keyset, Scope, VERSION};
 
     fn permit() -> Permit<Capture> {
         let (token, key) = key(1, None);
@@ -231,7 +231,7 @@ mod tests {
         let value = format!("Bearer {}", token.text());
         headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
         let caller = crate::access::authenticate(&headers, Some(&keyset), clock::wall()).unwrap();
-        caller.permit_capture()
+        caller.permit_capture(Scope::CaptureUrl).unwrap()
     }
 
     fn gate(fast: usize, queue: usize) -> Admission {

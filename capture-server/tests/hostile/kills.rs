@@ -14,7 +14,7 @@ const BOMB: &str = "<body><script>onload=()=>{const a=[];for(;;)try{const b=new 
 
 fn two_at_once(deadline_ms: u64) -> CaptureLimits {
     CaptureLimits {
-        concurrency: 2,
+        concurrency: screenshot_policy::unit::Count::nearest(2),
         ..limits(deadline_ms)
     }
 }

@@ -147,7 +147,7 @@ struct World {
 
 async fn world() -> World {
     let bounds = CaptureLimits {
-        concurrency: 2,
+        concurrency: screenshot_policy::unit::Count::nearest(2),
         ..limits(u64::try_from(DEADLINE.as_millis()).unwrap())
     };
     let site = Site::new(bounds);

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture_egress::{Dial, Pinned, ResolveError, Resolver};
+use capture_egress::{Answers, Dial, Pinned, ResolveError, Resolver};
 use capture_server::service::Network;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -25,8 +25,12 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 struct EveryName;
 
 impl Resolver for EveryName {
-    fn lookup<'a>(&'a self, _name: &'a HostName) -> Boxed<'a, Result<Vec<IpAddr>, ResolveError>> {
-        Box::pin(async { Ok(vec![PUBLIC]) })
+    fn lookup<'a>(&'a self, _name: &'a HostName) -> Boxed<'a, Result<Answers, ResolveError>> {
+        let answers = Answers {
+            aliases: Vec::new(),
+            addresses: vec![PUBLIC],
+        };
+        Box::pin(async { Ok(answers) })
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use capture_server::config::{JailerMode, ServeArgs};
 use capture_server::server::Server;
 use screenshot_policy::attest::InternalKey;
-use screenshot_policy::keyset::{Key, KeyState, Keyset};
+use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::policy::{CaptureLimits, Ceiling, EffectivePolicy, Isolation, PolicyDocument};
 use screenshot_policy::token::{Kid, Token};
+use screenshot_policy::unit::{Count, Millis};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,6 +33,7 @@ pub fn key(n: u8) -> (Token, Key) {
     let key = Key {
         kid,
         client: if n == 1 { "it".into() } else { format!("it-{n}") },
+        scopes: Scope::ALL.into(),
         digest,
         state: KeyState::Active,
         not_before: None,
@@ -55,7 +57,7 @@ pub fn policy(limits: CaptureLimits) -> EffectivePolicy {
 }
 
 pub fn policy_with(limits: CaptureLimits, isolation: Isolation) -> EffectivePolicy {
-    let mut document = PolicyDocument::secure_default("it", "it");
+    let mut document = PolicyDocument::secure_default("it", "it").unwrap();
     document.capture = limits;
     document.sandbox.isolation = isolation;
     EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
@@ -63,8 +65,8 @@ pub fn policy_with(limits: CaptureLimits, isolation: Isolation) -> EffectivePoli
 
 pub fn limits(deadline_ms: u64) -> CaptureLimits {
     CaptureLimits {
-        deadline_ms,
-        concurrency: 1,
+        deadline_ms: Millis::nearest(deadline_ms),
+        concurrency: Count::nearest(1),
         ..CaptureLimits::DEFAULT
     }
 }

@@ -67,7 +67,7 @@ async fn a_browser_that_dies_alone_died_of_its_page_and_the_next_capture_works()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_spends_a_budget_is_told_so() {
     let budget = screenshot_policy::policy::CaptureLimits {
-        max_requests: 5,
+        max_requests: screenshot_policy::unit::Count::nearest(5),
         ..limits(20_000)
     };
     let (server, _jailer) = Running::ready(budget).await;

@@ -8,13 +8,17 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A DNS name: letters, digits, hyphens (and underscores, which real names have), lower case, no trailing dot,
 /// labels of 1 to 63 and at most 253 characters in all; the last label is not numeric (WHATWG URL, "ends in a number").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
 
 /// A host: a name or an address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Host {
     /// A DNS name.
     Name(HostName),
@@ -45,7 +49,24 @@ pub enum HostError {
     Ipv6Form,
 }
 
+impl HostError {
+    /// Every rule.
+    pub const ALL: [Self; 6] = [
+        Self::Empty,
+        Self::TooLong,
+        Self::Label,
+        Self::Character,
+        Self::Ipv4Form,
+        Self::Ipv6Form,
+    ];
+}
+
 impl HostName {
+    /// `cluster.local`, the domain that a cluster's Services have unless it was set up otherwise.
+    pub fn cluster_local() -> Self {
+        Self("cluster.local".to_owned())
+    }
+
     /// The name, lower case.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -60,6 +81,9 @@ impl HostName {
     pub fn special(&self) -> Option<&'static str> {
         const SUFFIXES: &[(&str, &str)] = &[
             ("metadata.google.internal", "metadata_name"),
+            ("metadata.packet.net", "metadata_name"),
+            ("metadata.platformequinix.com", "metadata_name"),
+            ("metadata.tencentyun.com", "metadata_name"),
             ("svc", "cluster_name"),
             ("cluster.local", "cluster_name"),
             ("local", "local_name"),
@@ -86,9 +110,10 @@ impl HostName {
         by_suffix.or_else(|| (self.labels().count() == 1).then_some("single_label_name"))
     }
 
-    fn is_or_under(&self, suffix: &str) -> bool {
+    /// Whether the name is `other` or lies below it. Takes time in proportion to the length of `other`.
+    pub fn is_or_under(&self, other: &str) -> bool {
         self.0
-            .strip_suffix(suffix)
+            .strip_suffix(other)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 }
@@ -127,6 +152,26 @@ impl FromStr for HostName {
         Ok(Self(text.to_ascii_lowercase()))
     }
 }
+
+macro_rules! as_text {
+    ($($name:ident)*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = HostError;
+
+            fn try_from(text: String) -> Result<Self, HostError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(host: $name) -> Self {
+                host.to_string()
+            }
+        }
+    )*};
+}
+
+as_text! { HostName Host }
 
 /// What the URL standard's IPv4 parser would take for a number: decimal, octal or `0x` hexadecimal.
 fn is_number(label: &str) -> bool {
@@ -177,83 +222,4 @@ impl FromStr for Host {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_lowered_and_lose_one_trailing_dot() {
-        assert_eq!(
-            "WWW.Example.COM.".parse::<Host>().unwrap().to_string(),
-            "www.example.com"
-        );
-        assert_eq!("a..b".parse::<Host>(), Err(HostError::Label));
-        assert_eq!("a.b..".parse::<Host>(), Err(HostError::Label));
-    }
-
-    #[test]
-    fn every_other_spelling_of_an_ipv4_address_is_refused() {
-        for text in [
-            "2130706433",
-            "0x7f000001",
-            "0x7f.1",
-            "127.1",
-            "0177.0.0.1",
-            "127.0.0.1.",
-            "1.2.3.4.5",
-            "01.2.3.4",
-            "1.2.3.256",
-            "127.0.0.0x1",
-        ] {
-            assert_eq!(text.parse::<Host>(), Err(HostError::Ipv4Form), "{text}");
-        }
-        assert_eq!("127.0.0.1".parse::<Host>(), Ok(Host::Ip("127.0.0.1".parse().unwrap())));
-    }
-
-    #[test]
-    fn ipv6_needs_brackets_and_has_no_zone() {
-        assert_eq!("[::1]".parse::<Host>(), Ok(Host::Ip("::1".parse().unwrap())));
-        assert_eq!("::1".parse::<Host>(), Err(HostError::Character));
-        assert_eq!("[fe80::1%25eth0]".parse::<Host>(), Err(HostError::Ipv6Form));
-        assert_eq!("[::1".parse::<Host>(), Err(HostError::Ipv6Form));
-    }
-
-    #[test]
-    fn names_outside_the_ldh_rule_are_refused() {
-        for text in ["a b", "a/b", "a@b", "a%2e", "ex\u{e4}mple.com", "a\0b", "a:80"] {
-            assert_eq!(text.parse::<Host>(), Err(HostError::Character), "{text}");
-        }
-        assert_eq!("-a.com".parse::<Host>(), Err(HostError::Label));
-        assert_eq!("".parse::<Host>(), Err(HostError::Empty));
-        assert_eq!(format!("{}.com", "a".repeat(64)).parse::<Host>(), Err(HostError::Label));
-        assert_eq!(vec!["abcdefgh"; 32].join(".").parse::<Host>(), Err(HostError::TooLong));
-    }
-
-    #[test]
-    fn names_that_only_mean_something_inside_are_special() {
-        let special = |text: &str| text.parse::<HostName>().unwrap().special();
-        assert_eq!(special("kubernetes"), Some("single_label_name"));
-        assert_eq!(special("localhost"), Some("localhost_name"));
-        assert_eq!(special("a.localhost"), Some("localhost_name"));
-        assert_eq!(special("web.t1.svc"), Some("cluster_name"));
-        assert_eq!(special("web.t1.svc.cluster.local"), Some("cluster_name"));
-        assert_eq!(special("metadata.google.internal"), Some("metadata_name"));
-        assert_eq!(special("printer.local"), Some("local_name"));
-        assert_eq!(special("example.com"), None);
-        assert_eq!(special("notlocalhost.com"), None);
-        assert_eq!(special("mylocal.org"), None);
-    }
-
-    #[test]
-    fn cluster_names_name_a_service() {
-        let of = |text: &str| {
-            text.parse::<Host>()
-                .unwrap()
-                .in_cluster_service()
-                .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        };
-        assert_eq!(of("web.t1.svc.cluster.local"), Some(("web".into(), "t1".into())));
-        assert_eq!(of("web.t1.svc"), Some(("web".into(), "t1".into())));
-        assert_eq!(of("pod.web.t1.svc"), None);
-        assert_eq!(of("example.com"), None);
-    }
-}
+mod tests;

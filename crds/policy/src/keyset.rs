@@ -11,15 +11,19 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use crate::canonical;
+use crate::policy::rule;
 use crate::token::{Kid, Token};
 
 /// The only version of the format.
 pub const VERSION: u32 = 1;
+/// The longest document in bytes.
+pub const MAX_DOCUMENT: usize = 64 * 1024;
 /// At most this many keys stand in a keyset.
 pub const MAX_KEYS: usize = 64;
 
 /// Where a key is in its life. Every state in the keyset is accepted; a retired key is taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum KeyState {
     /// Accepted, not yet given to clients: its turn comes when every serving pod has loaded it.
     Staged,
@@ -29,35 +33,64 @@ pub enum KeyState {
     Retiring,
 }
 
+/// What a key opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Scope {
+    /// Pictures of pages on the network.
+    #[serde(rename = "capture:url")]
+    CaptureUrl,
+    /// Pictures of HTML that the caller brings.
+    #[serde(rename = "capture:html")]
+    CaptureHtml,
+}
+
+impl Scope {
+    /// Every scope: what a key gets that is not narrowed.
+    pub const ALL: [Self; 2] = [Self::CaptureUrl, Self::CaptureHtml];
+}
+
 /// One accepted token, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Key {
     /// The key's id, also part of the token's text.
     pub kid: Kid,
     /// Whose token it is: 1 to 63 characters.
+    #[cfg_attr(test, schemars(length(min = 1, max = 63)))]
     pub client: String,
+    /// What it opens: at least one scope, none twice.
+    #[cfg_attr(test, schemars(length(min = 1, max = 8)))]
+    pub scopes: Vec<Scope>,
     /// SHA-256 of the whole token text, 64 lower-case hexadecimal digits.
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::sha256"))]
     pub digest: String,
     /// Where the key is in its life.
     pub state: KeyState,
     /// Not accepted before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::instant"))]
     pub not_before: Option<Timestamp>,
     /// Not accepted from this time on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::instant"))]
     pub retire_after: Option<Timestamp>,
 }
 
 /// All accepted tokens of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Keyset {
     /// [`VERSION`].
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
     pub version: u32,
     /// Rises by one with every change.
+    #[cfg_attr(test, schemars(range(min = 0, max = 9_007_199_254_740_991i64)))]
     pub revision: u64,
     /// The keys; ids are unique.
+    #[cfg_attr(test, schemars(length(min = 1, max = 64)))]
     pub keys: Vec<Key>,
 }
 
@@ -65,13 +98,18 @@ pub struct Keyset {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysetError {
     /// Not JSON of this shape.
-    #[error("keyset is not valid: line {line}, column {column}")]
+    #[error("keyset is not valid: {rule} at line {line}, column {column}")]
     Syntax {
+        /// What is wrong, without the offending value.
+        rule: String,
         /// 1-based line of the first offence.
         line: usize,
         /// 1-based column.
         column: usize,
     },
+    /// More than [`MAX_DOCUMENT`] bytes.
+    #[error("keyset has more than {MAX_DOCUMENT} bytes")]
+    TooLarge,
     /// Another version.
     #[error("keyset version {0} is not supported, expected {VERSION}")]
     Version(u32),
@@ -90,19 +128,27 @@ pub enum KeysetError {
     /// A client name is empty or longer than 63 characters.
     #[error("client of key {0} must have 1 to 63 characters")]
     Client(Kid),
+    /// A key opens nothing, or names a scope twice.
+    #[error("scopes of key {0} must have at least one item and none twice")]
+    Scopes(Kid),
+    /// A key is never valid: it ends before it begins.
+    #[error("key {0} has a retireAfter that is not later than its notBefore")]
+    Never(Kid),
 }
 
 impl KeysetError {
     /// The bounded word for conditions, metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Syntax { .. } => "keyset_syntax",
+            Self::Syntax { .. } | Self::TooLarge => "keyset_syntax",
             Self::Version(_) => "keyset_version",
             Self::Empty => "keyset_empty",
             Self::TooMany => "keyset_too_many_keys",
             Self::Duplicate(_) => "keyset_duplicate_key",
             Self::Digest(_) => "keyset_digest",
             Self::Client(_) => "keyset_client",
+            Self::Scopes(_) => "keyset_scopes",
+            Self::Never(_) => "keyset_times",
         }
     }
 }
@@ -132,10 +178,32 @@ impl Reject {
     }
 }
 
+impl Key {
+    /// Whether the key opens what the scope stands for.
+    pub fn permits(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Whether the key is accepted at a point in time, and if not, why.
+    pub fn at(&self, now: Timestamp) -> Result<(), Reject> {
+        if self.not_before.is_some_and(|time| now < time) {
+            Err(Reject::NotYetValid)
+        } else if self.retire_after.is_some_and(|time| now >= time) {
+            Err(Reject::Expired)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 impl Keyset {
     /// Parses and checks a keyset.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeysetError> {
+        if bytes.len() > MAX_DOCUMENT {
+            return Err(KeysetError::TooLarge);
+        }
         let keyset: Self = serde_json::from_slice(bytes).map_err(|error| KeysetError::Syntax {
+            rule: rule(&error),
             line: error.line(),
             column: error.column(),
         })?;
@@ -162,8 +230,19 @@ impl Keyset {
             if key.digest.len() != 64 || !key.digest.bytes().all(hexadecimal) {
                 return Err(KeysetError::Digest(key.kid.clone()));
             }
-            if key.client.is_empty() || key.client.len() > 63 {
+            if !(1..=63).contains(&key.client.chars().count()) {
                 return Err(KeysetError::Client(key.kid.clone()));
+            }
+            let distinct: BTreeSet<_> = key.scopes.iter().collect();
+            if distinct.is_empty() || distinct.len() != key.scopes.len() {
+                return Err(KeysetError::Scopes(key.kid.clone()));
+            }
+            if key
+                .not_before
+                .zip(key.retire_after)
+                .is_some_and(|(from, to)| to <= from)
+            {
+                return Err(KeysetError::Never(key.kid.clone()));
             }
         }
         Ok(())
@@ -191,106 +270,10 @@ impl Keyset {
             }
         }
         let key = found.ok_or(Reject::Unknown)?;
-        if key.not_before.is_some_and(|time| now < time) {
-            return Err(Reject::NotYetValid);
-        }
-        if key.retire_after.is_some_and(|time| now >= time) {
-            return Err(Reject::Expired);
-        }
+        key.at(now)?;
         Ok(key)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Timestamp {
-        "2026-11-25T00:00:00Z".parse().unwrap()
-    }
-
-    fn token(seed: u8) -> Token {
-        Token::generate(&Kid::from_bytes([seed; 5]), [seed; 32])
-    }
-
-    fn key(seed: u8, state: KeyState) -> Key {
-        let token = token(seed);
-        Key {
-            kid: token.kid().clone(),
-            client: "default".into(),
-            digest: token.digest_hex(),
-            state,
-            not_before: None,
-            retire_after: None,
-        }
-    }
-
-    fn keyset(keys: Vec<Key>) -> Keyset {
-        Keyset {
-            version: VERSION,
-            revision: 1,
-            keys,
-        }
-    }
-
-    #[test]
-    fn staged_active_and_retiring_keys_are_accepted_and_others_are_not() {
-        let set = keyset(vec![
-            key(1, KeyState::Staged),
-            key(2, KeyState::Active),
-            key(3, KeyState::Retiring),
-        ]);
-        for seed in [1, 2, 3] {
-            assert_eq!(set.verify(token(seed).text(), now()).unwrap().kid, *token(seed).kid());
-        }
-        assert_eq!(set.verify(token(4).text(), now()), Err(Reject::Unknown));
-        assert_eq!(set.verify("password", now()), Err(Reject::Malformed));
-    }
-
-    #[test]
-    fn a_key_holds_from_not_before_until_just_before_retire_after() {
-        let mut bounded = key(1, KeyState::Retiring);
-        bounded.not_before = Some("2026-11-25T00:00:00Z".parse().unwrap());
-        bounded.retire_after = Some("2026-11-25T01:00:00Z".parse().unwrap());
-        let set = keyset(vec![bounded]);
-        let at = |time: &str| set.verify(token(1).text(), time.parse().unwrap()).map(|_| ());
-        assert_eq!(at("2026-11-24T23:59:59Z"), Err(Reject::NotYetValid));
-        assert_eq!(at("2026-11-25T00:00:00Z"), Ok(()));
-        assert_eq!(at("2026-11-25T00:59:59Z"), Ok(()));
-        assert_eq!(at("2026-11-25T01:00:00Z"), Err(Reject::Expired));
-    }
-
-    #[test]
-    fn canonical_text_parses_to_the_same_keyset_and_digest() {
-        let set = keyset(vec![key(1, KeyState::Active)]);
-        let again = Keyset::parse(set.canonical_json().as_bytes()).unwrap();
-        assert_eq!((again.digest(), again), (set.digest(), set));
-    }
-
-    #[test]
-    fn bad_keysets_are_refused_whole() {
-        let parse = |set: &Keyset| Keyset::parse(set.canonical_json().as_bytes()).unwrap_err();
-        assert_eq!(parse(&keyset(vec![])), KeysetError::Empty);
-        assert_eq!(
-            parse(&keyset(vec![key(1, KeyState::Active); 2])),
-            KeysetError::Duplicate(token(1).kid().clone())
-        );
-        assert_eq!(
-            parse(&Keyset {
-                version: 2,
-                ..keyset(vec![key(1, KeyState::Active)])
-            }),
-            KeysetError::Version(2)
-        );
-        assert_eq!(
-            parse(&keyset(vec![Key {
-                digest: "AB".into(),
-                ..key(1, KeyState::Active)
-            }])),
-            KeysetError::Digest(token(1).kid().clone())
-        );
-        let extra = br#"{"version":1,"revision":1,"keys":[],"allowAll":true}"#;
-        assert!(matches!(Keyset::parse(extra), Err(KeysetError::Syntax { .. })));
-        assert!(matches!(Keyset::parse(b"{"), Err(KeysetError::Syntax { .. })));
-    }
-}
+mod tests;

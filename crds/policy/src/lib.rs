@@ -7,11 +7,16 @@
 
 pub mod address;
 pub mod attest;
+pub mod cidr;
+pub mod domain;
 pub mod egress;
 pub mod host;
 pub mod keyset;
 pub mod layout;
 pub mod policy;
 pub mod token;
+pub mod unit;
 
 mod canonical;
+#[cfg(test)]
+mod schema;

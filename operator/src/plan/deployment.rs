@@ -77,7 +77,7 @@ fn pod(wanted: &Validated) -> Value {
         "serviceAccountName": names.main(),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": wanted.policy.limits().deadline_ms.div_ceil(1000) + GRACE_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": wanted.policy.limits().deadline_ms.get().div_ceil(1000) + GRACE_MARGIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": true,
             "runAsUser": layout::UID,

@@ -35,7 +35,7 @@ pub(super) fn ingress(wanted: &Validated) -> Option<Child> {
 pub(super) fn http_route(wanted: &Validated) -> Option<Child> {
     let exposure = wanted.exposure.as_ref()?.http_route.as_ref()?;
     let names = &wanted.identity.names;
-    let timeout = wanted.policy.limits().deadline_ms.div_ceil(1000) + TIMEOUT_MARGIN_SECONDS;
+    let timeout = wanted.policy.limits().deadline_ms.get().div_ceil(1000) + TIMEOUT_MARGIN_SECONDS;
     let content = json!({"spec": {
         "parentRefs": exposure.parent_refs.iter().map(parent).collect::<Vec<_>>(),
         "hostnames": exposure.hostnames,

@@ -55,7 +55,7 @@ pub(super) fn matchers(wanted: &Validated) -> String {
 
 fn alerts(wanted: &Validated) -> Vec<Value> {
     let of = matchers(wanted);
-    let slow = wanted.policy.limits().deadline_ms * 8 / 10_000;
+    let slow = wanted.policy.limits().deadline_ms.get() * 8 / 10_000;
     let captures = |extra: &str| format!("sum(rate(screenshot_server_captures_total{{{of}{extra}}}[5m]))");
     let mut alerts = vec![
         alert(

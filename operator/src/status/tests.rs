@@ -63,6 +63,7 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
         keys: vec![Key {
             kid: token.kid.clone(),
             client: "default".into(),
+            scopes: screenshot_policy::keyset::Scope::ALL.into(),
             digest: token.digest.clone(),
             state: KeyState::Active,
             not_before: None,

@@ -1,22 +1,23 @@
 //! Named exceptions: exactly one host, its ports, until they expire, and never everything.
 
 use screenshot_policy::egress::EgressException;
+use screenshot_policy::unit::Port;
 
 use crate::harness::{OK, PUBLIC, Target, World, hello, reason};
 
 fn exception(host: &str, cidr: Option<&str>) -> EgressException {
     EgressException {
-        host: host.into(),
-        ports: vec![8080],
+        host: host.parse().unwrap(),
+        ports: vec![Port::try_from(8080u64).unwrap()],
         cidr: cidr.map(|text| text.parse().unwrap()),
-        reason: "a test".into(),
+        reason: "a test".parse().unwrap(),
         expires: "2026-12-01T00:00:00Z".parse().unwrap(),
     }
 }
 
 async fn with_exception(cidr: Option<&str>) -> World {
     let mut world = World::new();
-    world.exceptions = vec![exception("web.t1.svc", cidr)];
+    world.rules.exceptions = vec![exception("web.t1.svc", cidr)];
     world.names.set("web.t1.svc", &[&["10.1.0.7"]]);
     world.wires.route("10.1.0.7:8080", Target::new().await.answering(OK));
     world

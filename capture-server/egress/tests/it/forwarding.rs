@@ -183,7 +183,7 @@ async fn a_target_that_breaks_the_protocol_gives_502() {
 #[tokio::test]
 async fn a_silent_target_gives_504() {
     let (mut world, target) = with_target().await;
-    world.timings.idle = std::time::Duration::from_millis(150);
+    world.timings.first_byte = std::time::Duration::from_millis(150);
     let proxy = world.open().await;
     let asked = tokio::spawn(async move { (proxy.get("http://site.com/").await, proxy) });
     let _silent = target.accept().await;

@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use capture_egress::{Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic, Timings};
+use capture_egress::{
+    Answers, Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic, SystemResolver,
+    Timings,
+};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use screenshot_policy::egress::EgressException;
 use screenshot_policy::host::HostName;
-use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
+use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -21,7 +23,7 @@ pub const NOW: &str = "2026-11-25T00:00:00Z";
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Answer = Result<Vec<IpAddr>, ResolveError>;
+type Answer = Result<Answers, ResolveError>;
 
 /// A resolver with a script per name: each look-up takes the next answer, the last one stays.
 #[derive(Default)]
@@ -32,7 +34,12 @@ pub struct Names {
 
 impl Names {
     pub fn set(&self, name: &str, answers: &[&[&str]]) {
-        let parse = |list: &&[&str]| Ok(list.iter().map(|ip| ip.parse().unwrap()).collect());
+        let parse = |list: &&[&str]| {
+            Ok(Answers {
+                aliases: Vec::new(),
+                addresses: list.iter().map(|ip| ip.parse().unwrap()).collect(),
+            })
+        };
         self.script(name, answers.iter().map(parse).collect());
     }
 
@@ -101,19 +108,22 @@ impl Dial for Wires {
 /// Everything around the proxy.
 pub struct World {
     pub names: Arc<Names>,
+    /// Asked instead of `names`.
+    pub resolver: Option<Arc<SystemResolver>>,
     pub wires: Arc<Wires>,
     pub now: Arc<Mutex<Timestamp>>,
     pub budget: Budget,
     pub timings: Timings,
     pub deadline: Duration,
     pub synthetic: Option<Synthetic>,
-    pub exceptions: Vec<EgressException>,
+    pub rules: EgressRules,
 }
 
 impl World {
     pub fn new() -> Self {
         Self {
             names: Arc::default(),
+            resolver: None,
             wires: Arc::default(),
             now: Arc::new(Mutex::new(NOW.parse().unwrap())),
             budget: Budget {
@@ -125,17 +135,18 @@ impl World {
             timings: Timings {
                 header: Duration::from_secs(5),
                 connect: Duration::from_secs(2),
+                first_byte: Duration::from_secs(5),
                 idle: Duration::from_secs(5),
             },
             deadline: Duration::from_secs(60),
             synthetic: None,
-            exceptions: Vec::new(),
+            rules: PolicyDocument::secure_default("web", "shots").unwrap().egress,
         }
     }
 
     pub fn policy(&self) -> EffectivePolicy {
-        let mut document = PolicyDocument::secure_default("web", "shots");
-        document.egress.exceptions.clone_from(&self.exceptions);
+        let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
+        document.egress.clone_from(&self.rules);
         EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
     }
 
@@ -147,8 +158,12 @@ impl World {
     pub async fn open_on(&self, listener: TcpListener) -> Proxy {
         let now = Arc::clone(&self.now);
         let clock: Clock = Arc::new(move || *now.lock().unwrap());
-        let egress = Egress::new(self.names.clone(), self.wires.clone(), Arc::new(self.policy()), clock)
-            .with_timings(self.timings);
+        let resolver: Arc<dyn Resolver> = match &self.resolver {
+            Some(resolver) => resolver.clone(),
+            None => self.names.clone(),
+        };
+        let egress =
+            Egress::new(resolver, self.wires.clone(), Arc::new(self.policy()), clock).with_timings(self.timings);
         let address = listener.local_addr().unwrap();
         let scope = Scope {
             capture_id: "c1".into(),

@@ -14,5 +14,8 @@ mod decisions;
 mod exceptions;
 mod forwarding;
 mod harness;
+mod name_server;
+mod rebinding;
 mod sessions;
+mod threats;
 mod tunnels;

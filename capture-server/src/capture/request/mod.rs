@@ -8,6 +8,7 @@ mod fields;
 mod format;
 mod print;
 
+use screenshot_policy::keyset::Scope;
 use screenshot_policy::policy::CaptureLimits;
 use serde_json::Value;
 use url::Url;
@@ -138,10 +139,18 @@ impl CaptureRequest {
         let Viewport { width, height } = self.window.viewport;
         let (width, height) = match &self.part {
             Part::Window | Part::Element(_) => (u64::from(width), u64::from(height)),
-            Part::FullPage => (u64::from(width), limits.max_full_page_height),
+            Part::FullPage => (u64::from(width), limits.max_full_page_height.get()),
             Part::Clip(area) => (u64::from(area.size.width), u64::from(area.size.height)),
         };
-        pixels(width, height, self.window.density).min(limits.max_pixels)
+        pixels(width, height, self.window.density).min(limits.max_pixels.get())
+    }
+
+    /// What a key must open for it.
+    pub fn scope(&self) -> Scope {
+        match self.source {
+            Source::Url(_) => Scope::CaptureUrl,
+            Source::Html(_) => Scope::CaptureHtml,
+        }
     }
 
     /// Parses a body under the policy's limits.
@@ -180,8 +189,8 @@ impl CaptureRequest {
         let (width, height) = (u64::from(size.width), u64::from(size.height));
         let (wide, tall) = (scaled(width, self.window.density), scaled(height, self.window.density));
         let holds = !matches!(self.format, Format::Webp { .. }) || wide.max(tall) <= WEBP_SIDE;
-        let tall_enough = limits.max_full_page_height.max(limits.max_height);
-        holds && height <= tall_enough && pixels(width, height, self.window.density) <= limits.max_pixels
+        let tall_enough = limits.max_full_page_height.get().max(limits.max_height.get());
+        holds && height <= tall_enough && pixels(width, height, self.window.density) <= limits.max_pixels.get()
     }
 
     fn fits_webp(&self) -> Result<(), InvalidRequest> {
@@ -246,10 +255,10 @@ fn page_url(text: &str) -> Result<Url, InvalidRequest> {
 }
 
 fn window(fields: &mut Fields, limits: &CaptureLimits) -> Result<Window, InvalidRequest> {
-    let width = side(fields, "window_width", DEFAULT_WIDTH, limits.max_width)?;
-    let height = side(fields, "window_height", DEFAULT_HEIGHT, limits.max_height)?;
+    let width = side(fields, "window_width", DEFAULT_WIDTH, limits.max_width.get())?;
+    let height = side(fields, "window_height", DEFAULT_HEIGHT, limits.max_height.get())?;
     let density = density(fields)?;
-    let max = limits.max_pixels;
+    let max = limits.max_pixels.get();
     if pixels(u64::from(width), u64::from(height), density) > max {
         let rule = format!("times window_height, at this pixel_density, must be at most {max} pixels");
         return Err(wrong("window_width", rule));
@@ -306,7 +315,7 @@ fn area(clip: Value, density: Density, limits: &CaptureLimits) -> Result<Area, I
     let Value::Object(mut fields) = clip else {
         return Err(rule("must be an object of x, y, width and height".into()));
     };
-    let (wide, tall) = (limits.max_width, limits.max_full_page_height);
+    let (wide, tall) = (limits.max_width.get(), limits.max_full_page_height.get());
     let mut read = |name: &str, least: u64, most: u64| {
         let number = fields.remove(name).and_then(|value| value.as_u64());
         let number = number.filter(|number| (least..=most).contains(number));
@@ -322,8 +331,8 @@ fn area(clip: Value, density: Density, limits: &CaptureLimits) -> Result<Area, I
     if !fields.is_empty() {
         return Err(rule("must have nothing but x, y, width and height".into()));
     }
-    if pixels(u64::from(size.width), u64::from(size.height), density) > limits.max_pixels {
-        return Err(rule(format!("must have at most {} pixels", limits.max_pixels)));
+    if pixels(u64::from(size.width), u64::from(size.height), density) > limits.max_pixels.get() {
+        return Err(rule(format!("must have at most {} pixels", limits.max_pixels.get())));
     }
     Ok(Area { x, y, size })
 }

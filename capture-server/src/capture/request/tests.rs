@@ -209,7 +209,7 @@ fn whatever_is_no_object_is_refused() {
 #[test]
 fn the_area_is_bounded_beside_each_side() {
     let limits = CaptureLimits {
-        max_pixels: 1000,
+        max_pixels: screenshot_policy::unit::Pixels::nearest(1000),
         ..CaptureLimits::DEFAULT
     };
     let wide = br#"{"html_content":"x","window_width":101,"window_height":10}"#;

@@ -125,5 +125,5 @@ impl Default for Egress {
 }
 
 fn default_ports() -> Vec<i32> {
-    DEFAULT_PORTS.map(i32::from).to_vec()
+    DEFAULT_PORTS.map(|port| i32::from(port.get())).to_vec()
 }

@@ -65,10 +65,11 @@ impl Engine {
         let service = self.app.service().ok_or("no policy")?;
         let caller = access::authenticate(&self.headers, self.app.keyset().as_deref(), clock::wall())?;
         let request = CaptureRequest::parse(body(job).as_bytes(), service.policy.limits())?;
+        let permit = caller.permit_capture(request.scope())?;
         let now = clock::monotonic();
         let id = format!("bench-{}", self.number.fetch_add(1, Ordering::Relaxed));
         let finished = service
-            .capture(&caller, request, now + self.deadline, &id, Ledger::open(now))
+            .capture(&caller, permit, request, now + self.deadline, &id, Ledger::open(now))
             .await?;
         let latency = began.elapsed();
         let picture = finished.result.map_err(|cause| format!("{cause:?}"))?.bytes;

@@ -12,7 +12,8 @@ use capture_server::config::{JailerMode, ServeArgs};
 use clap::ValueEnum;
 use screenshot_policy::attest::InternalKey;
 use screenshot_policy::egress::EgressException;
-use screenshot_policy::keyset::{Key, KeyState, Keyset, VERSION};
+use screenshot_policy::host::Host;
+use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope, VERSION};
 use screenshot_policy::policy::{EffectivePolicy, PolicyDocument};
 use screenshot_policy::token::{Kid, Token};
 use tempfile::TempDir;
@@ -53,16 +54,16 @@ pub fn isolations(site: SocketAddr) -> Vec<Isolation> {
 
 /// The policy's text. A policy without the field isolates each capture.
 fn policy(site: SocketAddr, isolation: Isolation, deadline_ms: u64) -> Result<String, Failure> {
-    let mut document = PolicyDocument::secure_default("bench", "bench");
+    let mut document = PolicyDocument::secure_default("bench", "bench")?;
     document.egress.exceptions.push(EgressException {
-        host: site.ip().to_string(),
-        ports: vec![site.port()],
+        host: Host::Ip(site.ip()),
+        ports: vec![site.port().try_into()?],
         cidr: None,
-        reason: "the benchmark's own site".to_owned(),
+        reason: "the benchmark's own site".parse()?,
         expires: jiff::Timestamp::now().checked_add(LIFETIME)?,
     });
-    document.capture.deadline_ms = deadline_ms;
-    document.capture.concurrency = u64::try_from(std::thread::available_parallelism()?.get())?;
+    document.capture.deadline_ms = deadline_ms.try_into()?;
+    document.capture.concurrency = u64::try_from(std::thread::available_parallelism()?.get())?.try_into()?;
     let mut value = serde_json::to_value(&document)?;
     value["sandbox"]["isolation"] = isolation.word().into();
     match EffectivePolicy::load(value.to_string().as_bytes()) {
@@ -100,6 +101,7 @@ impl Files {
             keys: vec![Key {
                 kid,
                 client: "bench".into(),
+                scopes: Scope::ALL.into(),
                 digest: token.digest_hex(),
                 state: KeyState::Active,
                 not_before: None,
@@ -172,8 +174,8 @@ mod tests {
                 panic!("not one exception")
             };
             assert_eq!(
-                (exception.host.as_str(), exception.ports.as_slice()),
-                ("192.168.77.10", [8088].as_slice())
+                (exception.host.to_string(), exception.ports[0].get()),
+                ("192.168.77.10".to_owned(), 8088)
             );
         }
     }

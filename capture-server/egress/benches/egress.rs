@@ -1,0 +1,252 @@
+//! What the proxy costs: a decision, a connection, connections per second.
+//!
+//! Writes rows `{figure, value, goal, unit, atLeast, rounds, spread}` to the file given (default: standard output), the
+//! format of the other benchmarks. Everything runs on one thread and on loopback: browser, proxy and target together,
+//! so the figures per core are those of all three. `value` is the median of the rounds, `spread` the smallest and largest.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // A benchmark fails loudly.
+#![allow(clippy::cast_precision_loss, reason = "figures are for people")]
+
+use std::hint::black_box;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use capture_egress::{Answers, Budget, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session};
+use futures_util::future::BoxFuture;
+use screenshot_policy::host::{Host, HostName};
+use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const PUBLIC: &str = "93.184.216.34";
+const ROUNDS: usize = 7;
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn row(figure: &str, unit: &str, goal: f64, at_least: bool, mut samples: Vec<f64>) -> Value {
+    samples.sort_by(f64::total_cmp);
+    let value = samples[samples.len() / 2];
+    let met = if at_least { value >= goal } else { value <= goal };
+    let bound = if at_least { ">=" } else { "<=" };
+    eprintln!(
+        "{figure}: {value:.3} {unit} (goal {bound} {goal}, {})",
+        if met { "met" } else { "MISSED" }
+    );
+    json!({
+        "figure": figure, "value": value, "goal": goal, "unit": unit, "atLeast": at_least,
+        "rounds": samples.len(), "spread": [samples[0], samples[samples.len() - 1]],
+    })
+}
+
+fn policy(rich: bool) -> EffectivePolicy {
+    let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
+    if rich {
+        let rules = &mut document.egress;
+        rules.domains.allow = (0..64)
+            .map(|n| format!("*.a{n}.example.com").parse().unwrap())
+            .collect();
+        rules.domains.deny = (0..64)
+            .map(|n| format!("*.b{n}.example.com").parse().unwrap())
+            .collect();
+        rules.domains.allow.push("www.site.com".parse().unwrap());
+        rules.cidrs.deny = (0..32).map(|n| format!("1.{n}.0.0/16").parse().unwrap()).collect();
+        rules.cluster.cidrs = (0..32).map(|n| format!("2.{n}.0.0/16").parse().unwrap()).collect();
+        rules.exceptions = serde_json::from_value(json!(
+            (0..32)
+                .map(|n| json!({"host": format!("web{n}.shop.svc"), "ports": [8080], "reason": "r", "expires": "2027-01-01T00:00:00Z"}))
+                .collect::<Vec<_>>()
+        ))
+        .unwrap();
+    }
+    EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
+}
+
+/// Microseconds for one decision: the host, and four addresses of it.
+fn decision(policy: &EffectivePolicy) -> Vec<f64> {
+    const TIMES: u32 = 20_000;
+    let host: Host = "www.site.com".parse().unwrap();
+    let addresses: &[IpAddr; 4] = &[PUBLIC, "8.8.8.8", "2606:4700::1", "2a00:1450::1"].map(|ip| ip.parse().unwrap());
+    let now = NOW.parse().unwrap();
+    let round = |_| {
+        let begun = Instant::now();
+        for _ in 0..TIMES {
+            let verdict = policy.admit_host(black_box(&host), 443, now).unwrap();
+            black_box(policy.admit_addresses(&verdict, black_box(addresses), now).unwrap());
+        }
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
+    };
+    (0..ROUNDS).map(round).collect()
+}
+
+struct Everyone;
+
+impl Resolver for Everyone {
+    fn lookup<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Answers, ResolveError>> {
+        let addresses = vec![PUBLIC.parse().unwrap()];
+        Box::pin(async move {
+            Ok(Answers {
+                aliases: Vec::new(),
+                addresses,
+            })
+        })
+    }
+}
+
+/// Leads every checked address to one listener on loopback.
+struct Loopback(SocketAddr);
+
+impl Dial for Loopback {
+    fn connect(&self, _: Pinned) -> BoxFuture<'static, io::Result<TcpStream>> {
+        let to = self.0;
+        Box::pin(async move {
+            let stream = TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+    }
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+
+async fn target() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let _ = stream.write_all(ANSWER).await;
+            });
+        }
+    });
+    address
+}
+
+async fn proxy(target: SocketAddr) -> (Session, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let now = NOW.parse().unwrap();
+    let egress = Egress::new(
+        Arc::new(Everyone),
+        Arc::new(Loopback(target)),
+        Arc::new(policy(false)),
+        Arc::new(move || now),
+    );
+    let scope = Scope {
+        capture_id: "bench".into(),
+        deadline: tokio::time::Instant::now() + Duration::from_secs(600),
+        budget: Budget {
+            requests: u64::MAX,
+            hosts: u64::MAX,
+            sockets: 4096,
+            wire_bytes: u64::MAX,
+        },
+        synthetic: None,
+    };
+    (egress.open(listener, scope), address)
+}
+
+/// One connection from its first packet to its last byte.
+async fn ask(at: SocketAddr, target: &str) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+        .write_all(format!("GET {target} HTTP/1.1\r\nHost: www.site.com\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hi"));
+}
+
+const THROUGH: &str = "http://www.site.com/";
+
+/// Milliseconds that the proxy adds to the median connection; direct and through take turns, so both see the same machine.
+async fn added(target: SocketAddr, proxy: SocketAddr) -> f64 {
+    let (mut direct, mut through) = (Vec::new(), Vec::new());
+    for _ in 0..300 {
+        let begun = Instant::now();
+        ask(target, "/").await;
+        direct.push(begun.elapsed().as_secs_f64() * 1e3);
+        let begun = Instant::now();
+        ask(proxy, THROUGH).await;
+        through.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    let median = |list: &mut Vec<f64>| {
+        list.sort_by(f64::total_cmp);
+        list[list.len() / 2]
+    };
+    median(&mut through) - median(&mut direct)
+}
+
+/// Connections per second with 32 at a time.
+async fn rate(proxy: SocketAddr) -> f64 {
+    const COUNT: usize = 2000;
+    let begun = Instant::now();
+    let mut open = JoinSet::new();
+    for _ in 0..COUNT {
+        if open.len() == 32 {
+            open.join_next().await.unwrap().unwrap();
+        }
+        open.spawn(ask(proxy, THROUGH));
+    }
+    while open.join_next().await.is_some() {}
+    COUNT as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn main() {
+    let mut rows = vec![
+        row(
+            "policy decision, default policy",
+            "us",
+            5.0,
+            false,
+            decision(&policy(false)),
+        ),
+        row(
+            "policy decision, 128 names, 64 ranges, 32 exceptions",
+            "us",
+            5.0,
+            false,
+            decision(&policy(true)),
+        ),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let target = target().await;
+        let (session, at) = proxy(target).await;
+        ask(at, THROUGH).await;
+        let (mut delays, mut rates) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            delays.push(added(target, at).await);
+            rates.push(rate(at).await);
+        }
+        rows.push(row("proxy over direct, per connection, p50", "ms", 1.0, false, delays));
+        rows.push(row(
+            "connections through the proxy, one core for all parts",
+            "1/s",
+            500.0,
+            true,
+            rates,
+        ));
+        let _ = session.finish().await;
+    });
+    let text = serde_json::to_string_pretty(&json!({"rows": rows})).unwrap();
+    // Cargo hands a `--bench` of its own.
+    match std::env::args().skip(1).find(|arg| !arg.starts_with("--")) {
+        Some(path) => std::fs::write(path, format!("{text}\n")).unwrap(),
+        None => println!("{text}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Lists of names that a page may or may not ask for.
+//!
+//! In: rules (`example.com`, or `*.example.com` for every name below it) and a parsed name. Out: whether a rule holds
+//! it. Rules compare whole labels of parsed names, never text of a URL, so `https://good.com@evil.com` and
+//! `notgood.com` match nothing. No patterns: the time taken is linear in the list.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{HostError, HostName};
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DomainRule {
+    name: HostName,
+    below: bool,
+}
+
+impl DomainRule {
+    /// Whether the rule is about the name.
+    pub fn holds(&self, name: &HostName) -> bool {
+        if self.below {
+            *name != self.name && name.is_or_under(self.name.as_str())
+        } else {
+            *name == self.name
+        }
+    }
+}
+
+/// Whether one of the rules is about the name.
+pub fn any_holds(rules: &[DomainRule], name: &HostName) -> bool {
+    rules.iter().any(|rule| rule.holds(name))
+}
+
+impl FromStr for DomainRule {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        let (below, name) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        name.parse().map(|name| Self { name, below })
+    }
+}
+
+impl TryFrom<String> for DomainRule {
+    type Error = HostError;
+
+    fn try_from(text: String) -> Result<Self, HostError> {
+        text.parse()
+    }
+}
+
+impl From<DomainRule> for String {
+    fn from(rule: DomainRule) -> Self {
+        rule.to_string()
+    }
+}
+
+impl fmt::Display for DomainRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(rule: &str, name: &str) -> bool {
+        rule.parse::<DomainRule>().unwrap().holds(&name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_rule_holds_its_name_or_what_lies_below_and_never_both() {
+        assert!(holds("example.com", "EXAMPLE.com."));
+        assert!(!holds("example.com", "www.example.com"));
+        assert!(holds("*.example.com", "www.example.com"));
+        assert!(holds("*.example.com", "a.b.example.com"));
+        assert!(!holds("*.example.com", "example.com"));
+    }
+
+    #[test]
+    fn a_name_that_only_ends_alike_is_not_held() {
+        for name in ["notexample.com", "example.com.evil.net", "example.comm", "xample.com"] {
+            assert!(!holds("example.com", name) && !holds("*.example.com", name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_one_leading_wildcard_label_is_a_rule() {
+        for text in [
+            "*", "*.", "a.*.com", "*a.com", "*.*.com", "**.com", "1.2.3.4", "[::1]", "a.com/",
+        ] {
+            assert!(text.parse::<DomainRule>().is_err(), "{text}");
+        }
+        assert_eq!(
+            "*.Example.COM".parse::<DomainRule>().unwrap().to_string(),
+            "*.example.com"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! Named exceptions: the only way to private addresses and other ports.
+//!
+//! In: host, ports, range, reason, end. Out: whether it can ever act, whether it holds now, and what it opens, for the
+//! proxy address by address and for a NetworkPolicy as blocks. It never opens metadata addresses, the pod itself or
+//! its link, and it ends by itself.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{self, AddressClass, Block, UNIQUE_LOCAL, V6_GLOBAL, classify};
+use crate::cidr::Cidr;
+use crate::host::Host;
+use crate::unit::{Port, Reason};
+
+/// At most this many ports stand in an exception.
+pub const MAX_EXCEPTION_PORTS: usize = 16;
+
+/// A named exception.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressException {
+    /// Host name or literal address, matched exactly.
+    pub host: Host,
+    /// Ports that are opened on it: 1 to [`MAX_EXCEPTION_PORTS`].
+    #[cfg_attr(test, schemars(length(min = 1, max = 16)))]
+    pub ports: Vec<Port>,
+    /// The range that the host's addresses must lie in; without it, any address that can be excepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Cidr>,
+    /// Why it is needed.
+    pub reason: Reason,
+    /// When it ends by itself.
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::instant"))]
+    pub expires: Timestamp,
+}
+
+/// Which rule an exception breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExceptionError {
+    /// No port, or too many.
+    #[error("ports must have 1 to {MAX_EXCEPTION_PORTS} items")]
+    Ports,
+    /// The range or literal address can never be opened.
+    #[error("{} can never be excepted", .0.reason())]
+    NeverExcepted(AddressClass),
+    /// An IPv6 range that is neither public nor private throughout.
+    #[error("an IPv6 range must lie within {V6_GLOBAL} or {UNIQUE_LOCAL}")]
+    Mixed,
+}
+
+impl EgressException {
+    /// Checks everything that does not depend on time.
+    pub fn check(&self) -> Result<(), ExceptionError> {
+        if self.ports.is_empty() || self.ports.len() > MAX_EXCEPTION_PORTS {
+            return Err(ExceptionError::Ports);
+        }
+        let literal = match self.host {
+            Host::Ip(ip) => Some(Cidr::of(ip)),
+            Host::Name(_) => None,
+        };
+        self.cidr.into_iter().chain(literal).try_for_each(check_range)
+    }
+
+    /// Whether it holds at a point in time.
+    pub fn active(&self, now: Timestamp) -> bool {
+        now < self.expires
+    }
+
+    /// What a NetworkPolicy opens for it: its range, or the literal address itself, less what nothing opens and less
+    /// `denied`. Empty for a name without a range: then it is the pods behind a Service, or nothing.
+    pub fn blocks(&self, denied: &[IpNet]) -> Vec<Block> {
+        let literal = match self.host {
+            Host::Ip(ip) => Some(Cidr::of(ip)),
+            Host::Name(_) => None,
+        };
+        let Some(open) = self.cidr.or(literal) else {
+            return Vec::new();
+        };
+        let mut closed = address::never_excepted();
+        closed.extend(denied);
+        address::blocks(open.net(), &IpNet::aggregate(&closed))
+    }
+
+    pub(super) fn matches(&self, host: &Host, port: Port, now: Timestamp) -> bool {
+        self.active(now) && self.ports.contains(&port) && self.host == *host
+    }
+
+    pub(super) fn holds(&self, ip: IpAddr) -> bool {
+        self.cidr.is_none_or(|cidr| cidr.contains(ip))
+    }
+}
+
+/// A range is judged by both its ends: one that starts in private space and ends in multicast opens too much. One that
+/// holds a metadata address is refused too, though neither proxy nor NetworkPolicy would open that address.
+fn check_range(cidr: Cidr) -> Result<(), ExceptionError> {
+    let net = cidr.net();
+    if address::metadata().iter().any(|metadata| net.contains(metadata)) {
+        return Err(ExceptionError::NeverExcepted(AddressClass::Metadata));
+    }
+    let ends = [net.network(), net.broadcast()].map(classify);
+    if let Some(class) = ends.into_iter().find(|class| !class.may_be_excepted()) {
+        return Err(ExceptionError::NeverExcepted(class));
+    }
+    match net {
+        IpNet::V6(net) if !V6_GLOBAL.contains(&net) && !UNIQUE_LOCAL.contains(&net) => Err(ExceptionError::Mixed),
+        _ => Ok(()),
+    }
+}

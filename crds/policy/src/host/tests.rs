@@ -1,0 +1,80 @@
+//! Spellings of hosts, and names that only mean something inside.
+
+use super::*;
+
+#[test]
+fn names_are_lowered_and_lose_one_trailing_dot() {
+    assert_eq!(
+        "WWW.Example.COM.".parse::<Host>().unwrap().to_string(),
+        "www.example.com"
+    );
+    assert_eq!("a..b".parse::<Host>(), Err(HostError::Label));
+    assert_eq!("a.b..".parse::<Host>(), Err(HostError::Label));
+}
+
+#[test]
+fn every_other_spelling_of_an_ipv4_address_is_refused() {
+    for text in [
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "127.1",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "1.2.3.4.5",
+        "01.2.3.4",
+        "1.2.3.256",
+        "127.0.0.0x1",
+    ] {
+        assert_eq!(text.parse::<Host>(), Err(HostError::Ipv4Form), "{text}");
+    }
+    assert_eq!("127.0.0.1".parse::<Host>(), Ok(Host::Ip("127.0.0.1".parse().unwrap())));
+}
+
+#[test]
+fn ipv6_needs_brackets_and_has_no_zone() {
+    assert_eq!("[::1]".parse::<Host>(), Ok(Host::Ip("::1".parse().unwrap())));
+    assert_eq!("::1".parse::<Host>(), Err(HostError::Character));
+    assert_eq!("[fe80::1%25eth0]".parse::<Host>(), Err(HostError::Ipv6Form));
+    assert_eq!("[::1".parse::<Host>(), Err(HostError::Ipv6Form));
+}
+
+#[test]
+fn names_outside_the_ldh_rule_are_refused() {
+    for text in ["a b", "a/b", "a@b", "a%2e", "ex\u{e4}mple.com", "a\0b", "a:80"] {
+        assert_eq!(text.parse::<Host>(), Err(HostError::Character), "{text}");
+    }
+    assert_eq!("-a.com".parse::<Host>(), Err(HostError::Label));
+    assert_eq!("".parse::<Host>(), Err(HostError::Empty));
+    assert_eq!(format!("{}.com", "a".repeat(64)).parse::<Host>(), Err(HostError::Label));
+    assert_eq!(vec!["abcdefgh"; 32].join(".").parse::<Host>(), Err(HostError::TooLong));
+}
+
+#[test]
+fn names_that_only_mean_something_inside_are_special() {
+    let special = |text: &str| text.parse::<HostName>().unwrap().special();
+    assert_eq!(special("kubernetes"), Some("single_label_name"));
+    assert_eq!(special("localhost"), Some("localhost_name"));
+    assert_eq!(special("a.localhost"), Some("localhost_name"));
+    assert_eq!(special("web.t1.svc"), Some("cluster_name"));
+    assert_eq!(special("web.t1.svc.cluster.local"), Some("cluster_name"));
+    assert_eq!(special("metadata.google.internal"), Some("metadata_name"));
+    assert_eq!(special("printer.local"), Some("local_name"));
+    assert_eq!(special("example.com"), None);
+    assert_eq!(special("notlocalhost.com"), None);
+    assert_eq!(special("mylocal.org"), None);
+}
+
+#[test]
+fn cluster_names_name_a_service() {
+    let of = |text: &str| {
+        text.parse::<Host>()
+            .unwrap()
+            .in_cluster_service()
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
+    assert_eq!(of("web.t1.svc.cluster.local"), Some(("web".into(), "t1".into())));
+    assert_eq!(of("web.t1.svc"), Some(("web".into(), "t1".into())));
+    assert_eq!(of("pod.web.t1.svc"), None);
+    assert_eq!(of("example.com"), None);
+}
