@@ -21,6 +21,7 @@ pub mod leader;
 pub mod memory;
 pub mod metrics;
 pub mod names;
+pub mod netpol;
 pub mod observe;
 pub mod plan;
 pub mod probe;

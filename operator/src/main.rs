@@ -1,7 +1,7 @@
 //! The binary: command line, logs, ports, signals. Nothing is decided here.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use screenshot_operator::metrics::Metrics;
 use screenshot_operator::names::CONTROLLER;
 use screenshot_operator::run::Ports;
 use screenshot_operator::trigger::controller::Scope;
-use screenshot_operator::{address_lists, client, probe, rbac, run, seccomp};
+use screenshot_operator::{address_lists, client, netpol, probe, rbac, run, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,9 @@ enum Command {
     Rbac(Rbac),
     /// Print the ranges of addresses that are not public as YAML, for admission policies.
     Addresses,
+    /// Judge a policy offline.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Ask a URL until it answers 200. For `helm test`.
     Probe(Probe),
 }
@@ -91,6 +94,18 @@ struct Install {
     stay: bool,
 }
 
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Compare what the proxy and the NetworkPolicies of rendered objects let through, and name every difference.
+    Verify {
+        /// YAML with the NetworkPolicies and the policy's ConfigMap of one or more services; `-` is standard input.
+        file: PathBuf,
+        /// The time at which exceptions are judged, RFC 3339. Default: now.
+        #[arg(long)]
+        at: Option<Timestamp>,
+    },
+}
+
 #[derive(Args)]
 struct Probe {
     /// What to ask, http only.
@@ -131,6 +146,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => run(args).await,
         Command::InstallSeccompProfile(args) => install(args).await,
         Command::Rbac(args) => rbac(&args),
+        Command::Policy(PolicyCommand::Verify { file, at }) => verify(&file, at.unwrap_or_else(Timestamp::now)),
         Command::Addresses => print_yaml(address_lists::address_lists()),
         Command::Probe(args) => probe::probe(&args.url, Duration::from_secs(args.timeout_seconds))
             .await
@@ -143,6 +159,29 @@ async fn main() -> ExitCode {
             eprintln!("screenshot-operator: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints a line for each service and one for each difference; any difference is a failure.
+fn verify(file: &Path, at: Timestamp) -> Outcome {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(file)?
+    };
+    let (network, subjects) = netpol::verify::read(&text)?;
+    let mut differences = 0;
+    for subject in &subjects {
+        let found = netpol::verify::compare(&subject.policy, &network, &subject.pod, at);
+        let (compared, differ) = (found.compared, found.disagreements.len());
+        println!("{}: {compared} connections compared, {differ} differ", subject.service);
+        found.disagreements.iter().for_each(|differ| println!("  {differ}"));
+        differences += differ;
+    }
+    if differences == 0 {
+        Ok(())
+    } else {
+        Err("proxy and NetworkPolicies differ".into())
     }
 }
 

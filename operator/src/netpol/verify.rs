@@ -1,0 +1,338 @@
+//! Whether the proxy and the NetworkPolicies of a service agree, tuple by tuple.
+//!
+//! In: a policy, NetworkPolicies, a pod, a time; or a file with the rendered objects. Out: how many connections were
+//! compared, and those on which the two differ. Pure but for nothing: the file's text comes in as a string.
+//! Compared is what both can see: address, port, transport. A NetworkPolicy sees no names, so a connection counts as
+//! one the proxy lets through if there is a host under which it does; selectors are compared by the tests, which know
+//! the pods behind a Service.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use screenshot_policy::address::{self, V6_GLOBAL, classify};
+use screenshot_policy::host::{Host, HostName};
+use screenshot_policy::layout;
+use screenshot_policy::policy::{Ceiling, DomainLists, EffectivePolicy};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::evaluate::{Endpoint, Network, Pod, Protocol};
+
+/// The port of name servers. Pods reach the cluster's own; the browser's proxy never dials it (ceiling of the policy).
+const DNS: u16 = 53;
+
+/// One connection on which the two differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The transport.
+    pub protocol: Protocol,
+    /// Where to.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The host under which the proxy connects, or why it does not under any.
+    pub proxy: Result<Host, &'static str>,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (protocol, to) = (
+            format!("{:?}", self.protocol).to_lowercase(),
+            (self.address, self.port).into(),
+        );
+        let to: std::net::SocketAddr = to;
+        match &self.proxy {
+            Ok(host) => write!(
+                f,
+                "{protocol} {to}: the proxy connects (as {host}), the NetworkPolicies do not let it"
+            ),
+            Err(reason) => write!(
+                f,
+                "{protocol} {to}: the proxy refuses ({reason}), the NetworkPolicies let it through"
+            ),
+        }
+    }
+}
+
+/// The outcome of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Comparison {
+    /// How many connections were compared.
+    pub compared: usize,
+    /// Those on which the two differ.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// Compares over the first and last address of every range that either side knows, their neighbours, and every port
+/// that either side names, with its neighbours.
+pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Timestamp) -> Comparison {
+    let proxy = Proxy::new(policy, now);
+    let (addresses, ports) = (addresses(policy, network), ports(policy, network));
+    let mut comparison = Comparison::default();
+    for address in addresses {
+        for port in &ports {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                comparison.compared += 1;
+                comparison
+                    .disagreements
+                    .extend(one(&proxy, network, pod, protocol, address, *port));
+            }
+        }
+    }
+    comparison
+}
+
+/// Compares one connection to something that is no pod.
+pub fn one(
+    proxy: &Proxy,
+    network: &Network,
+    pod: &Pod,
+    protocol: Protocol,
+    address: IpAddr,
+    port: u16,
+) -> Option<Disagreement> {
+    let open = network.allows(Endpoint::Pod(pod), Endpoint::Outside(address), protocol, port);
+    // Name servers with special addresses (a node's own, a cloud's) are the pod's to ask, never the page's.
+    if port == DNS && !classify(address).is_global() {
+        return None;
+    }
+    let judged = match protocol {
+        Protocol::Tcp => proxy.connects(address, port),
+        Protocol::Udp => Err("udp"),
+    };
+    (judged.is_ok() != open).then_some(Disagreement {
+        protocol,
+        address,
+        port,
+        proxy: judged,
+    })
+}
+
+/// The proxy's decision, over all hosts that a page could name.
+pub struct Proxy {
+    policy: EffectivePolicy,
+    hosts: Vec<Host>,
+    now: Timestamp,
+}
+
+impl Proxy {
+    /// The proxy under a policy at a time. Lists of names are left out: no NetworkPolicy sees them.
+    pub fn new(policy: &EffectivePolicy, now: Timestamp) -> Self {
+        let mut document = policy.document().clone();
+        document.egress.domains = DomainLists::default();
+        let exceptions = document.egress.exceptions.iter();
+        // A Service's exception without a range leads to pods, whatever their addresses.
+        let ranged = exceptions.filter(|exception| exception.cidr.is_some() || matches!(exception.host, Host::Ip(_)));
+        let hosts = ranged.map(|exception| exception.host.clone()).collect();
+        // What is in force resolves again; if it ever did not, the policy itself is the stricter one.
+        let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap_or_else(|_| policy.clone());
+        Self { policy, hosts, now }
+    }
+
+    /// A host under which a page gets a connection to the address, or why there is none.
+    pub fn connects(&self, address: IpAddr, port: u16) -> Result<Host, &'static str> {
+        let public = "www.example.org".parse::<HostName>().map(Host::Name);
+        let mut reason = "no_host";
+        for host in public.iter().chain(&[Host::Ip(address)]).chain(&self.hosts) {
+            if matches!(host, Host::Ip(ip) if *ip != address) {
+                continue;
+            }
+            let verdict = self.policy.admit_host(host, port, self.now);
+            let judged = verdict.and_then(|verdict| self.policy.admit_addresses(&verdict, &[address], self.now));
+            match judged {
+                Ok(_) => return Ok(host.clone()),
+                Err(refusal) => reason = refusal.reason(),
+            }
+        }
+        Err(reason)
+    }
+}
+
+fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
+    let mut nets: Vec<IpNet> = address::v4_excepts().into_iter().map(IpNet::V4).collect();
+    nets.extend(address::v6_excepts().into_iter().map(IpNet::V6));
+    nets.extend(address::never_excepted());
+    nets.extend(address::metadata());
+    nets.push(IpNet::V6(V6_GLOBAL));
+    let rules = policy.egress();
+    let own = rules
+        .cidrs
+        .allow
+        .iter()
+        .chain(&rules.cidrs.deny)
+        .chain(&rules.cluster.cidrs);
+    nets.extend(own.map(|cidr| cidr.net()));
+    nets.extend(
+        policy
+            .exceptions()
+            .iter()
+            .flat_map(|exception| policy.exception_blocks(exception))
+            .map(|b| b.cidr),
+    );
+    for policy in &network.policies {
+        let rules = policy.spec.iter().flat_map(|spec| spec.egress.iter().flatten());
+        let blocks = rules
+            .flat_map(|rule| rule.to.iter().flatten())
+            .filter_map(|peer| peer.ip_block.as_ref());
+        let texts = blocks.flat_map(|block| std::iter::once(&block.cidr).chain(block.except.iter().flatten()));
+        nets.extend(texts.filter_map(|text| text.parse::<IpNet>().ok()));
+    }
+    nets.into_iter().flat_map(around).collect()
+}
+
+/// First and last address of a range, and the neighbours of both.
+fn around(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let neighbours = match net {
+        IpNet::V4(net) => {
+            let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()))
+        }
+        IpNet::V6(net) => {
+            let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
+            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv6Addr::from(bits).into()))
+        }
+    };
+    let ends = [net.network(), net.broadcast()];
+    // An IPv4-mapped address is no address of its own on the wire.
+    let mapped = |ip: &IpAddr| *ip != ip.to_canonical();
+    ends.into_iter()
+        .chain(neighbours.into_iter().flatten())
+        .filter(move |ip| !mapped(ip))
+}
+
+fn ports(policy: &EffectivePolicy, network: &Network) -> BTreeSet<u16> {
+    let mut named: BTreeSet<u16> = policy.egress_ports().iter().map(|port| port.get()).collect();
+    named.extend(
+        policy
+            .exceptions()
+            .iter()
+            .flat_map(|exception| &exception.ports)
+            .map(|port| port.get()),
+    );
+    for policy in &network.policies {
+        let rules = policy.spec.iter().flat_map(|spec| spec.egress.iter().flatten());
+        for port in rules.flat_map(|rule| rule.ports.iter().flatten()) {
+            let ends = [&port.port, &port.end_port.map(IntOrString::Int)].map(Clone::clone);
+            named.extend(ends.into_iter().flatten().filter_map(|end| match end {
+                IntOrString::Int(number) => u16::try_from(number).ok(),
+                IntOrString::String(_) => None,
+            }));
+        }
+    }
+    let neighbours = |port: u16| [port.checked_sub(1), Some(port), port.checked_add(1)];
+    named
+        .into_iter()
+        .flat_map(neighbours)
+        .flatten()
+        .filter(|port| *port != 0)
+        .collect()
+}
+
+/// One service found in a file.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its namespace and name, as its policy has them.
+    pub service: String,
+    /// Its policy.
+    pub policy: EffectivePolicy,
+    /// A pod of it.
+    pub pod: Pod,
+}
+
+/// Why a file cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Not YAML.
+    #[error("the file is not YAML: {0}")]
+    Yaml(String),
+    /// A NetworkPolicy that cannot be read.
+    #[error("NetworkPolicy {name}: {error}")]
+    NetworkPolicy {
+        /// Its name.
+        name: String,
+        /// What the reader says.
+        error: serde_json::Error,
+    },
+    /// A policy that the capture server would refuse.
+    #[error("ConfigMap {name}: {error}")]
+    Policy {
+        /// The ConfigMap's name.
+        name: String,
+        /// The rule.
+        error: screenshot_policy::policy::PolicyError,
+    },
+    /// Nothing to compare.
+    #[error("the file has no ConfigMap with {}", layout::POLICY_FILE)]
+    Empty,
+}
+
+/// Reads rendered objects: the documents of a YAML file, and the items of lists in it.
+pub fn read(text: &str) -> Result<(Network, Vec<Subject>), VerifyError> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| VerifyError::Yaml(error.to_string()))?;
+    let mut network = Network::default();
+    let mut subjects = Vec::new();
+    for object in documents.iter().flat_map(items) {
+        let name = object
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        match object.get("kind").and_then(Value::as_str) {
+            Some("NetworkPolicy") => {
+                let policy = NetworkPolicy::deserialize(object);
+                network
+                    .policies
+                    .push(policy.map_err(|error| VerifyError::NetworkPolicy { name, error })?);
+            }
+            Some("ConfigMap") => {
+                let text = object
+                    .get("data")
+                    .and_then(|data| data.get(layout::POLICY_FILE))
+                    .and_then(Value::as_str);
+                if let Some(text) = text {
+                    subjects.push(subject(object, text).map_err(|error| VerifyError::Policy { name, error })?);
+                }
+            }
+            _ => {}
+        }
+    }
+    if subjects.is_empty() {
+        Err(VerifyError::Empty)
+    } else {
+        Ok((network, subjects))
+    }
+}
+
+fn items(document: &Value) -> Vec<&Value> {
+    match document.get("items").and_then(Value::as_array) {
+        Some(items) => items.iter().collect(),
+        None => vec![document],
+    }
+}
+
+/// Every child carries the labels that its pods have, so the ConfigMap tells what a pod looks like to a policy.
+fn subject(config_map: &Value, text: &str) -> Result<Subject, screenshot_policy::policy::PolicyError> {
+    let policy = EffectivePolicy::load(text.as_bytes())?;
+    let labels = config_map.pointer("/metadata/labels").and_then(Value::as_object);
+    let labels = labels.into_iter().flatten();
+    let pod = Pod {
+        namespace: policy.service().namespace.to_string(),
+        labels: labels
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect(),
+        // Of a range that no policy opens: the pod's own address must not matter.
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        ports: Vec::new(),
+    };
+    Ok(Subject {
+        service: format!("{}/{}", policy.service().namespace, policy.service().name),
+        policy,
+        pod,
+    })
+}

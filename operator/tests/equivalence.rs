@@ -1,0 +1,317 @@
+//! One policy, two enforcers: what the proxy lets through and what the planned NetworkPolicies let through.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_operator::context::Settings;
+use screenshot_operator::netpol::verify::{Proxy, compare, one, read};
+use screenshot_operator::netpol::{Endpoint, Network, Pod, Protocol};
+use screenshot_operator::plan::{Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan};
+use screenshot_operator::validate::{Validated, identity, validate};
+use screenshot_policy::egress::EgressException;
+use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
+use screenshot_policy::unit::Port;
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+fn policy(change: impl FnOnce(&mut EgressRules)) -> EffectivePolicy {
+    let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
+    change(&mut document.egress);
+    EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
+}
+
+fn validated(policy: &EffectivePolicy) -> Validated {
+    let mut service = ScreenshotService::new("shots", ScreenshotServiceSpec::default());
+    service.metadata.namespace = Some("web".into());
+    service.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
+    let settings = Settings {
+        capture_image: Some("example.com/capture-server@sha256:0000".into()),
+        operator_namespace: "screenshot-operator".into(),
+        operator_name: "screenshot-operator".into(),
+    };
+    let mut wanted = validate(identity(&service).unwrap(), &service, &settings).unwrap();
+    wanted.policy = policy.clone();
+    wanted
+}
+
+fn plan_of(wanted: &Validated, targets: &Targets) -> Plan {
+    let operator = OperatorPods {
+        namespace: "screenshot-operator".into(),
+        name: "screenshot-operator".into(),
+    };
+    let around = Surroundings {
+        targets,
+        operator: &operator,
+        served: &BTreeSet::new(),
+        deployment: None,
+    };
+    plan(wanted, &around, now())
+}
+
+/// The NetworkPolicies that the operator plans for the policy, and a pod of the service.
+fn planned(policy: &EffectivePolicy) -> (Network, Pod) {
+    let wanted = validated(policy);
+    let plan = plan_of(&wanted, &targets());
+    let policies = plan.before_secrets().filter(|child| child.kind == Kind::NetworkPolicy);
+    let policies = policies
+        .map(|child| serde_json::from_value(child.body.clone()).unwrap())
+        .collect();
+    let namespaces = ["web", "shop", "kube-system"].map(|name| {
+        let labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]);
+        (name.to_owned(), labels)
+    });
+    let network = Network {
+        policies,
+        namespaces: namespaces.into(),
+    };
+    let pod = Pod {
+        namespace: "web".into(),
+        labels: wanted.identity.names.selector().into_iter().collect(),
+        ip: "10.244.0.5".parse().unwrap(),
+        ports: vec![],
+    };
+    (network, pod)
+}
+
+/// The Services that exceptions may name: `web.shop` translates 80 and a named port, `db.shop` is headless.
+fn targets() -> Targets {
+    let selector = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
+    let web = ServiceTarget {
+        selector: selector("web"),
+        ports: BTreeMap::from([(80, PortTarget::Number(8080)), (8443, PortTarget::Name("tls".into()))]),
+        headless: false,
+    };
+    let db = ServiceTarget {
+        selector: selector("db"),
+        ports: BTreeMap::new(),
+        headless: true,
+    };
+    Targets::from([(("shop".into(), "web".into()), web), (("shop".into(), "db".into()), db)])
+}
+
+fn shop(app: &str, ip: &str) -> Pod {
+    Pod {
+        namespace: "shop".into(),
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        ip: ip.parse().unwrap(),
+        ports: vec![("tls".into(), Protocol::Tcp, 9443)],
+    }
+}
+
+fn exception(host: &str, ports: &[u64], cidr: Option<&str>, expires: &str) -> EgressException {
+    EgressException {
+        host: host.parse().unwrap(),
+        ports: ports.iter().map(|port| Port::try_from(*port).unwrap()).collect(),
+        cidr: cidr.map(|text| text.parse().unwrap()),
+        reason: "a test".parse().unwrap(),
+        expires: expires.parse().unwrap(),
+    }
+}
+
+const LATER: &str = "2027-01-01T00:00:00Z";
+
+fn some_exceptions() -> impl Strategy<Value = Vec<EgressException>> {
+    let all = vec![
+        exception("web.shop.svc", &[80, 8443], None, LATER),
+        exception("web.shop.svc.cluster.local", &[8443], None, LATER),
+        exception("db.shop.svc", &[9000], None, LATER),
+        exception("10.20.30.40", &[8080], None, LATER),
+        exception("[fd12::40]", &[8080, 443], None, LATER),
+        exception("intra.example.com", &[443, 9000], Some("10.9.0.0/16"), LATER),
+        exception("lab.example.com", &[80], Some("198.18.0.0/15"), LATER),
+        exception("wide.example.com", &[2222], Some("160.0.0.0/5"), LATER),
+        exception("old.example.com", &[443], Some("10.8.0.0/16"), "2026-01-01T00:00:00Z"),
+    ];
+    prop::sample::subsequence(all, 0..=9)
+}
+
+fn some_ranges() -> impl Strategy<Value = Vec<String>> {
+    let all = [
+        "1.0.0.0/8",
+        "9.9.9.0/24",
+        "20.0.0.0/12",
+        "10.9.9.0/24",
+        "2606:4700::/32",
+        "160.0.0.0/4",
+        "163.1.0.0/16",
+    ];
+    prop::sample::subsequence(all.map(str::to_owned).to_vec(), 0..=3)
+}
+
+prop_compose! {
+    fn some_policy()(
+        exceptions in some_exceptions(),
+        (allow, deny, own) in (some_ranges(), some_ranges(), some_ranges()),
+        ports in prop::sample::subsequence(vec![80u64, 443, 8080, 8443], 1..=4),
+        nat64: bool,
+    ) -> EffectivePolicy {
+        policy(|rules| {
+            rules.exceptions = exceptions;
+            rules.ports = ports.into_iter().map(|port| Port::try_from(port).unwrap()).collect();
+            rules.cidrs.allow = allow.iter().map(|text| text.parse().unwrap()).collect();
+            rules.cidrs.deny = deny.iter().map(|text| text.parse().unwrap()).collect();
+            rules.cluster.cidrs = own.iter().map(|text| text.parse().unwrap()).collect();
+            if nat64 {
+                rules.nat64_prefixes = vec!["64:ff9b::/96".parse().unwrap()];
+            }
+        })
+    }
+}
+
+fn listed(policy: &EffectivePolicy, network: &Network, pod: &Pod) -> String {
+    let comparison = compare(policy, network, pod, now());
+    assert!(comparison.compared > 1_000, "{}", comparison.compared);
+    let lines: Vec<String> = comparison.disagreements.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn proxy_and_planned_network_policies_agree_over_all_boundaries(policy in some_policy()) {
+        let (network, pod) = planned(&policy);
+        prop_assert_eq!(listed(&policy, &network, &pod), "");
+    }
+
+    #[test]
+    fn proxy_and_planned_network_policies_agree_on_any_connection(
+        policy in some_policy(),
+        v4 in prop::collection::vec(any::<u32>(), 200),
+        v6 in prop::collection::vec(any::<u128>(), 50),
+        port in prop_oneof![any::<u16>(), prop::sample::select(vec![80u16, 443, 8080, 9000])],
+    ) {
+        let (network, pod) = planned(&policy);
+        let proxy = Proxy::new(&policy, now());
+        let v4 = v4.into_iter().map(|bits| IpAddr::from(std::net::Ipv4Addr::from(bits)));
+        // Half of them in the global block, else hardly any would be.
+        let v6 = v6.into_iter().map(|bits| if bits & 1 == 0 { (bits >> 3) | (1 << 125) } else { bits });
+        let v6 = v6.map(|bits| IpAddr::from(std::net::Ipv6Addr::from(bits)));
+        for address in v4.chain(v6) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let differ = one(&proxy, &network, &pod, protocol, address, port.max(1));
+                prop_assert_eq!(differ.map(|differ| differ.to_string()), None);
+            }
+        }
+    }
+
+    /// A Service is named to the proxy and selected by the NetworkPolicy, which sees its pods after translation.
+    #[test]
+    fn what_the_proxy_opens_of_a_service_the_network_policies_open_of_its_pods(policy in some_policy()) {
+        let (network, pod) = planned(&policy);
+        let (web, db, other) = (shop("web", "10.244.1.1"), shop("db", "10.244.1.2"), shop("other", "10.244.1.3"));
+        let proxy = |host: &str, port: u16, ip: &str| {
+            let verdict = policy.admit_host(&host.parse().unwrap(), port, now());
+            verdict.and_then(|verdict| policy.admit_addresses(&verdict, &[ip.parse().unwrap()], now())).is_ok()
+        };
+        let either = |port, ip: &str| {
+            ["web.shop.svc", "web.shop.svc.cluster.local"].iter().any(|host| proxy(host, port, ip))
+        };
+        let open = |to: &Pod, port| network.allows(Endpoint::Pod(&pod), Endpoint::Pod(to), Protocol::Tcp, port);
+        // Host and port as the page says them; pod and port as the packet has them.
+        for (admitted, to, port) in [
+            (either(80, "10.96.0.7"), &web, 8080),
+            (either(8443, "10.96.0.7"), &web, 9443),
+            (proxy("db.shop.svc", 9000, "10.244.1.2"), &db, 9000),
+            (either(81, "10.96.0.7"), &web, 81),
+            (proxy("other.shop.svc", 80, "10.96.0.8"), &other, 80),
+            (proxy("db.shop.svc", 9001, "10.244.1.2"), &db, 9001),
+        ] {
+            prop_assert_eq!(admitted, open(to, port), "{:?} {}", to.labels, port);
+        }
+    }
+}
+
+#[test]
+fn a_compiler_that_forgets_something_is_found_and_the_tuple_named() {
+    let policy = policy(|rules| {
+        rules.exceptions = vec![exception("intra.example.com", &[9000], Some("10.9.0.0/16"), LATER)];
+    });
+    let (network, pod) = planned(&policy);
+    assert_eq!(listed(&policy, &network, &pod), "");
+    let mutate = |from: &str, to: &str| {
+        let text = serde_json::to_string(&network.policies).unwrap();
+        let changed = text.replace(from, to);
+        assert_ne!(text, changed, "{from}");
+        let network = Network {
+            policies: serde_json::from_str(&changed).unwrap(),
+            ..network.clone()
+        };
+        listed(&policy, &network, &pod)
+    };
+    for (from, to, tuple) in [
+        (
+            "\"169.254.0.0/16\",",
+            "",
+            "tcp 169.254.169.254:80: the proxy refuses (metadata_address), the NetworkPolicies let it through",
+        ),
+        (
+            "\"168.63.129.16/32\",",
+            "",
+            "tcp 168.63.129.16:443: the proxy refuses (metadata_address), the NetworkPolicies let it through",
+        ),
+        (
+            "\"10.0.0.0/8\"",
+            "\"10.0.0.0/9\"",
+            "tcp 10.255.255.255:80: the proxy refuses (private_address), the NetworkPolicies let it through",
+        ),
+        (
+            "\"port\":443",
+            "\"port\":444",
+            "tcp 9.255.255.255:444: the proxy refuses (port_not_allowed), the NetworkPolicies let it through",
+        ),
+        (
+            "\"port\":443",
+            "\"port\":444",
+            "tcp 9.255.255.255:443: the proxy connects (as www.example.org), the NetworkPolicies do not let it",
+        ),
+        (
+            "10.9.0.0/16",
+            "10.9.0.0/15",
+            "tcp 10.8.0.0:9000: the proxy refuses (outside_exception), the NetworkPolicies let it through",
+        ),
+        (
+            "10.9.0.0/16",
+            "10.9.0.0/17",
+            "tcp 10.9.255.255:9000: the proxy connects (as intra.example.com), the NetworkPolicies do not let it",
+        ),
+    ] {
+        let found = mutate(from, to);
+        assert!(found.lines().any(|line| line == tuple), "{from} -> {to}: {found}");
+    }
+}
+
+#[test]
+fn a_rendered_file_is_read_whatever_way_its_objects_are_packed() {
+    let policy = policy(|_| {});
+    let (network, _) = planned(&policy);
+    let wanted = validated(&policy);
+    let plan = plan_of(&wanted, &Targets::new());
+    let bodies: Vec<_> = plan
+        .before_secrets()
+        .chain(plan.after_secrets())
+        .map(|child| child.body.clone())
+        .collect();
+    let documents: Vec<String> = bodies
+        .iter()
+        .map(|body| serde_saphyr::to_string(body).unwrap())
+        .collect();
+    let list = serde_saphyr::to_string(&serde_json::json!({"kind": "List", "items": bodies})).unwrap();
+    for text in [documents.join("---\n"), list] {
+        let (read_network, subjects) = read(&text).unwrap();
+        assert_eq!(read_network.policies.len(), network.policies.len());
+        let [subject] = subjects.as_slice() else {
+            panic!("one service")
+        };
+        assert_eq!(subject.service, "web/shots");
+        assert_eq!(listed(&subject.policy, &read_network, &subject.pod), "");
+    }
+    assert!(read("kind: Pod").is_err());
+}
