@@ -104,7 +104,12 @@ FUZZ_SECONDS ?= 30
 fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files, FUZZ_SECONDS for each target
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress --lib --test "*" fuzz_ -- --nocapture
 
-# The suites that `make test` runs, in this order.
+# The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
 .PHONY: suites
 suites:
-	@echo lint test-unit test-cluster test-chart test-gitops test-capture test-hostile test-operator test-e2e test-argocd
+	@echo "lint"
+	echo "test-unit"
+	echo "test-operator | images test-cluster test-chart test-gitops"
+	echo "test-argocd | test-capture"
+	echo "test-hostile"
+	echo "test-e2e"

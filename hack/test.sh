@@ -1,19 +1,54 @@
 #!/usr/bin/env bash
-# Every suite, one after the other; all of them run even when one fails; the summary stands last.
+# Every suite, all of them even when one fails; the summary stands last.
+# `make suites` says which: a line is a step, and what stands between bars on it runs beside one another: suites that
+# mostly wait for a cluster of their own beside those that compile. The first of these shows its progress here, each
+# other one's output is kept in target/test/ and shown when it has ended.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-names=() results=() times=()
-failed=0
-suite() { # suite NAME COMMAND...
-  local name=$1 begin=$SECONDS
-  shift
-  if hack/step.sh "$name" "$@"; then results+=(ok); else results+=(FAILED); failed=$((failed + 1)); fi
-  names+=("$name")
-  times+=($((SECONDS - begin)))
+logs=target/test
+rm -rf $logs && mkdir -p $logs
+groups=() group=
+# A lane is a process group of its own, so that what is stopped here is stopped there too, and ends its cluster.
+trap 'for group in "${groups[@]}"; do kill -TERM -- "-$group" 2>/dev/null; done; wait' EXIT
+
+suite() { # suite NAME: leaves its result and its seconds in target/test/NAME.result
+  local begin=$SECONDS result=ok
+  hack/step.sh "$1" make -s "$1" || result=FAILED
+  echo "$result $((SECONDS - begin))" >"$logs/$1.result"
 }
-for target in $(make -s suites); do suite "$target" make -s "$target"; done
+lane() { for name in "$@"; do suite "$name"; done; }
+export -f suite lane
+export logs
+
+mapfile -t steps < <(make -s suites)
+for step in "${steps[@]}"; do
+  IFS='|' read -ra lanes <<<"$step"
+  beside=()
+  for i in "${!lanes[@]}"; do
+    read -ra names <<<"${lanes[$i]}"
+    [ "$i" -gt 0 ] || continue
+    echo "beside it, shown when it has ended: ${names[*]}"
+    setsid bash -c 'lane "$@"' lane "${names[@]}" >"$logs/lane-$i.log" 2>&1 &
+    groups+=("$!")
+    beside+=("$i:$!")
+  done
+  read -ra names <<<"${lanes[0]}"
+  lane "${names[@]}"
+  for running in "${beside[@]}"; do
+    wait "${running#*:}"
+    cat "$logs/lane-${running%%:*}.log"
+  done
+  groups=()
+done
+
 echo
-for i in "${!names[@]}"; do printf '%-16s %-7s %5d s\n' "${names[$i]}" "${results[$i]}" "${times[$i]}"; done
+passed=0 failed=0
+for name in $(tr '|\n' '  ' <<<"${steps[*]}"); do
+  result=FAILED seconds=0
+  [ ! -f "$logs/$name.result" ] || read -r result seconds <"$logs/$name.result"
+  if [ "$result" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  printf '%-16s %-7s %5d s\n' "$name" "$result" "$seconds"
+done
 echo
-echo "suites: $((${#names[@]} - failed)) passed, $failed failed"
+echo "suites: $passed passed, $failed failed, $SECONDS s in all"
 [ "$failed" -eq 0 ]

@@ -30,8 +30,11 @@ CLUSTER_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator/cluster/$tools
 bin=$CLUSTER_CACHE/bin/cluster-$program
 export CLUSTER_CACHE CLUSTER_SOURCE="$src"
 
+# One builds, whoever else comes meanwhile waits for it.
+mkdir -p "$CLUSTER_CACHE/bin"
+exec 9>"$CLUSTER_CACHE/build.lock"
+flock 9
 if [ ! -x "$bin" ]; then
-  mkdir -p "$CLUSTER_CACHE/bin"
   echo "cluster: building the program (minutes the first time, seconds after that)" >&2
   v=k8s.io/component-base/version
   # Without gitVersion the servers call themselves v0.0.0, which breaks helm's kubeVersion.
@@ -54,4 +57,6 @@ if [ "${1-}" = path ]; then echo "$CLUSTER_CACHE/bin"; exit; fi
 if [ "${1-}" = up ] || [ "${1-}" = helm ]; then
   [ -x "$CLUSTER_CACHE/bin/helm" ] || "$bin" build
 fi
+# What only builds keeps the lock until it has ended; a cluster's processes must not inherit it.
+if [ "${1-}" != build ]; then exec 9>&-; fi
 exec "$bin" "$@"
