@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 /// Wall time, for what has a date: keys and exceptions.
+#[expect(clippy::disallowed_methods, reason = "here the hour is read")]
 pub fn wall() -> Timestamp {
     Timestamp::now()
 }

@@ -124,6 +124,7 @@ impl Server {
         Self::bind(args, Some(network)).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the server's own ports")]
     async fn bind(args: ServeArgs, network: Option<Network>) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for address in [args.listen, args.health_listen, args.metrics_listen] {

@@ -124,4 +124,5 @@ impl Attester {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "pods on loopback")]
 mod tests;

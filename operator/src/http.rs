@@ -81,6 +81,7 @@ fn present(context: &Context) -> Present {
 ///
 /// # Errors
 /// The port cannot be had.
+#[expect(clippy::disallowed_methods, reason = "the operator's own ports")]
 pub async fn serve(address: SocketAddr, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     axum::serve(listener, router)

@@ -11,6 +11,7 @@ pub mod attest;
 pub mod backoff;
 pub mod cache;
 pub mod client;
+pub mod clock;
 pub mod context;
 pub mod credentials;
 pub mod drift;

@@ -15,7 +15,7 @@ use screenshot_operator::metrics::Metrics;
 use screenshot_operator::names::CONTROLLER;
 use screenshot_operator::run::Ports;
 use screenshot_operator::trigger::controller::Scope;
-use screenshot_operator::{address_lists, client, netpol, probe, rbac, run, seccomp};
+use screenshot_operator::{address_lists, client, clock, netpol, probe, rbac, run, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +146,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => run(args).await,
         Command::InstallSeccompProfile(args) => install(args).await,
         Command::Rbac(args) => rbac(&args),
-        Command::Policy(PolicyCommand::Verify { file, at }) => verify(&file, at.unwrap_or_else(Timestamp::now)),
+        Command::Policy(PolicyCommand::Verify { file, at }) => verify(&file, at.unwrap_or_else(clock::wall)),
         Command::Addresses => print_yaml(address_lists::address_lists()),
         Command::Probe(args) => probe::probe(&args.url, Duration::from_secs(args.timeout_seconds))
             .await
@@ -233,7 +233,7 @@ async fn run(args: Run) -> Outcome {
     let me = args
         .pod_name
         .clone()
-        .unwrap_or_else(|| format!("pid-{}-{}", std::process::id(), Timestamp::now()));
+        .unwrap_or_else(|| format!("pid-{}-{}", std::process::id(), clock::wall()));
     let lease = args.lease_name.filter(|name| !name.is_empty());
     let elector =
         lease.map(|lease| Elector::new(client.clone(), &args.operator_namespace, lease, me, Times::default()));
@@ -246,7 +246,7 @@ async fn run(args: Run) -> Outcome {
         operator_namespace: args.operator_namespace,
         operator_name: args.operator_name,
     };
-    let context = Arc::new(Context::new(client, metrics, settings, reporter, whole_seconds));
+    let context = Arc::new(Context::new(client, metrics, settings, reporter, clock::whole_seconds));
     let scope = Scope::of(args.watch_namespaces);
     let ports = Ports {
         health: args.health_address,
@@ -256,12 +256,6 @@ async fn run(args: Run) -> Outcome {
     run::run(context, scope, elector, ports, stop).await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The API server keeps whole seconds; anything finer would never compare equal.
-fn whole_seconds() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn log(filter: &str) -> Outcome {

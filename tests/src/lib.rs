@@ -3,6 +3,8 @@
 //! In: a cluster with the operator, named by `KUBECONFIG` (`hack/install.sh up` makes one), and `CONTEXT` where that file
 //! has several. Out: plain values that tests compare. Everything is bounded in time; what a test starts ends with it.
 
+#![allow(clippy::disallowed_methods)] // It starts kubectl, as a user does.
+
 mod api;
 mod capture;
 mod figures;

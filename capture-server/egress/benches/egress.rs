@@ -4,7 +4,13 @@
 //! format of the other benchmarks. Everything runs on one thread and on loopback: browser, proxy and target together,
 //! so the figures per core are those of all three. `value` is the median of the rounds, `spread` the smallest and largest.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // A benchmark fails loudly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout
+)] // A benchmark fails loudly.
 #![allow(clippy::cast_precision_loss, reason = "figures are for people")]
 
 use std::hint::black_box;

@@ -48,6 +48,10 @@ pub trait Dial: Send + Sync {
 pub struct SystemDial;
 
 impl Dial for SystemDial {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one connection of the server to a place that a page named: it takes a checked address"
+    )]
     fn connect(&self, to: Pinned) -> BoxFuture<'static, io::Result<TcpStream>> {
         Box::pin(async move {
             let stream = TcpStream::connect(to.address()).await?;

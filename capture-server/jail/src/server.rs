@@ -96,6 +96,7 @@ impl Drop for Unlink<'_> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the jailer's one socket")]
 fn accept(config: &Config, termination: &OwnedFd) -> Result<Next, ServeError> {
     let path = &config.socket;
     if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     dead_code,
     reason = "a test that cannot go on fails; the harness is shared"
 )]

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     dead_code,
     reason = "the harness is shared; a test that cannot go on fails"
 )]

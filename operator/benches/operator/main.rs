@@ -3,7 +3,7 @@
 //! Needs `SHOT_TEST_KUBECONFIG` of a throw-away, empty API server. `SHOT_BENCH_SERVICES` is how many services there are at
 //! the end (1000 unless set; 5000 takes some minutes). Services have no replicas: nothing here runs pods.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A program for developers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // A program for developers.
 
 mod process;
 mod rows;

@@ -9,7 +9,6 @@ pub mod decide;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -17,6 +16,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::apply::call;
+use crate::clock;
 use crate::error::Error;
 use crate::names::MANAGER;
 use decide::{Decision, Record, decide};
@@ -118,7 +118,7 @@ impl Elector {
         }
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        spec.renew_time = Some(MicroTime(clock::wall()));
         call("update", "Lease", self.api.replace(&self.name, &params(), &lease)).await?;
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Elector {
     }
 
     async fn write(&mut self, decision: Decision) -> Result<bool, Error> {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(clock::wall());
         let mut lease = self.seen.as_ref().map(|(lease, _)| lease.clone()).unwrap_or_default();
         let old = lease.spec.take().unwrap_or_default();
         let mine = decision == Decision::Renew;

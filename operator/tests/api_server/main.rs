@@ -4,7 +4,7 @@
 //! `tests/cluster/cluster.sh up --control-plane-only`. Without it the tests fail and say so.
 //! Each test makes a namespace of its own and leaves it for the cluster to be thrown away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // All of this file is test code.
 
 mod children;
 mod drift;

@@ -4,6 +4,8 @@
 //! In: arguments (`hack/bench-capture.sh` gives them). Out: tables and `capture.json`. It must run in a network of its
 //! own, on whose private address the site is served: no request of the benchmark can leave the machine.
 
+#![allow(clippy::disallowed_methods)] // A program for developers: it serves pages, calls and starts what it measures.
+
 mod arm;
 mod cells;
 mod check;

@@ -13,6 +13,7 @@ const AAAA: u16 = 28;
 type Asked = Arc<Mutex<Vec<(String, u16)>>>;
 
 /// Knows `two.example` and `four.example`, and everything under the search domain, which must never be asked for.
+#[expect(clippy::disallowed_methods, reason = "on loopback")]
 async fn name_server() -> (SocketAddr, Asked) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (address, asked) = (socket.local_addr().unwrap(), Asked::default());

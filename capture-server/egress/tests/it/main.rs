@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "helpers of tests fail by panicking; clippy.toml only knows functions marked as tests"
 )]
 

@@ -5,7 +5,13 @@
 //! ([`look_around`], known by the flag that every browser gets) and a jailer with layers taken away ([`weak`]), so that
 //! the product needs no switch for either.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "this is a test"
+)]
 
 mod browser;
 mod jail;
