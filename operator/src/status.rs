@@ -53,7 +53,7 @@ pub struct Pass<'a> {
 /// The status after a pass.
 pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timestamp) -> ScreenshotServiceStatus {
     let trouble = trouble::find(pass.wanted, pass.deployment, pass.pods, now);
-    let mut details = controls::conditions(pass, trouble.as_ref());
+    let mut details = controls::conditions(pass, trouble.as_ref(), now);
     details.extend(optional::conditions(pass));
     let mut verdicts = summary(pass, &details, trouble);
     verdicts.extend(details);

@@ -5,20 +5,17 @@
 //! `EffectivePolicy::resolve`, as the server will) and what the operator must supply. Children of a service that became
 //! invalid are left as they are.
 
+mod egress;
 mod keys;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use screenshot_api::{
-    Autoscaling, EgressExceptionSpec, Exposure, Ingress, Isolation, Metadata, Monitoring, PullPolicy, Resources,
-    Rotation, SandboxMode, Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
+    Autoscaling, Exposure, Ingress, Isolation, Metadata, Monitoring, PullPolicy, Resources, Rotation, SandboxMode,
+    Scheduling, ScreenshotService, ScreenshotServiceSpec, SecretReference,
 };
-use screenshot_policy::cidr::CidrError;
-use screenshot_policy::egress::EgressException;
-use screenshot_policy::host::HostError;
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
-use screenshot_policy::unit::{Port, UnitError};
 
 use crate::cache::Key;
 use crate::context::Settings;
@@ -125,6 +122,16 @@ pub enum Invalid {
         /// What it must be.
         message: String,
     },
+    /// An entry of a list of names or ranges cannot be read, or is one that could never act.
+    #[error("spec.network.egress.{list}[{index}]: {message}")]
+    Listed {
+        /// Which list.
+        list: &'static str,
+        /// 0-based position.
+        index: usize,
+        /// What it must be.
+        message: String,
+    },
     /// The key of a label or annotation is none.
     #[error("spec.{field}: a key {rule}")]
     Key {
@@ -152,6 +159,7 @@ impl Invalid {
         match self {
             Self::NoImage => "ImageMissing",
             Self::Exception { .. } => "InvalidException",
+            Self::Listed { .. } => "InvalidEntry",
             Self::Key { .. } => "InvalidKey",
             Self::Cidr { .. } => "InvalidRange",
             Self::Policy(_) => "InvalidPolicy",
@@ -190,6 +198,7 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
     keys::check(spec)?;
     ranges(&spec.network.ingress)?;
     let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document(&identity, spec)?)?;
+    egress::acts(&policy, &spec.network.egress)?;
     let suspended = spec.suspend;
     let scale = match &spec.autoscaling {
         _ if suspended => Scale::Fixed(0),
@@ -232,14 +241,7 @@ fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyD
         Isolation::PerClient => policy::Isolation::PerClient,
         Isolation::PerCapture => policy::Isolation::PerCapture,
     };
-    let egress = &spec.network.egress;
-    document.egress.ports = egress.ports.iter().filter_map(|port| port_of(*port)).collect();
-    document.egress.exceptions = egress
-        .exceptions
-        .iter()
-        .enumerate()
-        .map(exception)
-        .collect::<Result<_, _>>()?;
+    egress::fill(&mut document.egress, &spec.network.egress)?;
     Ok(document)
 }
 
@@ -254,38 +256,4 @@ fn ranges(ingress: &Ingress) -> Result<(), Invalid> {
         }
     }
     Ok(())
-}
-
-fn port_of(number: i32) -> Option<Port> {
-    u64::try_from(number).ok()?.try_into().ok()
-}
-
-fn exception((index, spec): (usize, &EgressExceptionSpec)) -> Result<EgressException, Invalid> {
-    let invalid = |field, message| Invalid::Exception { index, field, message };
-    let ports = spec
-        .ports
-        .iter()
-        .map(|port| port_of(*port).ok_or_else(|| invalid("ports", "must be between 1 and 65535".into())))
-        .collect::<Result<_, _>>()?;
-    let cidr = spec
-        .cidr
-        .as_ref()
-        .map(|text| {
-            text.parse()
-                .map_err(|error: CidrError| invalid("cidr", error.to_string()))
-        })
-        .transpose()?;
-    Ok(EgressException {
-        host: spec
-            .host
-            .parse()
-            .map_err(|error: HostError| invalid("host", error.to_string()))?,
-        ports,
-        cidr,
-        reason: spec
-            .reason
-            .parse()
-            .map_err(|error: UnitError| invalid("reason", error.to_string()))?,
-        expires: spec.expires.0,
-    })
 }

@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
-use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
 use screenshot_operator::context::Settings;
 use screenshot_operator::netpol::verify::{Proxy, compare, one, read};
 use screenshot_operator::netpol::{Endpoint, Network, Pod, Protocol};
 use screenshot_operator::plan::{Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan};
 use screenshot_operator::validate::{Validated, identity, validate};
+use screenshot_policy::domain::{DomainRule, any_holds};
 use screenshot_policy::egress::EgressException;
+use screenshot_policy::host::{Host, HostName};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
 use screenshot_policy::unit::Port;
 
@@ -28,7 +31,13 @@ fn policy(change: impl FnOnce(&mut EgressRules)) -> EffectivePolicy {
 }
 
 fn validated(policy: &EffectivePolicy) -> Validated {
-    let mut service = ScreenshotService::new("shots", ScreenshotServiceSpec::default());
+    let mut wanted = validated_as(ScreenshotServiceSpec::default());
+    wanted.policy = policy.clone();
+    wanted
+}
+
+fn validated_as(spec: ScreenshotServiceSpec) -> Validated {
+    let mut service = ScreenshotService::new("shots", spec);
     service.metadata.namespace = Some("web".into());
     service.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
     let settings = Settings {
@@ -36,9 +45,7 @@ fn validated(policy: &EffectivePolicy) -> Validated {
         operator_namespace: "screenshot-operator".into(),
         operator_name: "screenshot-operator".into(),
     };
-    let mut wanted = validate(identity(&service).unwrap(), &service, &settings).unwrap();
-    wanted.policy = policy.clone();
-    wanted
+    validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }
 
 fn plan_of(wanted: &Validated, targets: &Targets) -> Plan {
@@ -57,8 +64,11 @@ fn plan_of(wanted: &Validated, targets: &Targets) -> Plan {
 
 /// The NetworkPolicies that the operator plans for the policy, and a pod of the service.
 fn planned(policy: &EffectivePolicy) -> (Network, Pod) {
-    let wanted = validated(policy);
-    let plan = plan_of(&wanted, &targets());
+    planned_for(&validated(policy))
+}
+
+fn planned_for(wanted: &Validated) -> (Network, Pod) {
+    let plan = plan_of(wanted, &targets());
     let policies = plan.before_secrets().filter(|child| child.kind == Kind::NetworkPolicy);
     let policies = policies
         .map(|child| serde_json::from_value(child.body.clone()).unwrap())
@@ -145,6 +155,44 @@ fn some_ranges() -> impl Strategy<Value = Vec<String>> {
     prop::sample::subsequence(all.map(str::to_owned).to_vec(), 0..=3)
 }
 
+/// Lists as a user writes them. The first two of the names are those of exceptions.
+fn some_names() -> impl Strategy<Value = Vec<String>> {
+    let all = [
+        "intra.example.com",
+        "web.shop.svc",
+        "*.example.com",
+        "example.net",
+        "*.ads.example.net",
+    ];
+    prop::sample::subsequence(all.map(str::to_owned).to_vec(), 0..=3)
+}
+
+prop_compose! {
+    fn some_spec()(
+        exceptions in some_exceptions(),
+        (allow, deny) in (some_ranges(), some_ranges()),
+        (names, denied) in (some_names(), some_names()),
+        ports in prop::sample::subsequence(vec![80, 443], 0..=2),
+    ) -> ScreenshotServiceSpec {
+        let mut spec = ScreenshotServiceSpec::default();
+        let egress = &mut spec.network.egress;
+        egress.ports = ports;
+        // An allow list of nothing but private entries is refused; what remains narrows.
+        egress.domains.allow = names.into_iter().filter(|name| name != "web.shop.svc").collect();
+        egress.domains.deny = denied;
+        egress.cidrs.allow = allow.into_iter().filter(|range| !range.starts_with("10.")).collect();
+        egress.cidrs.deny = deny;
+        egress.exceptions = exceptions.iter().map(|exception| EgressExceptionSpec {
+            host: exception.host.to_string(),
+            ports: exception.ports.iter().map(|port| i32::from(port.get())).collect(),
+            cidr: exception.cidr.map(|cidr| cidr.to_string()),
+            reason: exception.reason.to_string(),
+            expires: Time(exception.expires),
+        }).collect();
+        spec
+    }
+}
+
 prop_compose! {
     fn some_policy()(
         exceptions in some_exceptions(),
@@ -179,6 +227,47 @@ proptest! {
     fn proxy_and_planned_network_policies_agree_over_all_boundaries(policy in some_policy()) {
         let (network, pod) = planned(&policy);
         prop_assert_eq!(listed(&policy, &network, &pod), "");
+    }
+
+    /// From what the user writes: the lists reach both enforcers, and both mean the same by them.
+    #[test]
+    fn both_enforcers_obey_the_lists_of_a_manifest(spec in some_spec()) {
+        let wanted = validated_as(spec.clone());
+        let (network, pod) = planned_for(&wanted);
+        prop_assert_eq!(listed(&wanted.policy, &network, &pod), "");
+        let egress = &spec.network.egress;
+        let open = |ip: IpAddr, port| network.allows(Endpoint::Pod(&pod), Endpoint::Outside(ip), Protocol::Tcp, port);
+        let within = |ranges: &[String], ip: IpAddr| {
+            ranges.iter().any(|range| range.parse::<ipnet::IpNet>().unwrap().contains(&ip))
+        };
+        let excepted = |ip: IpAddr, port: u16| egress.exceptions.iter().any(|exception| {
+            let range = exception.cidr.clone().and_then(|range| range.parse::<ipnet::IpNet>().ok());
+            exception.ports.contains(&i32::from(port)) && range.is_some_and(|range| range.contains(&ip))
+        });
+        for ip in ["1.2.3.4", "9.9.9.9", "9.9.8.8", "20.15.1.1", "20.16.1.1", "163.1.1.1", "162.1.1.1", "2606:4700::1", "2a00::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            for port in [80, 443] {
+                let narrowed = !egress.cidrs.allow.is_empty() && !within(&egress.cidrs.allow, ip);
+                let expected = egress.ports.contains(&i32::from(port)) && !within(&egress.cidrs.deny, ip) && !narrowed;
+                if !excepted(ip, port) {
+                    prop_assert_eq!(open(ip, port), expected, "{}:{}", ip, port);
+                }
+            }
+        }
+        // Names, which only the proxy sees.
+        let rules = |texts: &[String]| -> Vec<DomainRule> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let (allow, deny) = (rules(&egress.domains.allow), rules(&egress.domains.deny));
+        for name in ["www.example.com", "example.com", "example.net", "a.ads.example.net", "www.example.org", "intra.example.com"] {
+            let host: HostName = name.parse().unwrap();
+            let known = egress.exceptions.iter().any(|exception| exception.host == name);
+            let judged = wanted.policy.admit_host(&Host::Name(host.clone()), 443, now()).map_err(|refusal| refusal.reason());
+            if any_holds(&deny, &host) {
+                prop_assert_eq!(judged.err(), Some("denied_name"), "{}", name);
+            } else if !known {
+                let expected = (allow.is_empty() || any_holds(&allow, &host)) && egress.ports.contains(&443);
+                prop_assert_eq!(judged.is_ok(), expected, "{}", name);
+            }
+        }
     }
 
     #[test]

@@ -133,6 +133,27 @@ fn the_plan_of_a_degraded_service_with_own_resources() {
     insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
 }
 
+const LISTED: &str = r#"
+network:
+  egress:
+    ports: [443]
+    domains:
+      allow: ["*.example.com", example.com, example.net]
+      deny: [ads.example.com]
+    cidrs:
+      allow: [93.184.0.0/16, 8.0.0.0/7, "2606:2800::/32"]
+      deny: [8.8.8.0/24, "2606:2800:1::/48"]
+    exceptions:
+    - {host: web.shop.svc, ports: [80], reason: the shop itself, expires: "2027-01-01T00:00:00Z"}
+    - {host: ads.example.com, ports: [443], cidr: 10.8.0.0/16, reason: denied all the same, expires: "2027-01-01T00:00:00Z"}
+    - {host: intra.example.com, ports: [443], cidr: 10.9.0.0/16, reason: intranet, expires: "2027-01-01T00:00:00Z"}
+"#;
+
+#[test]
+fn the_plan_of_a_service_with_lists() {
+    insta::assert_snapshot!(whole(&planned(LISTED, &targets())));
+}
+
 const AUTOSCALED: &str = r"
 autoscaling: {minReplicas: 3, maxReplicas: 12, targetCPUUtilizationPercentage: 70, scaleDownStabilizationSeconds: 600}
 network:
@@ -343,6 +364,8 @@ fn pods_are_replaced_only_by_what_is_part_of_a_pod() {
         "{imagePullPolicy: Always}",
         "{podMetadata: {annotations: {c: d}}}",
         "{network: {egress: {ports: [443]}}}",
+        "{network: {egress: {domains: {deny: [example.com]}}}}",
+        "{network: {egress: {cidrs: {allow: [8.0.0.0/8]}}}}",
         "{sandbox: {mode: Degraded}}",
         "{resources: {server: {limits: {cpu: '1'}}}}",
         "{scheduling: {priorityClassName: p}}",
@@ -379,6 +402,8 @@ fn a_rule_without_peers_or_ports_is_never_written_as_it_would_open_everything() 
         AUTOSCALED,
         MONITORED,
         EXCEPTIONS,
+        LISTED,
+        "{network: {egress: {cidrs: {allow: [8.8.8.0/24], deny: [8.0.0.0/8]}}}}",
         "{network: {ingress: {from: []}, egress: {ports: []}}}",
     ] {
         for child in planned(spec, &targets()).network_policies {
@@ -461,6 +486,36 @@ fn what_the_schema_cannot_see_is_refused_with_the_field_and_the_rule() {
             r"{network: {ingress: {cidrs: ['10.0.0.0/8', '::ffff:10.0.0.0/104']}}}",
             "InvalidRange",
             "spec.network.ingress.cidrs[1]: must be an IPv4 or IPv6 range; an IPv4 range must not be written as IPv6",
+        ),
+        (
+            "{network: {egress: {domains: {allow: [example.com, 1.2.3.4]}}}}",
+            "InvalidEntry",
+            "spec.network.egress.domains.allow[1]: an IPv4 host must be written as four decimal numbers",
+        ),
+        (
+            "{network: {egress: {domains: {deny: ['a.*.com']}}}}",
+            "InvalidEntry",
+            "spec.network.egress.domains.deny[0]: host must consist of letters, digits, '-', '_' and '.'",
+        ),
+        (
+            "{network: {egress: {cidrs: {deny: [8.8.8.8/32, 8.8.8.8/24]}}}}",
+            "InvalidEntry",
+            "spec.network.egress.cidrs.deny[1]: a range must have no bits set beyond its length",
+        ),
+        (
+            "{network: {egress: {cidrs: {allow: ['::ffff:8.0.0.0/104']}}}}",
+            "InvalidEntry",
+            "spec.network.egress.cidrs.allow[0]: a range must not be IPv4-mapped: write the IPv4 range",
+        ),
+        (
+            "{network: {egress: {domains: {allow: [example.com, '*.svc']}}}}",
+            "InvalidEntry",
+            "spec.network.egress.domains.allow[1]: `*.svc` is no public name; an allow list only narrows what is public, anything else needs an entry in `exceptions`",
+        ),
+        (
+            "{network: {egress: {cidrs: {allow: [8.0.0.0/8, 10.0.0.0/8]}}}}",
+            "InvalidEntry",
+            "spec.network.egress.cidrs.allow[1]: 10.0.0.0/8 holds no public address; an allow list only narrows what is public, anything else needs an entry in `exceptions`",
         ),
         (
             "{podMetadata: {labels: {'not a key': x}}}",

@@ -57,9 +57,14 @@ pub fn policy(limits: CaptureLimits) -> EffectivePolicy {
 }
 
 pub fn policy_with(limits: CaptureLimits, isolation: Isolation) -> EffectivePolicy {
+    policy_of(limits, |document| document.sandbox.isolation = isolation)
+}
+
+/// A policy with these limits and whatever else is changed.
+pub fn policy_of(limits: CaptureLimits, change: impl FnOnce(&mut PolicyDocument)) -> EffectivePolicy {
     let mut document = PolicyDocument::secure_default("it", "it").unwrap();
     document.capture = limits;
-    document.sandbox.isolation = isolation;
+    change(&mut document);
     EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
 }
 

@@ -15,5 +15,6 @@ mod formats;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod lists;
 mod pictures;
 mod refusals;

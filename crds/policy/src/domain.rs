@@ -20,6 +20,16 @@ pub struct DomainRule {
 }
 
 impl DomainRule {
+    /// The shortest kind of name that the rule is about: its own, or one directly below it. `None` if no name below can
+    /// be made, as the rule is as long as a name may be.
+    pub fn sample(&self) -> Option<HostName> {
+        if self.below {
+            format!("x.{}", self.name).parse().ok()
+        } else {
+            Some(self.name.clone())
+        }
+    }
+
     /// Whether the rule is about the name.
     pub fn holds(&self, name: &HostName) -> bool {
         if self.below {

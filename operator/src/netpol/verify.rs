@@ -121,10 +121,15 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy under a policy at a time. Lists of names are left out: no NetworkPolicy sees them.
+    /// The proxy under a policy at a time. Lists of names are left out, as no NetworkPolicy sees them, and with them the
+    /// exceptions that they deny.
     pub fn new(policy: &EffectivePolicy, now: Timestamp) -> Self {
         let mut document = policy.document().clone();
         document.egress.domains = DomainLists::default();
+        document
+            .egress
+            .exceptions
+            .retain(|exception| !policy.denies_exception(exception));
         let exceptions = document.egress.exceptions.iter();
         // A Service's exception without a range leads to pods, whatever their addresses.
         let ranged = exceptions.filter(|exception| exception.cidr.is_some() || matches!(exception.host, Host::Ip(_)));

@@ -1,6 +1,8 @@
 //! The conditions of the controls: what every capture pod attested, and nothing that none did.
 
+use jiff::Timestamp;
 use screenshot_policy::attest::AttestReport;
+use screenshot_policy::egress::EgressException;
 
 use super::trouble::Trouble;
 use super::verdict::{Verdict, Weight, verdict, word};
@@ -8,10 +10,10 @@ use super::{Pass, sandbox};
 use crate::observe::PodView;
 use crate::rotation::{Step, Wait};
 
-pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>) -> Vec<Verdict> {
+pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>, now: Timestamp) -> Vec<Verdict> {
     vec![
         available(pass, trouble),
-        policy_in_force(pass),
+        policy_in_force(pass, now),
         credentials_ready(pass),
         sandbox::verified(pass),
         suspended(pass),
@@ -46,8 +48,16 @@ fn not_ready(pods: &[PodView]) -> String {
     )
 }
 
-fn policy_in_force(pass: &Pass<'_>) -> Verdict {
+fn policy_in_force(pass: &Pass<'_>, now: Timestamp) -> Verdict {
     let kind = "PolicyInForce";
+    let denied = |exception: &&EgressException| exception.active(now) && pass.wanted.policy.denies_exception(exception);
+    if let Some(exception) = pass.wanted.policy.exceptions().iter().find(denied) {
+        let message = format!(
+            "the exception for {} opens nothing: a deny list holds it",
+            exception.host
+        );
+        return verdict(kind, false, "ExceptionDenied", message).weighing(Weight::Person);
+    }
     if let Some(host) = pass.unresolved.first() {
         let message =
             format!("the exception for {host} opens nothing: there is no such Service with that port and a selector");

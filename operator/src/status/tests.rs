@@ -1,6 +1,6 @@
 //! Tables: what was attested → what the status says.
 
-use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
 use screenshot_policy::attest::{AttestReport, KeysetFacts, NotReady, SandboxFacts};
 use screenshot_policy::keyset::{Key, Keyset};
 use screenshot_policy::token::Kid;
@@ -177,7 +177,7 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
 #[test]
 fn no_control_is_assumed() {
     type Edit = fn(&mut World);
-    let table: [(&str, &str, &str, Edit); 11] = [
+    let table: [(&str, &str, &str, Edit); 12] = [
         ("PolicyInForce", "PolicyOutdated", "Reconciling", |w| {
             w.report().policy_digest = Some("sha256:other".into());
         }),
@@ -188,6 +188,20 @@ fn no_control_is_assumed() {
             w.pods[0].attested = Err(Unattested::Forged);
         }),
         ("PolicyInForce", "NoPods", "Reconciling", |w| w.pods.clear()),
+        ("PolicyInForce", "ExceptionDenied", "Stalled", |w| {
+            let denied = good(|spec| {
+                let egress = &mut spec.network.egress;
+                egress.cidrs.deny = vec!["10.0.0.0/8".into()];
+                egress.exceptions = vec![EgressExceptionSpec {
+                    host: "10.1.2.3".into(),
+                    ports: vec![80],
+                    cidr: None,
+                    reason: "a test".into(),
+                    expires: Time("2027-01-01T00:00:00Z".parse().unwrap()),
+                }];
+            });
+            *w = denied;
+        }),
         ("PolicyInForce", "ExceptionTargetMissing", "Stalled", |w| {
             w.unresolved = BTreeSet::from(["web.shop.svc".into()]);
         }),

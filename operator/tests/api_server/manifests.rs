@@ -75,6 +75,50 @@ async fn manifests_are_refused_at_the_field_and_with_the_rule_that_they_break() 
     assert_eq!(causes, [(String::from("<nil>"), expected.to_owned())]);
 }
 
+fn many(count: usize, item: impl Fn(usize) -> String) -> Vec<String> {
+    (0..count).map(item).collect()
+}
+
+/// Each of these is no name that a page could ask for, and is refused with the same words.
+#[tokio::test]
+async fn an_entry_that_is_no_name_is_refused_in_both_lists_of_names() {
+    let stage = Stage::new("names").await;
+    let message = "must be a host name in lower case such as 'example.com', or '*.example.com' for every name below it; an address has its place in `cidrs`";
+    for name in [
+        "*",
+        "*.",
+        "**.com",
+        "*.*.com",
+        "a.*.com",
+        "*a.com",
+        ".a.com",
+        "a..com",
+        "a.com.",
+        "-a.com",
+        "a-.com",
+        "A.com",
+        "a com",
+        "1.2.3.4",
+        "a.1",
+        "a.0x1f",
+        "[::1]",
+        "::1",
+        "a.com:443",
+        "a.com/",
+        "*.1.2.3.4",
+        "\u{e4}.com",
+    ] {
+        for list in ["allow", "deny"] {
+            let spec = json!({"network": {"egress": {"domains": {list: [name]}}}});
+            let expected = (
+                format!("spec.network.egress.domains.{list}[0]"),
+                format!("Invalid value: {name:?}: {message}"),
+            );
+            assert_eq!(causes(&stage, "bad", &spec).await, [expected], "{name}");
+        }
+    }
+}
+
 #[allow(clippy::too_many_lines)] // A table.
 fn refused() -> Vec<(Value, &'static str, &'static str)> {
     vec![
@@ -122,6 +166,41 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             json!({"network": {"egress": {"ports": [80, 22]}}}),
             "spec.network.egress.ports",
             "Invalid value: must be 80 or 443; any other port needs an entry in `exceptions`",
+        ),
+        (
+            json!({"network": {"egress": {"domains": {"allow": ["https://example.com/"]}}}}),
+            "spec.network.egress.domains.allow[0]",
+            "Invalid value: \"https://example.com/\": must be a host name in lower case such as 'example.com', or '*.example.com' for every name below it; an address has its place in `cidrs`",
+        ),
+        (
+            json!({"network": {"egress": {"domains": {"deny": ["a.com", "a.com"]}}}}),
+            "spec.network.egress.domains.deny[1]",
+            "Duplicate value: \"a.com\"",
+        ),
+        (
+            json!({"network": {"egress": {"domains": {"deny": many(257, |n| format!("a{n}.com"))}}}}),
+            "spec.network.egress.domains.deny",
+            "Too many: 257: must have at most 256 items",
+        ),
+        (
+            json!({"network": {"egress": {"cidrs": {"allow": ["8.8.8.8"]}}}}),
+            "spec.network.egress.cidrs.allow[0]",
+            "Invalid value: \"8.8.8.8\": must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",
+        ),
+        (
+            json!({"network": {"egress": {"cidrs": {"allow": ["example.com"]}}}}),
+            "spec.network.egress.cidrs.allow[0]",
+            "Invalid value: \"example.com\": must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",
+        ),
+        (
+            json!({"network": {"egress": {"cidrs": {"deny": ["8.8.8.8/24"]}}}}),
+            "spec.network.egress.cidrs.deny[0]",
+            "Invalid value: \"8.8.8.8/24\": must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",
+        ),
+        (
+            json!({"network": {"egress": {"cidrs": {"deny": many(129, |n| format!("1.{n}.0.0/16"))}}}}),
+            "spec.network.egress.cidrs.deny",
+            "Too many: 129: must have at most 128 items",
         ),
         (
             json!({"network": {"exposure": {}}}),
@@ -219,6 +298,9 @@ async fn manifests_that_break_no_rule_are_taken() {
         json!({"autoscaling": {"maxReplicas": 2}}),
         json!({"sandbox": {"seccompProfile": "profiles/a.b/c_d-1.json", "hostUsers": false}}),
         json!({"network": {"ingress": {"from": [], "cidrs": ["10.0.0.0/8", "fd00::/8"]}, "egress": {"ports": []}}}),
+        json!({"network": {"egress": {"domains": {"allow": ["example.com", "*.example.com", "_dmarc.a-b.example", "xn--bcher-kva.example", "*.com", "com"],
+            "deny": many(256, |n| format!("*.{}.{n}.com", "l".repeat(63)))}}}}),
+        json!({"network": {"egress": {"cidrs": {"allow": ["8.0.0.0/7", "2606:4700::/32", "0.0.0.0/0"], "deny": many(128, |n| format!("1.{n}.0.0/16"))}}}}),
         json!({"network": {"exposure": {"ingress": {"host": "a.example", "annotations": {"k": "v"}}}}}),
         json!({"network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "g", "sectionName": "s"}], "hostnames": ["a.example"]}}}}),
         json!({"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v"}]}}),

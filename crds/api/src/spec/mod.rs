@@ -7,6 +7,7 @@
 mod auth;
 mod autoscaling;
 mod exposure;
+mod lists;
 mod monitoring;
 mod network;
 mod parts;
@@ -16,6 +17,7 @@ mod workload;
 pub use auth::{Auth, Rotation};
 pub use autoscaling::Autoscaling;
 pub use exposure::{Exposure, HttpRouteExposure, IngressExposure, ParentReference, Scheme};
+pub use lists::{CidrLists, DomainLists};
 pub use monitoring::{Monitoring, MonitoringObject, PodMonitor};
 pub use network::{Egress, EgressExceptionSpec, Ingress, Network};
 pub use parts::{Metadata, Peer, SecretReference, Selector};

@@ -6,6 +6,7 @@ use screenshot_policy::policy::DEFAULT_PORTS;
 use serde::{Deserialize, Serialize};
 
 use super::exposure::Exposure;
+use super::lists::{CidrLists, DomainLists};
 use super::parts::{self, Peer, Selector};
 
 /// Connections to the capture pods and from them.
@@ -70,6 +71,12 @@ pub struct Egress {
         }]
     ))]
     pub ports: Vec<i32>,
+    /// Names that pages may ask for. Default: any public name.
+    #[serde(default)]
+    pub domains: DomainLists,
+    /// Address ranges that pages may reach. Default: every public address.
+    #[serde(default)]
+    pub cidrs: CidrLists,
     /// Destinations that pages may reach although they are not public, each with a reason and an end. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
@@ -119,6 +126,8 @@ impl Default for Egress {
     fn default() -> Self {
         Self {
             ports: default_ports(),
+            domains: DomainLists::default(),
+            cidrs: CidrLists::default(),
             exceptions: Vec::new(),
         }
     }

@@ -108,17 +108,21 @@ pub fn own_annotations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Address ranges.
+/// Address ranges, as many as fit into a list of peers.
 pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
+    ranges(32)
+}
+
+/// Address ranges, at most so many.
+pub fn ranges(most: usize) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 32,
+        "maxItems": most,
         "x-kubernetes-list-type": "set",
         "items": {
             "type": "string",
             "minLength": 1,
             "maxLength": 43,
-            "pattern": "^[0-9a-f:.]+/[0-9]{1,3}$",
             "x-kubernetes-validations": [{
                 "rule": "isCIDR(self) && cidr(self) == cidr(self).masked()",
                 "message": "must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",

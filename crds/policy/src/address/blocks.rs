@@ -6,7 +6,7 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::class::AddressClass;
-use super::table::{V4, V6_IN_GLOBAL, V6_OUTSIDE};
+use super::table::{V4, V6_GLOBAL, V6_IN_GLOBAL, V6_OUTSIDE};
 
 /// Some network plugins cut off longer lists.
 pub const MAX_EXCEPTS: usize = 32;
@@ -41,6 +41,21 @@ pub fn v6_excepts() -> Vec<Ipv6Net> {
 pub fn never_excepted() -> Vec<IpNet> {
     let never = rows().filter(|(_, class)| !class.may_be_excepted());
     IpNet::aggregate(&never.map(|(net, _)| net).collect())
+}
+
+/// Whether a range has any global address: one that has none is never open to a page without an exception.
+pub fn holds_global(net: IpNet) -> bool {
+    match net {
+        IpNet::V4(_) => {
+            let closed: Vec<IpNet> = v4_excepts().into_iter().map(IpNet::V4).collect();
+            !blocks(net, &closed).is_empty()
+        }
+        IpNet::V6(v6) => {
+            let closed: Vec<IpNet> = v6_excepts().into_iter().map(IpNet::V6).collect();
+            let part = if V6_GLOBAL.contains(&v6) { v6 } else { V6_GLOBAL };
+            (V6_GLOBAL.contains(&v6) || v6.contains(&V6_GLOBAL)) && !blocks(IpNet::V6(part), &closed).is_empty()
+        }
+    }
 }
 
 /// The metadata and credential addresses of clouds.
@@ -99,6 +114,27 @@ mod tests {
         for n in 0..200 {
             assert!(!opens(&blocks, &format!("{n}.1.2.3")), "{n}.1.2.3 is open");
             assert!(opens(&blocks, &format!("{n}.2.2.3")), "{n}.2.2.3 is closed");
+        }
+    }
+
+    #[test]
+    fn a_range_holds_a_global_address_unless_the_table_covers_it() {
+        for (range, holds) in [
+            ("8.8.8.0/24", true),
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/7", true),
+            ("10.0.0.0/8", false),
+            ("10.1.2.0/24", false),
+            ("224.0.0.0/3", false),
+            ("169.254.169.254/32", false),
+            ("168.63.129.16/32", false),
+            ("2606:4700::/32", true),
+            ("::/0", true),
+            ("2001:db8::/32", false),
+            ("fc00::/7", false),
+            ("64:ff9b::/96", false),
+        ] {
+            assert_eq!(holds_global(net(range)), holds, "{range}");
         }
     }
 

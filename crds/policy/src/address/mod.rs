@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-pub use blocks::{Block, MAX_EXCEPTS, blocks, metadata, never_excepted, v4_excepts, v6_excepts};
+pub use blocks::{Block, MAX_EXCEPTS, blocks, holds_global, metadata, never_excepted, v4_excepts, v6_excepts};
 pub use class::AddressClass;
 pub use embedded::{MAX_NAT64, Nat64Error, Nat64Prefix};
 pub use table::{UNIQUE_LOCAL, V6_GLOBAL};

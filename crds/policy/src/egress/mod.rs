@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::address::{AddressClass, Block};
-use crate::domain;
+use crate::domain::{self, DomainRule};
 use crate::host::{Host, HostName};
 use crate::policy::EffectivePolicy;
 use crate::unit::Port;
@@ -107,9 +107,7 @@ impl EffectivePolicy {
     /// Before the look-up: port and name.
     pub fn admit_host(&self, host: &Host, port: u16, now: Timestamp) -> Result<HostVerdict, Refusal> {
         let rules = self.egress();
-        if let Host::Name(name) = host
-            && domain::any_holds(&rules.domains.deny, name)
-        {
+        if self.denies_host(host) {
             return Err(Refusal::DeniedName);
         }
         let excepted = self.exception(host, port, now).is_some();
@@ -210,8 +208,27 @@ impl EffectivePolicy {
 
     /// What a NetworkPolicy opens for one of the policy's exceptions on its ports; see [`EgressException::blocks`].
     pub fn exception_blocks(&self, exception: &EgressException) -> Vec<Block> {
+        if self.denies_host(&exception.host) {
+            return Vec::new();
+        }
         let denied: Vec<IpNet> = self.egress().cidrs.deny.iter().map(|cidr| cidr.net()).collect();
         exception.blocks(&denied)
+    }
+
+    /// Whether a deny list takes away all that an exception would open.
+    pub fn denies_exception(&self, exception: &EgressException) -> bool {
+        self.denies_host(&exception.host)
+            || (!exception.blocks(&[]).is_empty() && self.exception_blocks(exception).is_empty())
+    }
+
+    fn denies_host(&self, host: &Host) -> bool {
+        matches!(host, Host::Name(name) if domain::any_holds(&self.egress().domains.deny, name))
+    }
+
+    /// Whether a rule that allows is about nothing that a page could reach without an exception: only names that mean
+    /// something inside.
+    pub fn allows_nothing(&self, rule: &DomainRule) -> bool {
+        rule.sample().is_some_and(|name| self.special(&name).is_some())
     }
 }
 

@@ -295,6 +295,46 @@ fn a_name_may_be_an_alias_of_public_names_only_and_not_of_too_many() {
 }
 
 #[test]
+fn an_exception_that_a_deny_list_takes_away_is_known_as_such() {
+    let policy = with(|rules| {
+        rules.domains.deny = all(&["web.t1.svc", "*.evil.com"]);
+        rules.cidrs.deny = all(&["10.0.0.0/12", "192.168.1.1/32"]);
+    });
+    for (host, cidr, denied) in [
+        ("web.t1.svc", None, true),
+        ("other.t1.svc", None, false),
+        ("x.evil.com", Some("10.200.0.0/16"), true),
+        ("a.com", Some("10.1.0.0/16"), true),
+        ("a.com", Some("10.0.0.0/11"), false),
+        ("192.168.1.1", None, true),
+        ("192.168.1.2", None, false),
+    ] {
+        let exception = exception(host, cidr);
+        assert_eq!(policy.denies_exception(&exception), denied, "{host} {cidr:?}");
+        assert!(!denied || policy.exception_blocks(&exception).is_empty(), "{host}");
+    }
+}
+
+#[test]
+fn a_rule_that_allows_only_what_is_closed_anyway_is_known_as_such() {
+    let policy = with(|rules| rules.cluster.domain = "k8s.example.org".parse().unwrap());
+    for (rule, nothing) in [
+        ("good.com", false),
+        ("*.good.com", false),
+        ("*.com", false),
+        ("com", true),
+        ("db.internal", true),
+        ("*.internal", true),
+        ("*.svc.cluster.local", true),
+        ("k8s.example.org", true),
+        ("*.k8s.example.org", true),
+        ("*.example.org", false),
+    ] {
+        assert_eq!(policy.allows_nothing(&rule.parse().unwrap()), nothing, "{rule}");
+    }
+}
+
+#[test]
 fn every_refusal_has_a_word_of_its_own() {
     let refusals = [
         Refusal::Port,

@@ -76,6 +76,9 @@ fn ip_block(block: &Block) -> Value {
 
 fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, targets: &Targets) -> Vec<Value> {
     let mut rules = Vec::new();
+    if policy.denies_exception(exception) {
+        return rules;
+    }
     let blocks = policy.exception_blocks(exception);
     if !blocks.is_empty() {
         let blocks: Vec<Value> = blocks.iter().map(ip_block).collect();
