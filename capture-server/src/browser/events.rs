@@ -27,24 +27,10 @@ pub enum Event {
         loader: String,
         /// Whether it is the page's top frame.
         top: bool,
-    },
-    /// A document is asked for; one event per redirect hop.
-    DocumentRequested {
-        /// The frame that will show it.
-        frame: String,
-        /// Equal to the loader's id for a document.
-        request: String,
-        /// Where it is asked for.
+        /// Where the document came from: the end of its redirects.
         url: String,
-    },
-    /// The head of a document's answer arrived.
-    DocumentAnswered {
-        /// The frame that will show it.
-        frame: String,
-        /// Where it came from.
-        url: String,
-        /// HTTP status.
-        status: u16,
+        /// Whether it could not be had, so that the browser shows a page of its own instead.
+        failed: bool,
     },
     /// A dialog holds the page up.
     DialogOpening,
@@ -71,36 +57,8 @@ struct Frame {
     id: String,
     loader_id: String,
     parent_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WillBeSent {
-    request_id: String,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    frame_id: Option<String>,
-    request: Located,
-}
-
-#[derive(Deserialize)]
-struct Located {
     url: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Received {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    frame_id: Option<String>,
-    response: Response,
-}
-
-#[derive(Deserialize)]
-struct Response {
-    url: String,
-    status: i64,
+    unreachable_url: Option<String>,
 }
 
 fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Option<T> {
@@ -128,32 +86,15 @@ impl Event {
                     id,
                     loader_id,
                     parent_id,
+                    url,
+                    unreachable_url,
                 } = parse::<FrameNavigated>(params)?.frame;
                 Some(Self::FrameNavigated {
                     frame: id,
                     loader: loader_id,
                     top: parent_id.is_none(),
-                })
-            }
-            "Network.requestWillBeSent" => {
-                let sent: WillBeSent = parse(params)?;
-                let document = sent.kind.as_deref() == Some("Document");
-                let frame = sent.frame_id.filter(|_| document)?;
-                Some(Self::DocumentRequested {
-                    frame,
-                    request: sent.request_id,
-                    url: sent.request.url,
-                })
-            }
-            "Network.responseReceived" => {
-                let got: Received = parse(params)?;
-                let document = got.kind.as_deref() == Some("Document");
-                let frame = got.frame_id.filter(|_| document)?;
-                let status = u16::try_from(got.response.status).unwrap_or(0);
-                Some(Self::DocumentAnswered {
-                    frame,
-                    url: got.response.url,
-                    status,
+                    failed: unreachable_url.is_some(),
+                    url: unreachable_url.unwrap_or(url),
                 })
             }
             "Page.javascriptDialogOpening" => Some(Self::DialogOpening),
@@ -189,16 +130,29 @@ mod tests {
     }
 
     #[test]
-    fn only_documents_are_told_of_the_network() {
-        let image = r#"{"type":"Image","frameId":"f","response":{"url":"http://x/","status":404}}"#;
-        assert_eq!(decode("Network.responseReceived", image), None);
-        let document = r#"{"type":"Document","frameId":"f","response":{"url":"http://x/","status":404}}"#;
-        let expected = Event::DocumentAnswered {
-            frame: "f".into(),
-            url: "http://x/".into(),
-            status: 404,
+    fn a_document_that_could_not_be_had_is_told_with_its_own_address() {
+        let navigated = |more: &str| {
+            let url = if more.is_empty() {
+                "http://a.example/"
+            } else {
+                "chrome-error://chromewebdata/"
+            };
+            decode(
+                "Page.frameNavigated",
+                &format!(r#"{{"type":"Navigation","frame":{{"id":"f","loaderId":"l","url":"{url}"{more}}}}}"#),
+            )
         };
-        assert_eq!(decode("Network.responseReceived", document), Some(expected));
+        let expected = |failed| {
+            Some(Event::FrameNavigated {
+                frame: "f".into(),
+                loader: "l".into(),
+                top: true,
+                url: "http://a.example/".into(),
+                failed,
+            })
+        };
+        assert_eq!(navigated(""), expected(false));
+        assert_eq!(navigated(r#","unreachableUrl":"http://a.example/""#), expected(true));
     }
 
     #[test]

@@ -161,6 +161,12 @@ const MARKUP: &str = "function(most) {
   return text.length > most ? false : text;
 }";
 
+/// The HTTP status that the document came with; 0 for one that did not come over HTTP.
+const STATUS: &str = "function() {
+  const [navigation] = performance.getEntriesByType('navigation');
+  return navigation ? navigation.responseStatus : 0;
+}";
+
 /// What asking for an element gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
@@ -212,6 +218,13 @@ impl Page {
             Some(Value::String(text)) => Some(text),
             _ => None,
         })
+    }
+
+    /// The HTTP status of the document that is shown, as the browser noted it; the page cannot change it. `None`: it did
+    /// not come over HTTP.
+    pub async fn document_status(&self) -> Result<Option<u16>, DriverError> {
+        let answer: Option<u16> = self.ask(STATUS, &[]).await?;
+        Ok(answer.filter(|status| *status != 0))
     }
 
     /// Shows every part of the page once, down to `most` pixels, within `budget_ms` milliseconds.

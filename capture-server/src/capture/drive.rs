@@ -18,8 +18,16 @@ use super::{CaptureError, Ledger, Phase, encode, output};
 use crate::browser::{Area, DriverError, Element, Events, ImageFormat, Page, Shot, Viewport};
 use crate::clock;
 
-/// How long the events that belong to a failed navigation may still take to arrive.
-const LATE_EVENTS: Duration = Duration::from_millis(20);
+/// How long the browser may take to show its own page in the place of a document that could not be had. Its address,
+/// which is the end of the redirects, is known only then.
+const ERROR_PAGE: Duration = Duration::from_millis(500);
+/// Chromium's word for a navigation that ends without any document, not even one of its own.
+const ABORTED: &str = "net::ERR_ABORTED";
+/// Chromium's word for a failure that it does not say more about.
+const FAILED: &str = "net::ERR_FAILED";
+/// How often a document that goes away while it is asked is asked again, and how long it is waited for.
+const ASK_AGAIN: usize = 5;
+const MOVED_ON: Duration = Duration::from_millis(20);
 /// How long a whole page may be scrolled through, in milliseconds.
 const SCROLL_BUDGET_MS: u64 = 5_000;
 
@@ -71,15 +79,18 @@ pub async fn drive(
     drive.wait.navigated(&answer);
     drive.signals.download = answer.download;
     drive.signals.navigation = answer.error;
-    if drive.signals.navigation.is_some() || drive.signals.download {
-        late_events(events, &mut drive.wait).await;
+    if let Some(word) = &drive.signals.navigation {
+        if word != ABORTED {
+            error_page(events, &mut drive.wait).await;
+        }
+        return Err(Stop::Signalled);
+    }
+    if drive.signals.download {
         return Err(Stop::Signalled);
     }
     drive.enter(Phase::Load);
-    while drive.wait.progress() != Progress::Ready {
-        next(events, drive).await?;
-    }
-    if drive.wait.document_status().is_some_and(|status| status >= 400) {
+    load(page, events, drive).await?;
+    if drive.signals.status.is_some_and(|status| status >= 400) {
         return Err(Stop::Signalled);
     }
     drive.enter(Phase::Settle);
@@ -205,9 +216,48 @@ async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The answer to a navigation may overtake the events that say where it failed.
-async fn late_events(events: &mut Events, wait: &mut Wait) {
-    while let Ok(Some(event)) = tokio::time::timeout(LATE_EVENTS, events.next()).await {
-        wait.on(&event);
+/// Waits for the page's document, and asks it for its status.
+async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
+    let mut asked = 0;
+    loop {
+        match drive.wait.progress() {
+            Progress::Ready => {}
+            Progress::Failed => {
+                drive.signals.navigation = Some(FAILED.to_owned());
+                return Err(Stop::Signalled);
+            }
+            Progress::Pending | Progress::Crashed => {
+                next(events, drive).await?;
+                continue;
+            }
+        }
+        let loader = drive.wait.loader().map(str::to_owned);
+        match watched(page.document_status(), events, drive).await {
+            Ok(status) if drive.wait.progress() == Progress::Ready && drive.wait.loader() == loader.as_deref() => {
+                drive.signals.status = status;
+                return Ok(());
+            }
+            Ok(_) => {}
+            // The document went away under the question: the next one's events are on their way.
+            Err(Stop::Driver(DriverError::Rejected { .. })) if asked < ASK_AGAIN => {
+                asked += 1;
+                if let Ok(taken) = tokio::time::timeout(MOVED_ON, next(events, drive)).await {
+                    taken?;
+                }
+            }
+            Err(stop) => return Err(stop),
+        }
     }
+}
+
+/// The answer to a navigation overtakes the event that says where it failed.
+async fn error_page(events: &mut Events, wait: &mut Wait) {
+    let shown = async {
+        while wait.document_url().is_none()
+            && let Some(event) = events.next().await
+        {
+            wait.on(&event);
+        }
+    };
+    let _ = tokio::time::timeout(ERROR_PAGE, shown).await;
 }

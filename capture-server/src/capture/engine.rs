@@ -218,7 +218,6 @@ fn verdict(
     asked: &Url,
 ) -> Result<Picture, CaptureError> {
     let Drive { wait, mut signals, .. } = state;
-    signals.status = wait.document_status();
     signals.document = site(
         wait.document_url()
             .and_then(|url| Url::parse(url).ok())

@@ -13,6 +13,8 @@ pub enum Progress {
     Pending,
     /// The current document fired `load`.
     Ready,
+    /// The current document could not be had; the browser shows a page of its own instead.
+    Failed,
     /// The page's process is gone.
     Crashed,
 }
@@ -25,8 +27,8 @@ pub struct Wait {
     /// Documents of the top frame that fired `load`, among them perhaps one whose navigation is not answered yet.
     loaded: Option<String>,
     crashed: bool,
+    failed: bool,
     url: Option<String>,
-    status: Option<u16>,
 }
 
 impl Wait {
@@ -37,8 +39,8 @@ impl Wait {
             loader: None,
             loaded: None,
             crashed: false,
+            failed: false,
             url: None,
-            status: None,
         }
     }
 
@@ -56,12 +58,17 @@ impl Wait {
             Event::Lifecycle { frame, loader, name } if *frame == self.frame && name == "load" => {
                 self.loaded = Some(loader.clone());
             }
-            Event::FrameNavigated { loader, top: true, .. } => self.loader = Some(loader.clone()),
-            Event::DocumentRequested { frame, url, .. } if *frame == self.frame => {
+            Event::FrameNavigated {
+                loader,
+                top: true,
+                url,
+                failed,
+                ..
+            } => {
+                self.loader = Some(loader.clone());
                 self.url = Some(url.clone());
-                self.status = None;
+                self.failed = *failed;
             }
-            Event::DocumentAnswered { frame, status, .. } if *frame == self.frame => self.status = Some(*status),
             Event::Crashed => self.crashed = true,
             _ => {}
         }
@@ -71,6 +78,8 @@ impl Wait {
     pub fn progress(&self) -> Progress {
         if self.crashed {
             Progress::Crashed
+        } else if self.failed {
+            Progress::Failed
         } else if self.loader.is_some() && self.loader == self.loaded {
             Progress::Ready
         } else {
@@ -78,14 +87,14 @@ impl Wait {
         }
     }
 
-    /// The last place that the top document was asked for at: the end of its redirects so far.
+    /// Where the top document came from, the end of its redirects; `None` until one is there.
     pub fn document_url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// The HTTP status of the top document, if its head has come.
-    pub fn document_status(&self) -> Option<u16> {
-        self.status
+    /// The loader of the top document that is there or on its way.
+    pub fn loader(&self) -> Option<&str> {
+        self.loader.as_deref()
     }
 }
 
@@ -105,6 +114,8 @@ mod tests {
             frame: "top".into(),
             loader: loader.into(),
             top: true,
+            url: format!("http://{loader}.example/"),
+            failed: false,
         }
     }
     fn answer(loader: &str) -> Navigated {
@@ -161,23 +172,28 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hop_and_its_status_are_remembered() {
+    fn a_document_that_could_not_be_had_is_a_failure_at_its_own_address_until_the_page_moves_on() {
         let mut wait = Wait::new("top");
-        for url in ["http://a.example/", "http://b.example/"] {
-            wait.on(&Event::DocumentRequested {
-                frame: "top".into(),
-                request: "r".into(),
-                url: url.into(),
-            });
-        }
-        wait.on(&Event::DocumentAnswered {
+        wait.navigated(&answer("L1"));
+        assert_eq!(wait.document_url(), None);
+        wait.on(&commit("L1"));
+        wait.on(&Event::FrameNavigated {
             frame: "top".into(),
-            url: "http://b.example/".into(),
-            status: 404,
+            loader: "L2".into(),
+            top: true,
+            url: "http://gone.example/".into(),
+            failed: true,
         });
+        wait.on(&load("top", "L2"));
         assert_eq!(
-            (wait.document_url(), wait.document_status()),
-            (Some("http://b.example/"), Some(404))
+            (wait.progress(), wait.document_url()),
+            (Progress::Failed, Some("http://gone.example/"))
+        );
+        wait.on(&commit("L3"));
+        wait.on(&load("top", "L3"));
+        assert_eq!(
+            (wait.progress(), wait.document_url(), wait.loader()),
+            (Progress::Ready, Some("http://L3.example/"), Some("L3"))
         );
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod control;
+mod endings;
 mod formats;
 mod harness;
 mod isolation;
@@ -18,3 +19,4 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod refusals;
+mod web;

@@ -1,0 +1,127 @@
+//! How documents end, over a network: each failure is typed as what it is, wherever redirects and scripts led, and what
+//! the browser shows in a document's place is never a picture.
+
+use capture_server::server::Server;
+use serde_json::json;
+
+use crate::harness::{Jailer, Running, Site, limits, without_a_route_out};
+use crate::web;
+
+const GREEN: &str = "<body style='margin:0;background:#0f0'>";
+
+fn page(body: &str) -> (String, String) {
+    ("200 OK\r\ncontent-type: text/html".into(), body.into())
+}
+
+fn redirect(to: &str) -> (String, String) {
+    (format!("302 Found\r\nlocation: {to}"), String::new())
+}
+
+fn script(to: &str) -> (String, String) {
+    page(&format!(
+        "<body style='background:#f00'><script>location='{to}'</script>"
+    ))
+}
+
+/// A page that says of itself that all is well.
+const LIAR: &str = "<script>performance.getEntriesByType=()=>[{responseStatus:200}];\
+    Object.defineProperty(PerformanceNavigationTiming.prototype,'responseStatus',{get:()=>200});\
+    Array.prototype[Symbol.iterator]=function*(){yield {responseStatus:200}}</script>";
+
+fn answers(path: &str) -> Option<(String, String)> {
+    Some(match path {
+        "/green" => page(GREEN),
+        "/404" => ("404 Not Found\r\ncontent-type: text/html".into(), GREEN.into()),
+        "/500-empty" => ("500 Internal Server Error".into(), String::new()),
+        "/503-text" => ("503 Busy\r\ncontent-type: text/plain".into(), "busy".into()),
+        "/501-liar" => ("501 No\r\ncontent-type: text/html".into(), format!("{GREEN}{LIAR}")),
+        "/403-sandboxed" => (
+            "403 No\r\ncontent-type: text/html\r\ncontent-security-policy: sandbox; default-src 'none'".into(),
+            GREEN.into(),
+        ),
+        "/204" => ("204 No Content".into(), String::new()),
+        "/download" => (
+            "200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment".into(),
+            "x".into(),
+        ),
+        "/to-404" => redirect("http://other.net/404"),
+        "/to-metadata" => redirect("http://169.254.169.254/latest/"),
+        "/to-metadata-tls" => redirect("https://169.254.169.254/latest/"),
+        "/to-gone" => redirect("http://gone.net/"),
+        "/to-gone-tls" => redirect("https://gone.net/"),
+        "/to-dead" => redirect("http://dead.net/"),
+        "/to-no-tls" => redirect("https://alive.net/"),
+        "/moves-to-green" => script("/green"),
+        "/moves-to-404" => script("http://other.net/404"),
+        "/moves-to-metadata" => script("http://169.254.169.254/latest/"),
+        "/moves-to-metadata-tls" => script("https://169.254.169.254/latest/"),
+        "/moves-to-gone-tls" => script("https://gone.net/"),
+        "/moves-to-no-tls" => script("https://alive.net/"),
+        _ => return None,
+    })
+}
+
+/// Where the capture is sent, the problem's type, and what its detail names.
+const ENDINGS: &[(&str, &str, &str)] = &[
+    ("http://alive.net/404", "http_status", "404"),
+    ("http://alive.net/500-empty", "http_status", "500"),
+    ("http://alive.net/503-text", "http_status", "503"),
+    ("http://alive.net/501-liar", "http_status", "501"),
+    ("http://alive.net/403-sandboxed", "http_status", "403"),
+    ("http://alive.net/204", "navigation_failed", ""),
+    ("http://alive.net/download", "download", ""),
+    ("http://alive.net/to-404", "http_status", "404"),
+    ("http://alive.net/to-metadata", "target_blocked", "metadata_address"),
+    ("http://alive.net/to-metadata-tls", "target_blocked", "metadata_address"),
+    ("http://alive.net/to-gone", "dns_failed", ""),
+    ("http://alive.net/to-gone-tls", "dns_failed", ""),
+    ("http://alive.net/to-dead", "connect_failed", ""),
+    ("http://alive.net/to-no-tls", "tls_failed", ""),
+    ("http://gone.net/", "dns_failed", ""),
+    ("https://gone.net/", "dns_failed", ""),
+    ("http://dead.net/", "connect_failed", ""),
+    ("https://dead.net/", "connect_failed", ""),
+    ("https://alive.net/", "tls_failed", ""),
+    ("http://alive.net/moves-to-404", "http_status", "404"),
+    ("http://alive.net/moves-to-metadata", "target_blocked", "metadata_address"),
+    (
+        "http://alive.net/moves-to-metadata-tls",
+        "target_blocked",
+        "metadata_address",
+    ),
+    ("http://alive.net/moves-to-gone-tls", "dns_failed", ""),
+    ("http://alive.net/moves-to-no-tls", "navigation_failed", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_that_a_document_can_fail_has_its_own_name_wherever_it_was_led() {
+    if !without_a_route_out("endings::every_way_that_a_document_can_fail_has_its_own_name_wherever_it_was_led") {
+        return;
+    }
+    let site = Site::new(limits(10_000));
+    let jailer = Jailer::start(&site);
+    let args = site.args();
+    let server = Server::start_on(args, web::network(answers).await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    let mut wrong = Vec::new();
+    for (url, problem, named) in ENDINGS {
+        let answer = server.capture(json!({"url": url})).await;
+        let told = if answer.status == 200 {
+            json!("a picture")
+        } else {
+            answer.json()
+        };
+        let kind = told["type"].as_str().and_then(|kind| kind.rsplit('/').next());
+        if kind != Some(problem) || !told["detail"].as_str().unwrap_or_default().contains(named) {
+            wrong.push(format!("{url}: {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for url in ["http://alive.net/green", "http://alive.net/moves-to-green"] {
+        let answer = server.capture(json!({"url": url})).await;
+        assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0], "{url}");
+    }
+    drop(jailer);
+    server.stop().await;
+}

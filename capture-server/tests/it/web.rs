@@ -1,0 +1,85 @@
+//! A web of two names: a server on loopback that gives the answers of a table, and names that lead nowhere.
+//!
+//! In: connections of the product's proxy, which has judged them as it judges any other. Nothing leaves the machine: the
+//! names' addresses are never dialled.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use capture_egress::{Answers, Dial, Pinned, ResolveError, Resolver};
+use capture_server::service::Network;
+use screenshot_policy::host::HostName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Public addresses. They are judged, not dialled.
+const HERE: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 14);
+const DEAD: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 15);
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the server says to a path: the head without its end, and the body. `None`: what it says to everything else.
+pub type Answer = fn(&str) -> Option<(String, String)>;
+
+struct Names;
+
+impl Resolver for Names {
+    fn lookup<'a>(&'a self, name: &'a HostName) -> Boxed<'a, Result<Answers, ResolveError>> {
+        let found = match name.to_string().as_str() {
+            "gone.net" => Err(ResolveError::NotFound),
+            "dead.net" => Ok(DEAD),
+            _ => Ok(HERE),
+        };
+        let answers = found.map(|address| Answers {
+            aliases: Vec::new(),
+            addresses: vec![IpAddr::V4(address)],
+        });
+        Box::pin(async { answers })
+    }
+}
+
+struct OneServer(SocketAddr);
+
+impl Dial for OneServer {
+    fn connect(&self, to: Pinned) -> Boxed<'static, io::Result<TcpStream>> {
+        let address = self.0;
+        Box::pin(async move {
+            if to.address().ip() == IpAddr::V4(DEAD) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            TcpStream::connect(address).await
+        })
+    }
+}
+
+/// Starts the server. `gone.net` has no address, `dead.net` takes no connection, every other name leads to it.
+pub async fn network(answers: Answer) -> Network {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move { drop(answer(stream, answers).await) });
+        }
+    });
+    Network {
+        resolver: Arc::new(Names),
+        dial: Arc::new(OneServer(address)),
+    }
+}
+
+async fn answer(mut stream: TcpStream, answers: Answer) -> io::Result<()> {
+    let mut head = Vec::new();
+    // The first byte of a TLS hello is answered as a plain server does, by what is no TLS.
+    while !head.ends_with(b"\r\n\r\n") && head.first() != Some(&0x16) {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = answers(path).unwrap_or_else(|| ("404 Not Found".into(), String::new()));
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await
+}
