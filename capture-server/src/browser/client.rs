@@ -28,10 +28,17 @@ struct Pending {
     answer: oneshot::Sender<Answer>,
 }
 
+/// Who hears the events of a session.
+struct Listener {
+    events: mpsc::Sender<Event>,
+    /// The page's session, if this is one of its frames or workers: of those only what is counted is heard.
+    page: Option<String>,
+}
+
 #[derive(Default)]
 struct Tables {
     pending: HashMap<u64, Pending>,
-    sessions: HashMap<String, mpsc::Sender<Event>>,
+    sessions: HashMap<String, Listener>,
     closed: Option<DriverError>,
 }
 
@@ -127,14 +134,39 @@ impl Client {
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let mut tables = self.inner.tables();
         if tables.closed.is_none() {
-            tables.sessions.insert(session.to_owned(), events);
+            tables
+                .sessions
+                .insert(session.to_owned(), Listener { events, page: None });
         }
         receiver
     }
 
-    /// Ends the events of a session.
+    /// Lets the page on the session `page` hear what is counted on `session`, too: one of its frames or workers.
+    /// Whether it does; a page that has `most` of them, or is gone, does not.
+    pub fn join(&self, session: &str, page: &str, most: usize) -> bool {
+        let mut tables = self.inner.tables();
+        let joined = tables
+            .sessions
+            .values()
+            .filter(|other| other.page.as_deref() == Some(page));
+        if joined.count() >= most {
+            return false;
+        }
+        let Some(events) = tables.sessions.get(page).map(|listener| listener.events.clone()) else {
+            return false;
+        };
+        let page = Some(page.to_owned());
+        tables.sessions.insert(session.to_owned(), Listener { events, page });
+        true
+    }
+
+    /// Ends the events of a session, and of those that joined it.
     pub fn unsubscribe(&self, session: &str) {
-        self.inner.tables().sessions.remove(session);
+        let mut tables = self.inner.tables();
+        tables.sessions.remove(session);
+        tables
+            .sessions
+            .retain(|_, listener| listener.page.as_deref() != Some(session));
     }
 
     /// Whether the pipe still stands.
@@ -212,12 +244,19 @@ impl Inner {
 
     fn publish(&self, session: &str, event: Event) {
         let mut tables = self.tables();
-        let full = tables
-            .sessions
-            .get(session)
-            .is_some_and(|to| to.try_send(event).is_err());
-        if full {
-            tables.sessions.remove(session);
+        let Some(listener) = tables.sessions.get(session) else {
+            return;
+        };
+        if listener.page.is_some() && !event.is_counted() {
+            return;
+        }
+        if listener.events.try_send(event).is_err() {
+            // The page is given up with all that joined it.
+            let page = listener.page.clone().unwrap_or_else(|| session.to_owned());
+            tables.sessions.remove(&page);
+            tables
+                .sessions
+                .retain(|_, listener| listener.page.as_deref() != Some(&page));
         }
     }
 
@@ -364,6 +403,42 @@ mod tests {
         peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "mine", "params": {}}));
         assert_eq!(mine.recv().await, Some(Event::Crashed));
         assert!(other.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_page_hears_what_is_counted_in_its_frames_and_nothing_else_of_them() {
+        let (client, peer) = pair();
+        let mut page = client.subscribe("page");
+        assert!(client.join("frame", "page", 1));
+        assert!(!client.join("second", "page", 1) && !client.join("frame", "nobody", 9));
+        for session in ["frame", "second"] {
+            peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": session, "params": {}}));
+            peer.say(&json!({"method": "Network.dataReceived", "sessionId": session, "params": {"dataLength": 7}}));
+        }
+        peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "page", "params": {}}));
+        assert_eq!(page.recv().await, Some(Event::Unpacked { bytes: 7 }));
+        assert_eq!(page.recv().await, Some(Event::Crashed));
+        client.unsubscribe("page");
+        assert!(client.inner.tables().sessions.is_empty());
+        assert_eq!(page.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_floods_is_given_up_with_its_frames() {
+        let (client, peer) = pair();
+        let mut page = client.subscribe("page");
+        assert!(client.join("frame", "page", 1));
+        for _ in 0..=MAX_EVENTS {
+            peer.say(&json!({"method": "Network.dataReceived", "sessionId": "frame", "params": {"dataLength": 7}}));
+        }
+        while !client.inner.tables().sessions.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut heard = 0;
+        while page.recv().await.is_some() {
+            heard += 1;
+        }
+        assert_eq!(heard, MAX_EVENTS);
     }
 
     #[tokio::test]

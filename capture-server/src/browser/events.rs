@@ -32,6 +32,21 @@ pub enum Event {
         /// Whether it could not be had, so that the browser shows a page of its own instead.
         failed: bool,
     },
+    /// A piece of an answer's body was unpacked. Comes only when asked for.
+    Unpacked {
+        /// Its bytes after decompression.
+        bytes: u64,
+    },
+    /// A frame of another site, or a worker, can be talked to on a session of its own. Comes only when asked for.
+    Attached {
+        /// The session.
+        session: String,
+    },
+    /// Such a session has ended.
+    Detached {
+        /// The session.
+        session: String,
+    },
     /// A dialog holds the page up.
     DialogOpening,
     /// The page's process is gone. Final: nothing on this page answers afterwards.
@@ -61,11 +76,31 @@ struct Frame {
     unreachable_url: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DataReceived {
+    data_length: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Session {
+    session_id: String,
+}
+
 fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(params?.get()).ok()
 }
 
 impl Event {
+    /// Whether it is about bytes or about who else is to be counted, rather than about the page itself.
+    pub const fn is_counted(&self) -> bool {
+        matches!(
+            self,
+            Self::Unpacked { .. } | Self::Attached { .. } | Self::Detached { .. }
+        )
+    }
+
     /// Decodes an event of a page's session; `None` for what nobody waits for.
     pub fn decode(method: &str, params: Option<&RawValue>) -> Option<Self> {
         match method {
@@ -96,6 +131,18 @@ impl Event {
                     failed: unreachable_url.is_some(),
                     url: unreachable_url.unwrap_or(url),
                 })
+            }
+            "Network.dataReceived" => {
+                let DataReceived { data_length: bytes } = parse(params)?;
+                Some(Self::Unpacked { bytes })
+            }
+            "Target.attachedToTarget" => {
+                let Session { session_id: session } = parse(params)?;
+                Some(Self::Attached { session })
+            }
+            "Target.detachedFromTarget" => {
+                let Session { session_id: session } = parse(params)?;
+                Some(Self::Detached { session })
             }
             "Page.javascriptDialogOpening" => Some(Self::DialogOpening),
             "Inspector.targetCrashed" => Some(Self::Crashed),
@@ -153,6 +200,15 @@ mod tests {
         };
         assert_eq!(navigated(""), expected(false));
         assert_eq!(navigated(r#","unreachableUrl":"http://a.example/""#), expected(true));
+    }
+
+    #[test]
+    fn bytes_are_counted_as_they_are_after_decompression() {
+        let data = r#"{"requestId":"r","timestamp":1,"dataLength":65536,"encodedDataLength":64}"#;
+        assert_eq!(
+            decode("Network.dataReceived", data),
+            Some(Event::Unpacked { bytes: 65_536 })
+        );
     }
 
     #[test]

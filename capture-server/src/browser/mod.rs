@@ -8,6 +8,7 @@ pub mod client;
 pub mod events;
 pub mod page;
 pub mod shot;
+mod tally;
 pub mod wire;
 
 pub use client::Client;

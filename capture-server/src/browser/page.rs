@@ -9,9 +9,10 @@ use std::os::fd::OwnedFd;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::wire::{PipeSink, PipeSource};
-use super::{Client, DriverError, Event, Viewport, Window};
+use super::{Client, DriverError, Event, Viewport, Window, tally};
 
 /// Events a page may have that the engine has not looked at yet; beyond it the page counts as gone.
 const FORWARDED_EVENTS: usize = 4096;
@@ -133,6 +134,7 @@ impl Browser {
             target,
             session,
             window: None,
+            tally: None,
         };
         page.enable().await?;
         page.resize(window).await?;
@@ -140,7 +142,8 @@ impl Browser {
     }
 }
 
-/// Dismisses dialogs and passes everything else on. Ends when the page's session or its reader does.
+/// Dismisses dialogs, has frames and workers counted, and passes everything else on. Ends when the page's session or its
+/// reader does.
 async fn pump(client: Client, session: String, mut events: mpsc::Receiver<Event>, forward: mpsc::Sender<Event>) {
     while let Some(event) = events.recv().await {
         let sent = match event {
@@ -150,6 +153,11 @@ async fn pump(client: Client, session: String, mut events: mpsc::Receiver<Event>
                     .send(&session, "Page.handleJavaScriptDialog", &dismiss)
                     .await
                     .is_ok()
+            }
+            Event::Attached { session: other } => tally::attached(&client, &other, &session).await.is_ok(),
+            Event::Detached { session: other } => {
+                client.unsubscribe(&other);
+                true
             }
             // Never waits: a dialog behind a full queue would hold the page up for good.
             other => forward.try_send(other).is_ok(),
@@ -167,6 +175,8 @@ pub struct Page {
     target: String,
     session: String,
     window: Option<Window>,
+    /// Will count what it unpacks.
+    tally: Option<AbortOnDropHandle<()>>,
 }
 
 impl Drop for Page {
@@ -229,7 +239,8 @@ impl Page {
     }
 
     /// Starts loading `url` and waits for the browser's first answer (the document's head, or a failure).
-    pub async fn navigate(&self, url: &str) -> Result<Navigated, DriverError> {
+    pub async fn navigate(&mut self, url: &str) -> Result<Navigated, DriverError> {
+        self.tally = Some(tally::later(self.client.clone(), self.session.clone()));
         let answer: NavigateAnswer = self.call("Page.navigate", &json!({"url": url})).await?;
         Ok(Navigated {
             loader: answer.loader_id,

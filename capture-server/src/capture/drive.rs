@@ -15,7 +15,7 @@ use super::request::{CaptureRequest, Format, Part};
 use super::verdict::Signals;
 use super::wait::{Progress, Wait};
 use super::{CaptureError, Ledger, Phase, encode, output};
-use crate::browser::{Area, DriverError, Element, Events, ImageFormat, Page, Shot, Viewport};
+use crate::browser::{Area, DriverError, Element, Event, Events, ImageFormat, Page, Shot, Viewport};
 use crate::clock;
 
 /// How long the browser may take to show its own page in the place of a document that could not be had. Its address,
@@ -31,6 +31,8 @@ const MOVED_ON: Duration = Duration::from_millis(20);
 /// How long a whole page may be scrolled through, in milliseconds.
 const SCROLL_BUDGET_MS: u64 = 5_000;
 
+/// The budget of what a page may unpack, as it is called beside the proxy's.
+const UNPACKED: &str = "budget_decoded_bytes";
 /// Bytes on the wire of one character of markup, at most: the browser escapes it.
 const ESCAPED: u64 = 6;
 
@@ -58,9 +60,21 @@ pub struct Drive {
     pub signals: Signals,
     /// Where the time goes.
     pub ledger: Ledger,
+    /// Bytes that the page may still unpack.
+    pub unpackable: u64,
 }
 
 impl Drive {
+    /// Takes a piece of a body into account.
+    fn unpacked(&mut self, bytes: u64) -> Result<(), Stop> {
+        let Some(left) = self.unpackable.checked_sub(bytes) else {
+            self.signals.spent = Some(UNPACKED);
+            return Err(Stop::Signalled);
+        };
+        self.unpackable = left;
+        Ok(())
+    }
+
     fn enter(&mut self, phase: Phase) {
         self.ledger.enter(phase, clock::monotonic());
     }
@@ -206,6 +220,7 @@ async fn watched<T>(
 /// Takes in one event; a crash ends the drive.
 async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
     match events.next().await {
+        Some(Event::Unpacked { bytes }) => drive.unpacked(bytes)?,
         Some(event) => drive.wait.on(&event),
         None => return Err(Stop::Driver(DriverError::Closed)),
     }

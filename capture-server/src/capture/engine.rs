@@ -127,6 +127,7 @@ impl Engine {
             wait: Wait::new(parts.page.frame()),
             signals: Signals::default(),
             ledger,
+            unpackable: self.policy.limits().max_decoded_bytes.get(),
         };
         let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
         state.ledger.close(clock::monotonic());

@@ -9,15 +9,15 @@ use crate::web;
 
 const GREEN: &str = "<body style='margin:0;background:#0f0'>";
 
-fn page(body: &str) -> (String, String) {
+fn page(body: &str) -> (String, Vec<u8>) {
     ("200 OK\r\ncontent-type: text/html".into(), body.into())
 }
 
-fn redirect(to: &str) -> (String, String) {
-    (format!("302 Found\r\nlocation: {to}"), String::new())
+fn redirect(to: &str) -> (String, Vec<u8>) {
+    (format!("302 Found\r\nlocation: {to}"), Vec::new())
 }
 
-fn script(to: &str) -> (String, String) {
+fn script(to: &str) -> (String, Vec<u8>) {
     page(&format!(
         "<body style='background:#f00'><script>location='{to}'</script>"
     ))
@@ -28,21 +28,24 @@ const LIAR: &str = "<script>performance.getEntriesByType=()=>[{responseStatus:20
     Object.defineProperty(PerformanceNavigationTiming.prototype,'responseStatus',{get:()=>200});\
     Array.prototype[Symbol.iterator]=function*(){yield {responseStatus:200}}</script>";
 
-fn answers(path: &str) -> Option<(String, String)> {
+fn answers(path: &str) -> Option<(String, Vec<u8>)> {
     Some(match path {
         "/green" => page(GREEN),
         "/404" => ("404 Not Found\r\ncontent-type: text/html".into(), GREEN.into()),
-        "/500-empty" => ("500 Internal Server Error".into(), String::new()),
-        "/503-text" => ("503 Busy\r\ncontent-type: text/plain".into(), "busy".into()),
-        "/501-liar" => ("501 No\r\ncontent-type: text/html".into(), format!("{GREEN}{LIAR}")),
+        "/500-empty" => ("500 Internal Server Error".into(), Vec::new()),
+        "/503-text" => ("503 Busy\r\ncontent-type: text/plain".into(), b"busy".into()),
+        "/501-liar" => (
+            "501 No\r\ncontent-type: text/html".into(),
+            format!("{GREEN}{LIAR}").into_bytes(),
+        ),
         "/403-sandboxed" => (
             "403 No\r\ncontent-type: text/html\r\ncontent-security-policy: sandbox; default-src 'none'".into(),
             GREEN.into(),
         ),
-        "/204" => ("204 No Content".into(), String::new()),
+        "/204" => ("204 No Content".into(), Vec::new()),
         "/download" => (
             "200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment".into(),
-            "x".into(),
+            b"x".into(),
         ),
         "/to-404" => redirect("http://other.net/404"),
         "/to-metadata" => redirect("http://169.254.169.254/latest/"),
@@ -83,7 +86,11 @@ const ENDINGS: &[(&str, &str, &str)] = &[
     ("https://dead.net/", "connect_failed", ""),
     ("https://alive.net/", "tls_failed", ""),
     ("http://alive.net/moves-to-404", "http_status", "404"),
-    ("http://alive.net/moves-to-metadata", "target_blocked", "metadata_address"),
+    (
+        "http://alive.net/moves-to-metadata",
+        "target_blocked",
+        "metadata_address",
+    ),
     (
         "http://alive.net/moves-to-metadata-tls",
         "target_blocked",

@@ -19,4 +19,5 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod refusals;
+mod unpacking;
 mod web;

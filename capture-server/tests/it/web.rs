@@ -20,8 +20,9 @@ const DEAD: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 15);
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What the server says to a path: the head without its end, and the body. `None`: what it says to everything else.
-pub type Answer = fn(&str) -> Option<(String, String)>;
+/// What the server says to a path: the head without its end, and the body. An empty head: nothing, ever. `None`: what it
+/// says to everything else.
+pub type Answer = fn(&str) -> Option<(String, Vec<u8>)>;
 
 struct Names;
 
@@ -77,9 +78,12 @@ async fn answer(mut stream: TcpStream, answers: Answer) -> io::Result<()> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = answers(path).unwrap_or_else(|| ("404 Not Found".into(), String::new()));
+    let (status, body) = answers(path).unwrap_or_else(|| ("404 Not Found".into(), Vec::new()));
+    if status.is_empty() {
+        return std::future::pending().await;
+    }
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await
+    stream.write_all(&body).await
 }

@@ -67,6 +67,8 @@ limits! {
     max_sockets: Count, default 64, ceiling 256;
     /// Bytes from and to the network.
     max_wire_bytes: Bytes, default 52_428_800, ceiling 524_288_000;
+    /// Bytes that a page may unpack what came from the network to.
+    max_decoded_bytes: Bytes, default 209_715_200, ceiling 2_147_483_648;
     /// Captures at one time.
     concurrency: Count, default 2, ceiling 64;
     /// Captures that wait for their turn.

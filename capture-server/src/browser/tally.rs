@@ -1,0 +1,42 @@
+//! Counts what a page unpacks: the proxy sees only what is on the wire, and one mebibyte can become one gibibyte.
+//!
+//! In: a page that is being loaded. Out: [`Event::Unpacked`](super::Event) for every piece of every answer, of its frames
+//! and workers as well. The browser pays for telling (a twentieth of a capture if it tells all the time), so it tells
+//! only of pages that are still busy after [`AFTER`]: what one can unpack until then is bounded by what a core can.
+//! Must not: keep bodies, or decide how much is too much.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Client, DriverError};
+
+/// How long a page is loaded before its bytes are counted.
+const AFTER: Duration = Duration::from_millis(500);
+/// Frames and workers that are counted; more than a jail has tasks for.
+const MOST: usize = 300;
+
+/// Counts from a while after now, unless the handle is dropped before.
+pub(super) fn later(client: Client, session: String) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        tokio::time::sleep(AFTER).await;
+        let _ = begin(&client, &session).await;
+    }))
+}
+
+/// Counts on a session from now on, and asks for those of its frames and workers.
+async fn begin(client: &Client, session: &str) -> Result<(), DriverError> {
+    let keep_nothing = json!({"maxTotalBufferSize": 0, "maxResourceBufferSize": 0});
+    client.send(session, "Network.enable", &keep_nothing).await?;
+    let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
+    client.send(session, "Target.setAutoAttach", &attach).await
+}
+
+/// A frame or a worker of the page on `page` can be talked to: it is counted, too.
+pub(super) async fn attached(client: &Client, session: &str, page: &str) -> Result<(), DriverError> {
+    if client.join(session, page, MOST) {
+        begin(client, session).await?;
+    }
+    Ok(())
+}

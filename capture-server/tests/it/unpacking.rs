@@ -1,0 +1,84 @@
+//! What a page unpacks is counted wherever it does, and has an end: on the wire it is next to nothing.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use capture_server::server::Server;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use screenshot_policy::policy::CaptureLimits;
+use screenshot_policy::unit::Bytes;
+use serde_json::json;
+
+use crate::harness::{Jailer, Running, Site, limits};
+use crate::web;
+
+/// Unpacks a mebibyte twenty times a second, and is never loaded.
+const UNPACKS: &str = "setInterval(()=>fetch('/mebibyte'),50)";
+
+fn html(body: &str) -> (String, Vec<u8>) {
+    ("200 OK\r\ncontent-type: text/html".into(), body.into())
+}
+
+fn answers(path: &str) -> Option<(String, Vec<u8>)> {
+    Some(match path {
+        "/never" => (String::new(), Vec::new()),
+        "/mebibyte" => {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+            gzip.write_all(&vec![b' '; 1 << 20]).unwrap();
+            let head = "200 OK\r\ncontent-type: text/plain\r\ncontent-encoding: gzip";
+            (head.into(), gzip.finish().unwrap())
+        }
+        "/page" => html(&format!("<script>{UNPACKS}</script><img src=/never>")),
+        "/frame" => html("<iframe src=http://other.net/page></iframe>"),
+        "/nested" => html("<iframe src=http://third.net/frame></iframe>"),
+        "/worker.js" => ("200 OK\r\ncontent-type: text/javascript".into(), UNPACKS.into()),
+        "/worker" => html("<script>new Worker('/worker.js')</script><img src=/never>"),
+        "/once" => html("<script>fetch('/mebibyte')</script><body style='margin:0;background:#0f0'>"),
+        _ => return None,
+    })
+}
+
+async fn server(decoded_mib: u64) -> (Running, Jailer) {
+    let limits = CaptureLimits {
+        max_decoded_bytes: Bytes::nearest(decoded_mib << 20),
+        ..limits(4_000)
+    };
+    let site = Site::new(limits);
+    let jailer = Jailer::start(&site);
+    let args = site.args();
+    let server = Server::start_on(args, web::network(answers).await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    (server, jailer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
+    let (server, _jailer) = server(8).await;
+    for path in ["page", "frame", "nested", "worker"] {
+        let began = Instant::now();
+        let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
+        assert_eq!(answer.problem(), (422, "budget_spent".into()), "{path}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("budget_decoded_bytes"), "{path}: {detail}");
+        assert!(
+            began.elapsed() < Duration::from_millis(3_500),
+            "{path}: {:?}",
+            began.elapsed()
+        );
+    }
+    let answer = server.capture(json!({"url": "http://alive.net/once"})).await;
+    assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_the_budget_the_same_pages_run_until_their_deadline() {
+    let (server, _jailer) = server(1_000).await;
+    for path in ["page", "frame", "worker"] {
+        let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
+        assert_eq!(answer.problem(), (504, "timeout".into()), "{path}");
+    }
+    server.stop().await;
+}
