@@ -101,8 +101,8 @@ bench-egress: tools ## the proxy: cost of a decision and of a connection, to tar
 	@mkdir -p target/bench
 	cargo bench -q --locked -p capture-egress --bench egress -- "$$PWD/target/bench/egress.json"
 FUZZ_SECONDS ?= 30
-fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files, FUZZ_SECONDS for each target
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress --lib --test "*" fuzz_ -- --nocapture
+fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files, the jailer's frames, FUZZ_SECONDS for each target
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress -p capture-jail --lib --test "*" fuzz_ -- --nocapture
 
 # The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
 .PHONY: suites

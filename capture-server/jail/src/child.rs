@@ -57,6 +57,8 @@ pub struct Plan<'a> {
     pub spec: &'a SpawnSpec,
     /// Which layers are on.
     pub layers: Layers,
+    /// Names of switches that the browser does not get.
+    pub withheld: &'a [String],
     /// Whether the browser's log goes to the jailer's standard error.
     pub keep_stderr: bool,
     /// This process's uid and gid: inside the jail they are the same numbers.
@@ -188,7 +190,7 @@ fn become_browser(plan: &Plan<'_>, ports: &[u16], cdp: (OwnedFd, OwnedFd), repor
     };
     let strings = CString::new(plan.program.as_os_str().as_bytes()).and_then(|program| {
         let mut arguments = vec![program.clone()];
-        for argument in flags::arguments(plan.profile, options) {
+        for argument in flags::arguments(plan.profile, options, plan.withheld) {
             arguments.push(CString::new(argument)?);
         }
         let environment = flags::environment(plan.profile)

@@ -1,55 +1,12 @@
-//! The browser's command line: one fixed table plus a few typed numbers.
+//! The browser's command line: the tables of [`crate::switches`] plus a few typed numbers.
 //!
 //! In: the profile directory, the proxy's port, options. Out: argv without the program.
-//! It must not take free-form arguments from the peer. Each flag was tested to matter or to do no harm; Chromium obeys
-//! only the last `--disable-features`, so that list is merged here and written once.
+//! It must not take free-form arguments from the peer. Chromium obeys only the last `--disable-features`, so that list is
+//! merged here and written once.
 
 use std::path::Path;
 
-/// Features that are off, and why: first group no traffic past the proxy, second group less work per page.
-const DISABLED_FEATURES: &[&str] = &[
-    "WebRtcHideLocalIpsWithMdns", // mDNS multicast
-    "AsyncDns",
-    "DnsOverHttps",
-    "OptimizationHints",
-    "Translate",
-    "MediaRouter", // would look for devices
-    "RenderDocument",
-    "PaintHolding",
-    "BackForwardCache",
-];
-
-/// Flags without a value of ours.
-const FIXED: &[&str] = &[
-    "--remote-debugging-pipe",
-    // Both: --disable-gpu alone leaves the GPU process unsandboxed, reachable through software WebGL.
-    "--disable-gpu",
-    "--disable-software-rasterizer",
-    // Off by default in the headless shell.
-    "--site-per-process",
-    "--block-new-web-contents",
-    // No way around the proxy. `<-loopback>` takes away the implicit bypass of loopback and link-local addresses.
-    "--proxy-bypass-list=<-loopback>",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--disable-quic",
-    // The headless shell obeys the first, full Chromium the second.
-    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
-    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
-    // No chatter of its own.
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-breakpad",
-    "--disable-default-apps",
-    "--no-first-run",
-    "--no-default-browser-check",
-    "--no-pings",
-    // A picture shows the page, not the window around it.
-    "--hide-scrollbars",
-    "--mute-audio",
-    // Shared memory goes to TMPDIR, which is the jail's own, instead of a /dev/shm that all jails share.
-    "--disable-dev-shm-usage",
-];
+use crate::switches::{FEATURES, FLAGS, HEAP, PROXY};
 
 /// The numbers that differ from jail to jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +19,25 @@ pub struct Options {
     pub sandbox: bool,
 }
 
-/// The arguments of the browser, without the program's name.
-pub fn arguments(profile: &Path, options: Options) -> Vec<String> {
-    let mut all: Vec<String> = FIXED.iter().map(ToString::to_string).collect();
-    all.push(format!("--disable-features={}", DISABLED_FEATURES.join(",")));
-    all.push(format!("--proxy-server=http://127.0.0.1:{}", options.proxy_port));
+/// The arguments of the browser, without the program's name. `withheld` are names of switches that are left out: none,
+/// outside of tests.
+pub fn arguments(profile: &Path, options: Options, withheld: &[String]) -> Vec<String> {
+    let given = |name: &str| !withheld.iter().any(|other| other == name);
+    let names = |table: &[crate::switches::Switch]| -> Vec<&'static str> {
+        table
+            .iter()
+            .map(|switch| switch.name)
+            .filter(|name| given(name))
+            .collect()
+    };
+    let mut all: Vec<String> = names(FLAGS).into_iter().map(str::to_owned).collect();
+    all.push(format!("--disable-features={}", names(FEATURES).join(",")));
+    if given(PROXY.name) {
+        all.push(format!("{}=http://127.0.0.1:{}", PROXY.name, options.proxy_port));
+    }
     all.push(format!("--user-data-dir={}", profile.display()));
-    if let Some(mb) = options.max_old_space_mb {
-        all.push(format!("--js-flags=--max-old-space-size={mb}"));
+    if let Some(mb) = options.max_old_space_mb.filter(|_| given(HEAP.name)) {
+        all.push(format!("{}={mb}", HEAP.name));
     }
     if !options.sandbox {
         all.push("--no-sandbox".to_owned());
@@ -93,6 +61,7 @@ pub fn environment(profile: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::switches::Switch;
 
     fn sample(sandbox: bool) -> Vec<String> {
         arguments(
@@ -102,6 +71,7 @@ mod tests {
                 max_old_space_mb: Some(256),
                 sandbox,
             },
+            &[],
         )
     }
 
@@ -137,21 +107,44 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_to_the_proxy_and_nothing_past_it() {
+    fn every_switch_of_the_tables_is_on_the_command_line() {
         let arguments = sample(true);
+        let features = arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix("--disable-features="))
+            .unwrap();
+        let features: Vec<&str> = features.split(',').collect();
+        for Switch { name, .. } in FLAGS {
+            assert!(arguments.iter().any(|argument| argument == name), "{name}");
+        }
+        for Switch { name, .. } in FEATURES {
+            assert!(features.contains(name), "{name}");
+        }
         for needed in [
             "--proxy-server=http://127.0.0.1:4001",
-            "--proxy-bypass-list=<-loopback>",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
-            "--disable-software-rasterizer",
-            "--site-per-process",
-            "--block-new-web-contents",
-            "--remote-debugging-pipe",
             "--js-flags=--max-old-space-size=256",
+            "--user-data-dir=/tmp/p",
         ] {
             assert!(arguments.iter().any(|argument| argument == needed), "{needed}");
         }
+    }
+
+    #[test]
+    fn only_what_is_withheld_is_left_out() {
+        let options = Options {
+            proxy_port: 4001,
+            max_old_space_mb: None,
+            sandbox: true,
+        };
+        let withheld = ["--disable-quic", "AsyncDns", "--proxy-server"].map(str::to_owned);
+        let (all, less) = (
+            arguments(Path::new("/p"), options, &[]),
+            arguments(Path::new("/p"), options, &withheld),
+        );
+        assert_eq!(all.len(), less.len() + 2);
+        let text = less.join(" ");
+        assert!(!text.contains("quic") && !text.contains("AsyncDns") && !text.contains("proxy-server"));
+        assert!(text.contains("DnsOverHttps") && text.contains("--proxy-bypass-list"));
     }
 
     #[test]

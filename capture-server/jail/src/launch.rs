@@ -38,6 +38,8 @@ pub struct Settings {
     pub memory_limit: Option<u64>,
     /// Which layers are on: all, outside of tests.
     pub layers: Layers,
+    /// Names of switches that the browser does not get: none, outside of tests.
+    pub withheld: Vec<String>,
 }
 
 /// A jail that was started.
@@ -115,6 +117,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         profile: profile.path(),
         spec,
         layers,
+        withheld: &settings.withheld,
         keep_stderr: settings.keep_stderr,
         ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };

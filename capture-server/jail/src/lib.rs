@@ -23,5 +23,6 @@ pub mod seccomp;
 pub mod server;
 pub mod session;
 pub mod socket_filter;
+pub mod switches;
 pub mod sys;
 pub mod watchdog;

@@ -125,6 +125,7 @@ fn serve(options: Serve) -> ExitCode {
             keep_stderr: options.browser_log,
             memory_limit: options.memory_limit_mb.map(|mb| u64::from(mb) << 20),
             layers: Layers::default(),
+            withheld: Vec::new(),
         },
     };
     match server::serve(&config) {

@@ -29,6 +29,10 @@ pub const TESTS: &[Test] = &[
         "where_user_namespaces_are_filtered_a_degraded_jail_runs_and_is_never_verified",
         degraded,
     ),
+    (
+        "without_any_one_call_that_the_profile_is_about_no_browser_comes_up_and_it_is_said",
+        calls,
+    ),
 ];
 
 fn pipe(spawned: Spawned) -> Pipe {
@@ -202,4 +206,19 @@ fn degraded() {
         "no pid namespace takes them along, so the jailer must find every one"
     );
     assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}
+
+fn calls() {
+    for (name, _) in weak::CALLS {
+        let rig = Rig::start(Kind::WeakBy(CHROMIUM.into(), vec![(*name).to_owned()]));
+        let mut jailer = rig.connect();
+        let id = spawn(&mut jailer, 1).id;
+        let mut exit = None;
+        eventually("the browser gives up", || {
+            exit = jailer.stats(id).unwrap().exit;
+            exit.is_some()
+        });
+        assert_eq!(exit.unwrap().cause, ExitCause::DiedEarly, "{name}: {exit:?}");
+        assert_eq!((rig.below().len(), rig.profile_count()), (0, 0), "{name}");
+    }
 }

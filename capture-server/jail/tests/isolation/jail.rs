@@ -1,7 +1,8 @@
 //! With a program that looks around in the browser's place. Each wall has its control: without that layer it is open.
 
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
 use capture_jail::protocol::{ExitCause, Mode, SpawnSpec};
@@ -11,6 +12,7 @@ use crate::rig::{Pipe, Rig, eventually, spawn};
 
 const EPERM: &str = "errno 1";
 const ENOENT: &str = "errno 2";
+const ESRCH: &str = "errno 3";
 const EACCES: &str = "errno 13";
 const REFUSED: &str = "errno 111";
 
@@ -37,6 +39,19 @@ pub const TESTS: &[Test] = &[
     ),
     ("limits_are_set_and_privileges_are_gone", limits),
     ("a_jail_over_its_memory_budget_is_ended_as_a_whole", budget),
+    (
+        "landlock_alone_keeps_signals_and_abstract_sockets_in_and_without_it_they_get_out",
+        scopes,
+    ),
+    (
+        "a_jail_has_no_more_tasks_than_its_limit_and_without_namespaces_more",
+        tasks,
+    ),
+    ("a_process_reserves_no_more_memory_than_was_asked_for", data),
+    (
+        "a_jail_reaches_neither_the_jailer_nor_the_server_nor_another_jail",
+        neighbours,
+    ),
 ];
 
 fn look(rig: &Rig) -> (capture_jail::client::Jailer, Pipe, u16) {
@@ -178,4 +193,81 @@ fn budget() {
     assert_eq!(exit.unwrap().cause, ExitCause::MemoryBudget);
     assert!(pipe.receive().is_none() || pipe.receive().is_none());
     assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}
+
+fn scopes() {
+    let name = format!("capture-jail-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    for (layers, outcome) in [(&["namespaces"][..], EPERM), (&["namespaces", "landlock"], "ok")] {
+        let rig = Rig::looking_around_without(layers);
+        let (_jailer, mut pipe, _) = look(&rig);
+        assert_eq!(pipe.ask(&format!("abstract {name}")), outcome, "{layers:?}");
+        // The jailer has the same uid: nothing but the scope stands between them.
+        assert_eq!(pipe.ask(&format!("signal {}", rig.pid())), outcome, "{layers:?}");
+    }
+    // The namespaces alone: another network's names, another tree's pids.
+    let rig = Rig::looking_around_without(&["landlock"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask(&format!("abstract {name}")), REFUSED);
+    assert_eq!(pipe.ask(&format!("signal {}", rig.pid())), ESRCH);
+}
+
+fn tasks() {
+    let rig = Rig::looking_around();
+    let (_jailer, mut pipe, _) = look(&rig);
+    let made: u32 = pipe.ask("threads 400").parse().unwrap();
+    assert!((250..300).contains(&made), "{made}");
+    let rig = Rig::looking_around_without(&["namespaces"]);
+    let (_jailer, mut pipe, _) = look(&rig);
+    assert_eq!(pipe.ask("threads 400"), "400");
+}
+
+fn data() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    for (data_limit_mb, outcome) in [(700, "refused"), (1_000, "ok")] {
+        let spec = SpawnSpec {
+            data_limit_mb,
+            ..SpawnSpec::new(1, Mode::Required)
+        };
+        let spawned = jailer.spawn(&spec, Duration::from_secs(20)).unwrap();
+        let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        assert_eq!(pipe.ask("reserve 800"), outcome, "{data_limit_mb}");
+        assert_eq!(pipe.ask("reserve 500"), "ok");
+    }
+}
+
+/// The other ends of a jail's world: the jailer's socket is gone (see `jailer_socket`), its process can be neither
+/// signalled nor read; a server is in another network; a neighbour's listener and processes are in another jail's.
+fn neighbours() {
+    let (_server, on_the_host) = on_the_host();
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let mut jails: Vec<(Pipe, u16)> = Vec::new();
+    for _ in 0..2 {
+        let spawned = spawn(&mut jailer, 1);
+        let port = spawned.listeners[0].1;
+        std::mem::forget(spawned.listeners);
+        jails.push((Pipe::new(spawned.cdp_read, spawned.cdp_write), port));
+    }
+    let pids = rig.below();
+    assert_eq!(pids.len(), 2);
+    let (mine, theirs) = (jails[0].1, jails[1].1);
+    let pipe = &mut jails[0].0;
+    assert_eq!(pipe.ask(&format!("tcp 127.0.0.1:{mine}")), "ok");
+    // Ports come from one range in every network: the neighbour's number may be the own one.
+    let there = pipe.ask(&format!("tcp 127.0.0.1:{theirs}"));
+    assert!(theirs == mine || there == EACCES, "{there}");
+    assert_eq!(pipe.ask(&on_the_host), EACCES);
+    assert_eq!(pipe.ask(&format!("unix {}", rig.socket.display())), ENOENT);
+    for pid in pids.iter().copied().chain([rig.pid()]) {
+        assert_eq!(pipe.ask(&format!("signal {pid}")), ESRCH, "{pid}");
+    }
+    for secret in ["environ", "mem", "maps", "root/etc/passwd"] {
+        let outcome = pipe.ask(&format!("read /proc/{}/{secret}", rig.pid()));
+        assert_eq!(outcome, EACCES, "{secret} of the jailer");
+        let outcome = pipe.ask(&format!("read /proc/{}/{secret}", pids[1]));
+        assert_eq!(outcome, EACCES, "{secret} of the other jail");
+    }
 }

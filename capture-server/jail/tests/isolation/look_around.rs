@@ -3,7 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Answers questions from descriptor 3 on descriptor 4 until the pipe closes.
@@ -89,10 +92,48 @@ fn answer(question: &str, hoard: &mut Vec<Vec<u8>>) -> String {
             line.map(|rest| rest.split_whitespace().take(2).collect::<Vec<_>>().join("/"))
                 .unwrap_or_default()
         }
+        "abstract" => {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(about).expect("a name");
+            outcome(UnixStream::connect_addr(&address))
+        }
+        // Signal 0 asks only whether one could be sent.
+        "signal" => {
+            let pid = about
+                .parse()
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+                .expect("a pid");
+            outcome(rustix::process::test_kill_process(pid).map_err(Into::into))
+        }
+        "threads" => threads(about.parse().expect("a number")).to_string(),
+        "reserve" => {
+            let bytes = about.parse::<usize>().expect("MiB") << 20;
+            match Vec::<u8>::new().try_reserve_exact(bytes) {
+                Ok(()) => "ok".to_owned(),
+                Err(_) => "refused".to_owned(),
+            }
+        }
         "eat" => {
             hoard.push(vec![1; about.parse::<usize>().expect("MiB") << 20]);
             "ok".to_owned()
         }
         _ => "unknown question".to_owned(),
     }
+}
+
+/// How many threads can be had at one time, up to a number.
+fn threads(wanted: usize) -> usize {
+    let over = Arc::new(AtomicBool::new(false));
+    let made = (0..wanted).take_while(|_| {
+        let over = Arc::clone(&over);
+        let wait = move || {
+            while !over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        std::thread::Builder::new().stack_size(1 << 16).spawn(wait).is_ok()
+    });
+    let made = made.count();
+    over.store(true, Ordering::Relaxed);
+    made
 }

@@ -10,14 +10,18 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "this is a test"
+    dead_code,
+    reason = "this is a test; the rig is shared"
 )]
 
 mod browser;
+mod deaths;
+mod fuzz;
 mod jail;
 mod lifecycle;
 mod look_around;
 mod rig;
+mod switches;
 mod weak;
 
 use libtest_mimic::{Arguments, Trial};
@@ -26,15 +30,24 @@ type Test = (&'static str, fn());
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    if arguments.iter().any(|argument| argument == "--remote-debugging-pipe") {
-        return look_around::run();
-    }
+    // First: among its arguments may be the switch that the program that looks around is known by.
     if arguments.get(1).is_some_and(|argument| argument == weak::COMMAND) {
         return weak::run(&arguments[2..]);
     }
+    if arguments.iter().any(|argument| argument == "--remote-debugging-pipe") {
+        return look_around::run();
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let tests: Vec<Test> = [browser::TESTS, jail::TESTS, lifecycle::TESTS].concat();
+    let rooms = [
+        browser::TESTS,
+        deaths::TESTS,
+        fuzz::TESTS,
+        jail::TESTS,
+        lifecycle::TESTS,
+        switches::TESTS,
+    ];
+    let tests: Vec<Test> = rooms.concat();
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             test();

@@ -46,8 +46,10 @@ pub struct Rig {
 pub enum Kind {
     /// The product, as it is shipped.
     Product(PathBuf),
-    /// This test binary as the jailer, with the named layers taken away.
+    /// This test binary as the jailer, with the named layers and switches taken away.
     Weak(PathBuf, &'static [&'static str]),
+    /// The same, with names that were put together.
+    WeakBy(PathBuf, Vec<String>),
     /// The product, not told to serve anybody but its own uid.
     OwnUidOnly,
 }
@@ -86,7 +88,7 @@ impl Rig {
             }
         };
         let mut command = match &kind {
-            Kind::Weak(..) => Command::new(std::env::current_exe().unwrap()),
+            Kind::Weak(..) | Kind::WeakBy(..) => Command::new(std::env::current_exe().unwrap()),
             _ => Command::new(env!("CARGO_BIN_EXE_capture-jail")),
         };
         match kind {
@@ -106,12 +108,10 @@ impl Rig {
                 }
             }
             Kind::Weak(path, layers) => {
-                command
-                    .arg(crate::weak::COMMAND)
-                    .arg(&socket)
-                    .arg(program(path))
-                    .arg(&profiles)
-                    .args(layers);
+                weak(&mut command, &socket, &program(path), &profiles).args(layers);
+            }
+            Kind::WeakBy(path, names) => {
+                weak(&mut command, &socket, &program(path), &profiles).args(names);
             }
             Kind::OwnUidOnly => {
                 command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
@@ -176,6 +176,10 @@ impl Rig {
         });
         status.unwrap().success()
     }
+}
+
+fn weak<'c>(command: &'c mut Command, socket: &Path, program: &Path, profiles: &Path) -> &'c mut Command {
+    command.arg(crate::weak::COMMAND).arg(socket).arg(program).arg(profiles)
 }
 
 impl Drop for Rig {
@@ -253,6 +257,12 @@ impl Pipe {
             }
             self.buffer.extend_from_slice(&chunk[..count]);
         }
+    }
+
+    /// Whether anything is said within this time.
+    pub fn answers_within(&mut self, time: Duration) -> bool {
+        let mut ready = [PollFd::new(&self.read, PollFlags::IN)];
+        poll(&mut ready, Some(&timespec(time))).unwrap() == 1 && self.read.read(&mut [0; 64]).unwrap() > 0
     }
 
     /// A question to the program that looks around.

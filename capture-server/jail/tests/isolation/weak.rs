@@ -10,8 +10,21 @@ use crate::rig::{UNPRIVILEGED, am_root};
 pub const COMMAND: &str = "weak-jailer";
 /// Not a layer: user namespaces refused by a filter, as under the container runtime's default profile.
 pub const USER_NAMESPACES: &str = "user-namespaces";
+/// Calls that the shipped profile adds to the runtime's default, or answers in its own way: refused with EPERM each.
+pub const CALLS: &[(&str, libc::c_long)] = &[
+    ("call-unshare", libc::SYS_unshare),
+    ("call-chroot", libc::SYS_chroot),
+    ("call-clone3", libc::SYS_clone3),
+];
 
-/// `SOCKET BROWSER PROFILES LAYER…`
+/// Switches whose absence the suite of jails sees; the suite of packets sees that of the others.
+pub const ON_THE_COMMAND_LINE: &[&str] = &[
+    "--remote-debugging-pipe",
+    "--disable-software-rasterizer",
+    "--js-flags=--max-old-space-size",
+];
+
+/// `SOCKET BROWSER PROFILES LAYER-OR-SWITCH…`
 pub fn run(arguments: &[String]) {
     let without = |layer: &str| arguments[3..].iter().any(|argument| argument == layer);
     if am_root() {
@@ -20,6 +33,10 @@ pub fn run(arguments: &[String]) {
     if without(USER_NAMESPACES) {
         rustix::thread::set_no_new_privs(true).expect("no_new_privs");
         sys::install_filter(&refuse_user_namespaces()).expect("a filter");
+    }
+    for (_, call) in CALLS.iter().filter(|(name, _)| without(name)) {
+        rustix::thread::set_no_new_privs(true).expect("no_new_privs");
+        sys::install_filter(&refuse(*call)).expect("a filter");
     }
     let layers = Layers {
         namespaces: !without("namespaces"),
@@ -35,19 +52,35 @@ pub fn run(arguments: &[String]) {
             keep_stderr: false,
             memory_limit: None,
             layers,
+            withheld: arguments[3..].to_vec(),
         },
     };
     server::serve(&config).expect("a jailer");
 }
 
-/// EPERM for clone with CLONE_NEWUSER.
-fn refuse_user_namespaces() -> Vec<sock_filter> {
-    let statement = |code: u32, jt, jf, k| sock_filter {
+fn statement(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter {
         code: u16::try_from(code).unwrap(),
         jt,
         jf,
         k,
-    };
+    }
+}
+
+const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+
+/// EPERM for a call.
+fn refuse(call: libc::c_long) -> Vec<sock_filter> {
+    vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, u32::try_from(call).unwrap()),
+        statement(BPF_RET | BPF_K, 0, 0, REFUSE),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// EPERM for clone with CLONE_NEWUSER.
+fn refuse_user_namespaces() -> Vec<sock_filter> {
     let clone = u32::try_from(libc::SYS_clone).unwrap();
     let new_user = libc::CLONE_NEWUSER.unsigned_abs();
     vec![
@@ -55,12 +88,7 @@ fn refuse_user_namespaces() -> Vec<sock_filter> {
         statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, clone),
         statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16),
         statement(BPF_JMP | BPF_JSET | BPF_K, 0, 1, new_user),
-        statement(
-            BPF_RET | BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
-        ),
+        statement(BPF_RET | BPF_K, 0, 0, REFUSE),
         statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

@@ -1,0 +1,77 @@
+//! A proxy that answers for every host by itself, and remembers what it was asked for.
+//!
+//! In: a listener of a jail. Out: the hosts (with their ports, if not 80) that were asked for, `CONNECT` or not.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The page with every vector; also what every frame of it is not.
+const PAGE: &str = include_str!("page.html");
+/// Vectors that are headers of the page.
+const HEADERS: &str = "Content-Security-Policy-Report-Only: img-src 'none'; report-uri http://csp-report.vector.test/\r\n\
+                       Link: <http://link-header.vector.test/>; rel=preload; as=style\r\n";
+const WORKER: &str = "fetch('http://service-worker.vector.test/').catch(()=>{})";
+/// Where the page is: a secure context, and a place that a browser would like to reach past its proxy.
+pub const START: &str = "http://127.0.0.1/page";
+
+pub struct Proxy {
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Proxy {
+    /// Serves the listener until the process ends.
+    pub fn serve(listener: TcpListener) -> Self {
+        let asked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            listener.set_nonblocking(false).unwrap();
+            while let Ok((stream, _)) = listener.accept() {
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || drop(answer(stream, &log)));
+            }
+        });
+        Self { asked }
+    }
+
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let (mut head, mut chunk) = (Vec::new(), [0; 4096]);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < 65_536 {
+        match stream.read(&mut chunk)? {
+            0 => return Ok(()),
+            count => head.extend_from_slice(&chunk[..count]),
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut words = head.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (host, path) = match target.strip_prefix("http://").and_then(|rest| rest.split_once('/')) {
+        Some(parts) => parts,
+        None => (target, ""),
+    };
+    log.lock().unwrap().insert(host.trim_end_matches(":80").to_owned());
+    if method == "CONNECT" {
+        // A tunnel that ends at once: whoever wanted to speak through it has been seen.
+        return stream.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n");
+    }
+    let (status, more, kind, body) = match (host, path) {
+        ("127.0.0.1", "page") => ("200 OK", HEADERS, "text/html", PAGE),
+        ("127.0.0.1", "worker.js") => ("200 OK", "", "text/javascript", WORKER),
+        ("127.0.0.1", "redirect") => ("302 Found", "Location: http://203.0.113.10/\r\n", "text/plain", ""),
+        _ => ("200 OK", "Access-Control-Allow-Origin: *\r\n", "text/html", "nothing"),
+    };
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())
+}
