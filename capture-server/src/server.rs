@@ -47,7 +47,7 @@ pub struct App {
     /// The pod's name.
     pub pod: String,
     service: Slot,
-    keys: watch::Receiver<KeyState>,
+    keys: watch::Sender<KeyState>,
     internal_key: PathBuf,
 }
 
@@ -65,6 +65,11 @@ impl App {
     /// The keyset in force.
     pub fn keyset(&self) -> Option<Arc<Keyset>> {
         self.keys.borrow().current.clone()
+    }
+
+    /// Takes in a keyset that the operator brought ahead of the file. Who brings it was proven before.
+    pub fn bring_keyset(&self, bytes: &[u8]) {
+        self.keys.send_if_modified(|state| state.brought(bytes));
     }
 
     /// The attestation key, if there is one.
@@ -282,12 +287,13 @@ fn follow_keyset(
     path: PathBuf,
     status: &Arc<Status>,
     tasks: &mut Vec<AbortOnDropHandle<()>>,
-) -> watch::Receiver<KeyState> {
-    let (sender, receiver) = watch::channel(KeyState::default());
+) -> watch::Sender<KeyState> {
+    let (keys, mut watched) = watch::channel(KeyState::default());
+    let sender = keys.clone();
     tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
         keyset::follow(&path, &sender).await;
     })));
-    let (mut watched, status) = (receiver.clone(), Arc::clone(status));
+    let status = Arc::clone(status);
     let report = async move {
         while watched.changed().await.is_ok() {
             let state = watched.borrow_and_update().clone();
@@ -305,5 +311,5 @@ fn follow_keyset(
         }
     };
     tasks.push(AbortOnDropHandle::new(tokio::spawn(report)));
-    receiver
+    keys
 }

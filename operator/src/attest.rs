@@ -1,6 +1,6 @@
 //! Asks a pod what it enforces, and believes only an answer made with the service's own key.
 //!
-//! In: a pod's address, the internal key, a fresh nonce. Out: the pod's report, or why there is none.
+//! In: a pod's address, the internal key, a fresh nonce, and a keyset to bring. Out: the pod's report, or why there is none.
 //! Plain HTTP on the pod's health port: the codes over nonce and body make both sides known to each other, and nothing
 //! in the report is secret. Everything is bounded: time, size of the answer. Redirects are not followed.
 
@@ -8,12 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use screenshot_policy::keyset::Keyset;
 use screenshot_policy::layout;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,7 +46,7 @@ pub enum Unattested {
 /// The HTTP client for it.
 #[derive(Clone)]
 pub struct Attester {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
 }
 
@@ -79,11 +80,51 @@ impl Attester {
         nonce: [u8; 32],
     ) -> Result<AttestReport, Unattested> {
         let nonce = nonce_text(nonce);
-        let exchange = self.exchange(ip, key, &nonce);
-        let (body, code) = tokio::time::timeout(TIMEOUT, exchange)
+        let code = key.request_mac(&nonce);
+        let question = request(
+            Method::GET,
+            self.uri(ip, layout::ATTEST_PATH),
+            &nonce,
+            &code,
+            Bytes::new(),
+        )?;
+        self.report(pod, key, &nonce, question).await
+    }
+
+    /// Brings a keyset to one pod, with a nonce that was never used before, and asks what it then has in force.
+    ///
+    /// # Errors
+    /// Why there is no report.
+    pub async fn bring(
+        &self,
+        pod: &str,
+        ip: IpAddr,
+        key: &InternalKey,
+        nonce: [u8; 32],
+        keyset: &Keyset,
+    ) -> Result<AttestReport, Unattested> {
+        let (nonce, keyset) = (nonce_text(nonce), keyset.canonical_json());
+        let code = key.keyset_mac(&nonce, keyset.as_bytes());
+        let uri = self.uri(ip, layout::KEYSET_BRING_PATH);
+        let bringing = request(Method::PUT, uri, &nonce, &code, keyset.into())?;
+        self.report(pod, key, &nonce, bringing).await
+    }
+
+    fn uri(&self, ip: IpAddr, path: &str) -> String {
+        format!("http://{}{path}", SocketAddr::new(ip, self.port))
+    }
+
+    async fn report(
+        &self,
+        pod: &str,
+        key: &InternalKey,
+        nonce: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<AttestReport, Unattested> {
+        let (body, code) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| Unattested::Unreachable)??;
-        if !key.verify_response(&nonce, &body, &code) {
+        if !key.verify_response(nonce, &body, &code) {
             return Err(Unattested::Forged);
         }
         let report: AttestReport = serde_json::from_slice(&body).map_err(|_| Unattested::Unreadable)?;
@@ -94,16 +135,7 @@ impl Attester {
         }
     }
 
-    async fn exchange(&self, ip: IpAddr, key: &InternalKey, nonce: &str) -> Result<(Bytes, String), Unattested> {
-        let request = Request::get(format!(
-            "http://{}{}",
-            SocketAddr::new(ip, self.port),
-            layout::ATTEST_PATH
-        ))
-        .header(NONCE_HEADER, nonce)
-        .header(MAC_HEADER, key.request_mac(nonce))
-        .body(Empty::new())
-        .map_err(|_| Unattested::Unreachable)?;
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Bytes, String), Unattested> {
         let response = self
             .client
             .request(request)
@@ -121,6 +153,18 @@ impl Attester {
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         Ok((body.map_err(|_| Unattested::Unreadable)?.to_bytes(), code))
     }
+}
+
+fn request(
+    method: Method,
+    uri: String,
+    nonce: &str,
+    code: &str,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Unattested> {
+    let request = Request::builder().method(method).uri(uri);
+    let request = request.header(NONCE_HEADER, nonce).header(MAC_HEADER, code);
+    request.body(Full::new(body)).map_err(|_| Unattested::Unreachable)
 }
 
 #[cfg(test)]

@@ -18,13 +18,13 @@ use crate::apply;
 use crate::context::{Context, random};
 use crate::error::Error;
 use crate::names::{ISSUED_AT, NONCE};
-use crate::observe::{ChildMeta, PodView};
+use crate::observe::{self, ChildMeta, PodView};
 use crate::plan::{Kind, secrets};
-use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, decide};
+use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, Wait, decide};
 use crate::validate::{Identity, Validated};
 
-/// A rotation has no more steps than this between two waits.
-const MAX_STEPS: usize = 12;
+/// A rotation has no more steps than this between two waits, the bringing of keysets included.
+const MAX_STEPS: usize = 16;
 
 /// A Secret as it is in the API server.
 pub struct Stored {
@@ -134,6 +134,12 @@ impl Credentials {
         self.keyset.as_ref().map(Keyset::digest)
     }
 
+    /// Whether a pod holds an older keyset and would take this one.
+    pub fn can_be_brought(&self, pods: &[PodView]) -> bool {
+        let keyset = self.keyset.as_ref().filter(|_| self.internal.is_some());
+        keyset.is_some_and(|keyset| pods.iter().any(|pod| pod.takes(keyset)))
+    }
+
     /// What the decision needs, without plaintext.
     pub fn facts(&self, pods: &[PodView]) -> Facts {
         // A pod whose server does not run yet will mount the present keyset.
@@ -184,7 +190,7 @@ pub async fn settle(
     context: &Context,
     wanted: &Validated,
     credentials: &mut Credentials,
-    pods: &[PodView],
+    pods: &mut [PodView],
 ) -> Result<Turn, Error> {
     ensure_internal(context, &wanted.identity, credentials).await?;
     let rules = rules(wanted);
@@ -192,6 +198,9 @@ pub async fn settle(
     for _ in 0..MAX_STEPS {
         let facts = credentials.facts(pods);
         let step = decide(&facts, &rules, (context.now)());
+        if matches!(step, Step::Wait(Wait::Pickup(_))) && bring(context, &wanted.identity, credentials, pods).await? {
+            continue;
+        }
         if matches!(step, Step::Wait(_) | Step::Rest(_)) {
             return Ok(Turn {
                 facts,
@@ -210,6 +219,19 @@ pub async fn settle(
         carry_out(context, &wanted.identity, credentials, step).await?;
     }
     Err(Error::Restless)
+}
+
+/// Brings the keyset to pods that have not loaded it. Returns whether that changed anything.
+async fn bring(
+    context: &Context,
+    identity: &Identity,
+    credentials: &Credentials,
+    pods: &mut [PodView],
+) -> Result<bool, Error> {
+    match (&credentials.internal, &credentials.keyset) {
+        (Some((key, _)), Some(keyset)) => observe::bring(context, identity, key, keyset, pods).await,
+        _ => Ok(false),
+    }
 }
 
 async fn ensure_internal(context: &Context, identity: &Identity, credentials: &mut Credentials) -> Result<(), Error> {

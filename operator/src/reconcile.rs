@@ -136,7 +136,12 @@ fn moves_the_token(context: &Context, wanted: &Validated, seen: &Observed) -> bo
     let facts = seen.credentials.facts(&seen.pods);
     let step = decide(&facts, &rules(wanted), (context.now)());
     let new = facts.keyset.is_none() && seen.pods.is_empty() && seen.deployment.is_none();
-    let acts = seen.credentials.internal.is_none() || !matches!(step, Step::Wait(_) | Step::Rest(_));
+    let goes_on = match &step {
+        Step::Wait(Wait::Pickup(_)) => seen.credentials.can_be_brought(&seen.pods),
+        Step::Wait(Wait::Overlap(_)) | Step::Rest(_) => false,
+        _ => true,
+    };
+    let acts = seen.credentials.internal.is_none() || goes_on;
     !new && acts
 }
 
@@ -156,7 +161,7 @@ async fn write(
         let put_back = apply::relabel(context, identity, found).await?;
         tell(context, service, &put_back).await;
     }
-    let turn = credentials::settle(context, wanted, &mut seen.credentials, &seen.pods).await?;
+    let turn = credentials::settle(context, wanted, &mut seen.credentials, &mut seen.pods).await?;
     for child in plan.after_secrets() {
         apply_one(context, service, identity, child, seen).await?;
     }

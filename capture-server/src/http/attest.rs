@@ -1,10 +1,12 @@
-//! `GET /internal/attest`: what this pod says of itself to its operator.
+//! `GET /internal/attest`: what this pod says of itself to its operator. `PUT /internal/keyset`: the same, after taking
+//! in the keyset that the operator brings ahead of the kubelet.
 //!
-//! In: a nonce and its code under the internal key. Out: the report with a code over nonce and body; 401 and nothing
-//! else for whoever does not hold the key. Must not: answer without a key, or say anything that was not found out by
-//! this very process.
+//! In: a nonce, and a keyset, with their code under the internal key. Out: the report with a code over nonce and body; 401
+//! and nothing else for whoever does not hold the key. Must not: answer without a key, or say anything that was not found
+//! out by this very process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -13,28 +15,48 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use screenshot_policy::attest::{AttestReport, BrowserFacts, InternalKey, KeysetFacts, MAC_HEADER, NONCE_HEADER};
 
+use screenshot_policy::keyset::MAX_DOCUMENT;
+
 use super::observe::request_id;
 use super::problem::Failure;
 use crate::access::AccessError;
 use crate::server::App;
 
+/// How long a keyset may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(3);
+
 /// Answers the operator.
 pub async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    reply(&app, &headers, InternalKey::verify_request).await
+}
+
+/// Takes in the operator's keyset and answers with what is in force then, whether that is it or not.
+pub async fn bring(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    let arrival = tokio::time::timeout(ARRIVAL, axum::body::to_bytes(body, MAX_DOCUMENT));
+    let Ok(Ok(keyset)) = arrival.await else {
+        return refusal();
+    };
+    let brings = |key: &InternalKey, nonce: &str, code: &str| {
+        let proven = key.verify_keyset(nonce, &keyset, code);
+        if proven {
+            app.bring_keyset(&keyset);
+        }
+        proven
+    };
+    reply(&app, &headers, brings).await
+}
+
+async fn reply(app: &App, headers: &HeaderMap, proven: impl Fn(&InternalKey, &str, &str) -> bool) -> Response {
+    let text = |name| headers.get(name)?.to_str().ok();
     // Read for each question: they are rare, and a key that was changed counts at once.
-    let key = app.internal_key().await;
-    match key
-        .as_ref()
-        .and_then(|key| asked(&headers, key).map(|nonce| (key, nonce)))
-    {
-        Some((key, nonce)) => answer(&report(&app), key, nonce),
-        None => Failure::from(AccessError::Missing).response(&request_id()),
+    match (app.internal_key().await, text(NONCE_HEADER), text(MAC_HEADER)) {
+        (Some(key), Some(nonce), Some(code)) if proven(&key, nonce, code) => answer(&report(app), &key, nonce),
+        _ => refusal(),
     }
 }
 
-fn asked<'a>(headers: &'a HeaderMap, key: &InternalKey) -> Option<&'a str> {
-    let text = |name| headers.get(name)?.to_str().ok();
-    let (nonce, code) = (text(NONCE_HEADER)?, text(MAC_HEADER)?);
-    key.verify_request(nonce, code).then_some(nonce)
+fn refusal() -> Response {
+    Failure::from(AccessError::Missing).response(&request_id())
 }
 
 fn answer(report: &AttestReport, key: &InternalKey, nonce: &str) -> Response {

@@ -15,10 +15,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
-use screenshot_policy::layout::ATTEST_PATH;
+use screenshot_policy::layout::{ATTEST_PATH, KEYSET_BRING_PATH};
 
 use crate::server::App;
 use problem::{Failure, TransportError};
@@ -43,6 +43,7 @@ pub fn health(app: Arc<App>) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route(ATTEST_PATH, get(attest::handle))
+        .route(KEYSET_BRING_PATH, put(attest::bring))
         .fallback(nothing_here)
         .layer(from_fn(secure_headers))
         .with_state(app)

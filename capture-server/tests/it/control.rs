@@ -3,7 +3,7 @@
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
 use serde_json::json;
 
-use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, until};
+use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, send, until};
 
 async fn attest(server: &Running, with: &InternalKey, nonce: &str) -> Answer {
     let (nonce_header, mac) = (
@@ -42,6 +42,62 @@ async fn a_retired_key_is_refused_soon_after_the_keyset_changes_and_a_bad_keyset
     let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
     assert!(metrics.contains("screenshot_server_keyset_stale 1"), "{metrics}");
     assert!(metrics.contains("screenshot_server_keyset_revision 2"), "{metrics}");
+    server.stop().await;
+}
+
+/// Brings a keyset as the operator does, with a code over `signed`.
+async fn bring(server: &Running, with: &InternalKey, signed: &str, keyset: &str) -> Answer {
+    let nonce = nonce_text([7; 32]);
+    let headers = [
+        format!("{NONCE_HEADER}: {nonce}"),
+        format!("{MAC_HEADER}: {}", with.keyset_mac(&nonce, signed.as_bytes())),
+        format!("content-length: {}", keyset.len()),
+    ];
+    let headers = headers.each_ref().map(String::as_str);
+    let answer = send(server.health, "PUT /internal/keyset", &headers, keyset).await;
+    if let Some(mac) = answer.header(MAC_HEADER) {
+        assert!(with.verify_response(&nonce, &answer.body, mac));
+    }
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyset_that_the_operator_brings_counts_at_once_and_nobody_else_can_bring_one() {
+    let site = Site::new(limits(5_000));
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    let status = async |n: u8| server.capture_as(key(n).0.text(), json!({})).await.status;
+    until("the first keyset", async || status(1).await == 503).await;
+    let (ours, wrong) = (InternalKey::from_bytes([9; 32]), InternalKey::from_bytes([8; 32]));
+    let (second, third) = (keyset(2, &[1, 2]), keyset(3, &[1, 3]));
+
+    let endless = " ".repeat(65 * 1024);
+    for (key, signed, sent) in [
+        (&wrong, &second, &second),
+        (&ours, &second, &third),
+        (&ours, &endless, &endless),
+    ] {
+        let refused = bring(&server, key, signed, sent).await;
+        assert!(refused.status == 401 && refused.header(MAC_HEADER).is_none());
+    }
+    assert_eq!(send(server.api, "PUT /internal/keyset", &[], "").await.status, 404);
+    assert_eq!((status(2).await, status(3).await), (401, 401));
+
+    let report = async |keyset: &str| {
+        let answer = bring(&server, &ours, keyset, keyset).await;
+        let report: AttestReport = serde_json::from_slice(&answer.body).unwrap();
+        report.keyset.unwrap().revision
+    };
+    assert_eq!(report(&third).await, 3);
+    assert_eq!((status(1).await, status(2).await, status(3).await), (503, 401, 503));
+    // An older message played again changes nothing, and is answered with the truth.
+    assert_eq!(report(&second).await, 3);
+    assert_eq!(report("{").await, 3);
+    assert_eq!((status(2).await, status(3).await), (401, 503));
+    // The file has the last word.
+    server.site.write("keyset.json", &keyset(4, &[1]));
+    until("the file's keyset", async || status(3).await == 401).await;
+    assert_eq!(status(1).await, 503);
     server.stop().await;
 }
 

@@ -3,7 +3,8 @@
 //! In: the internal key, a nonce, bytes. Out: message authentication codes and the report's shape.
 //! The request is `GET /internal/attest` with the headers [`NONCE_HEADER`] and [`MAC_HEADER`]; the answer carries
 //! [`MAC_HEADER`] over nonce and body. HMAC-SHA-256 (RFC 2104) with a label per direction, so that neither side's
-//! message can be played back as the other's.
+//! message can be played back as the other's. `PUT /internal/keyset` brings a keyset before the kubelet does, with the
+//! code over nonce and body, and is answered like a question.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,7 @@ pub const NONCE_HEADER: &str = "attest-nonce";
 pub const MAC_HEADER: &str = "attest-mac";
 
 const REQUEST_LABEL: &[u8] = b"screenshot-operator attest request v1\0";
+const KEYSET_LABEL: &[u8] = b"screenshot-operator keyset v1\0";
 const RESPONSE_LABEL: &[u8] = b"screenshot-operator attest response v1\0";
 
 /// The key that operator and pods of one service share. Not shown by `Debug`.
@@ -84,6 +86,16 @@ impl InternalKey {
     /// Whether the operator made the request. Constant time.
     pub fn verify_request(&self, nonce: &str, code: &str) -> bool {
         self.verify(REQUEST_LABEL, nonce, b"", code)
+    }
+
+    /// The operator's code over its nonce and the keyset that it brings. Empty (never valid) when the nonce is malformed.
+    pub fn keyset_mac(&self, nonce: &str, keyset: &[u8]) -> String {
+        self.code(KEYSET_LABEL, nonce, keyset)
+    }
+
+    /// Whether the operator brings this keyset. Constant time.
+    pub fn verify_keyset(&self, nonce: &str, keyset: &[u8], code: &str) -> bool {
+        self.verify(KEYSET_LABEL, nonce, keyset, code)
     }
 
     /// The pod's code over nonce and body.
@@ -203,6 +215,10 @@ mod tests {
         assert!(!other.verify_request(&nonce, &request));
         assert!(!key.verify_request(&nonce_text([6; 32]), &request));
         assert!(!key.verify_response(&nonce, b"{} ", &response));
+        let brought = key.keyset_mac(&nonce, b"{}");
+        assert!(key.verify_keyset(&nonce, b"{}", &brought) && !key.verify_keyset(&nonce, b"{} ", &brought));
+        assert!(!key.verify_keyset(&nonce, b"", &request) && !key.verify_keyset(&nonce, b"{}", &response));
+        assert!(!key.verify_response(&nonce, b"{}", &brought) && !other.verify_keyset(&nonce, b"{}", &brought));
         assert!(!key.verify_request(&nonce, "") && !key.verify_request("", &request));
     }
 

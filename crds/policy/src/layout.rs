@@ -53,3 +53,5 @@ pub const SECCOMP_PROFILE: &str = "screenshot-operator/capture-jail.json";
 pub const POLICY_DIGEST_ANNOTATION: &str = "screenshot-operator.io/policy-digest";
 /// Path of the attestation endpoint on the health port.
 pub const ATTEST_PATH: &str = "/internal/attest";
+/// Path on the health port to which the operator brings a keyset before the kubelet does.
+pub const KEYSET_BRING_PATH: &str = "/internal/keyset";

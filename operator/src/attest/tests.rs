@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, put};
+use screenshot_policy::keyset::{Key, KeyState, Scope, VERSION};
+use screenshot_policy::token::{Kid, Token};
 
 use super::*;
 
@@ -82,4 +84,55 @@ async fn a_pod_that_does_not_listen_is_unreachable() {
         Attester::on_port(port).ask("a", LOCALHOST, &key(1), [9; 32]).await,
         Err(Unattested::Unreachable)
     );
+}
+
+fn keyset() -> Keyset {
+    let kid = Kid::from_bytes([1; 5]);
+    let digest = Token::generate(&kid, [1; 32]).digest_hex();
+    let key = Key {
+        kid,
+        client: "web".into(),
+        scopes: Scope::ALL.into(),
+        digest,
+        state: KeyState::Active,
+        not_before: None,
+        retire_after: None,
+    };
+    Keyset {
+        version: VERSION,
+        revision: 7,
+        keys: vec![key],
+    }
+}
+
+#[tokio::test]
+async fn a_keyset_is_brought_with_a_code_that_no_question_has() {
+    let taken = |headers: HeaderMap, body: Bytes| async move {
+        let header = |name| {
+            headers
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (nonce, code) = (header(NONCE_HEADER), header(MAC_HEADER));
+        let proven = key(1).verify_keyset(&nonce, &body, &code) && !key(1).verify_request(&nonce, &code);
+        if !proven || Keyset::parse(&body) != Ok(keyset()) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        let report = AttestReport {
+            pod: "a".into(),
+            ..Default::default()
+        };
+        let body = serde_json::to_vec(&report).unwrap();
+        ([(MAC_HEADER, key(1).response_mac(&nonce, &body))], body).into_response()
+    };
+    let listener = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let attester = Attester::on_port(listener.local_addr().unwrap().port());
+    let routes = Router::new().route(layout::KEYSET_BRING_PATH, put(taken));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let bring = async |pod: &str, seed: u8| attester.bring(pod, LOCALHOST, &key(seed), [9; 32], &keyset()).await;
+    assert!(bring("a", 1).await.is_ok());
+    assert_eq!(bring("a", 2).await, Err(Unattested::Refused));
+    assert_eq!(bring("b", 1).await, Err(Unattested::Unreadable));
 }

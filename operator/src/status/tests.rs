@@ -97,6 +97,8 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
         }),
         pods: vec![PodView {
             name: "p".into(),
+            uid: "u".into(),
+            ip: None,
             node: Some("n1".into()),
             ready: true,
             started: true,

@@ -11,6 +11,7 @@ mod drift;
 mod faults;
 mod leader;
 mod manifests;
+mod pickup;
 mod proxy;
 mod quiet;
 mod rights;

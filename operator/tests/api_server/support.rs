@@ -105,13 +105,20 @@ impl Operator {
 
     /// The same, by another clock.
     pub fn with_clock(config: Config, scope: Scope, now: fn() -> Timestamp) -> Self {
+        Self::adjusted(config, scope, now, |_| {})
+    }
+
+    /// The same, with something else in its context.
+    pub fn adjusted(config: Config, scope: Scope, now: fn() -> Timestamp, adjust: impl FnOnce(&mut Context)) -> Self {
         let metrics = Arc::new(Metrics::default());
         let client = client::build(config, Arc::clone(&metrics)).expect("client");
         let reporter = Reporter {
             controller: CONTROLLER.to_owned(),
             instance: Some("test".into()),
         };
-        let context = Arc::new(Context::new(client, metrics, settings(), reporter, now));
+        let mut context = Context::new(client, metrics, settings(), reporter, now);
+        adjust(&mut context);
+        let context = Arc::new(context);
         let stop = CancellationToken::new();
         let watching = tokio::spawn(watches::run(Arc::clone(&context), scope, stop.clone()));
         Self {

@@ -34,6 +34,8 @@ fn said(reason: &str, message: &str) -> Said {
 fn pod() -> PodView {
     PodView {
         name: "p".into(),
+        uid: "u".into(),
+        ip: None,
         node: Some("n1".into()),
         ready: false,
         started: false,

@@ -1,0 +1,220 @@
+//! What capture pods attest: asked for, remembered, and brought about.
+//!
+//! In: pods as the watch or the API server shows them, what is expected of them. Out: a [`PodView`] each. A pod that does
+//! not answer is no error but an observation. Writes nothing in the API server.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use screenshot_policy::attest::{AttestReport, InternalKey};
+use screenshot_policy::keyset::Keyset;
+
+use crate::apply::call;
+use crate::attest::Unattested;
+use crate::context::{Context, random};
+use crate::error::Error;
+use crate::memory::Proof;
+use crate::validate::Identity;
+use crate::views::{self, PodState, Said};
+
+/// What a pod attested is believed for so long, if nothing happens to the pod.
+const PROOF_LIFE: Duration = Duration::from_secs(60);
+/// One capture pod and what it attested.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its address, while its server container runs.
+    pub ip: Option<IpAddr>,
+    /// The node it runs on; `None` until it is scheduled.
+    pub node: Option<String>,
+    /// Whether its containers passed their readiness probes.
+    pub ready: bool,
+    /// Whether its server container runs, so that it may hold an old keyset.
+    pub started: bool,
+    /// Why the first container that cannot start cannot, if any.
+    pub waiting: Option<Said>,
+    /// Why no node was found for it, while none is.
+    pub unschedulable: Option<Said>,
+    /// What it attested.
+    pub attested: Result<AttestReport, Unattested>,
+}
+
+impl PodView {
+    /// Whether it holds another keyset than this one, and would take this one: it answered, it has the service's key, and
+    /// its own keyset is older.
+    pub fn takes(&self, keyset: &Keyset) -> bool {
+        let held = self.attested.as_ref().ok().and_then(|report| report.keyset.as_ref());
+        self.ip.is_some() && held.is_some_and(|held| held.revision < keyset.revision)
+    }
+}
+
+/// Brings the keyset to the pods that would take it, and believes what they attest then. The kubelet brings it too, up to
+/// two minutes later; what a pod does not take is awaited from there. Returns whether any pod has it now.
+///
+/// # Errors
+/// [`Error::Random`].
+pub async fn bring(
+    context: &Context,
+    identity: &Identity,
+    key: &InternalKey,
+    keyset: &Keyset,
+    pods: &mut [PodView],
+) -> Result<bool, Error> {
+    let digest = keyset.digest();
+    let behind = pods.iter_mut().filter(|pod| pod.takes(keyset));
+    let taken = behind.map(async |pod| {
+        let Some(ip) = pod.ip else { return Ok(false) };
+        let answer = context.attester.bring(&pod.name, ip, key, random()?, keyset).await;
+        // What it attested before it was asked to take the keyset stands if it does not answer now.
+        let Ok(report) = answer else { return Ok(false) };
+        let taken = report.keyset.as_ref().is_some_and(|held| held.digest == digest);
+        context.memories.with(&identity.key(), |memory| {
+            if let Some(proof) = memory.proofs.get_mut(&pod.uid) {
+                (proof.at, proof.answer) = (Instant::now(), Ok(report.clone()));
+            }
+        });
+        pod.attested = Ok(report);
+        Ok(taken)
+    });
+    let taken: Vec<bool> = join_all(taken).await.into_iter().collect::<Result<_, Error>>()?;
+    Ok(taken.contains(&true))
+}
+
+pub(super) async fn live_pods(context: &Context, identity: &Identity) -> Result<Vec<PodState>, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let params = ListParams::default().labels(&identity.names.selector_text());
+    let pods = call("list", "Pod", api.list(&params)).await?;
+    Ok(pods.items.iter().map(views::pod).collect())
+}
+
+/// What every pod should attest.
+pub(super) struct Expected {
+    pub(super) policy: String,
+    pub(super) keyset: Option<String>,
+    pub(super) sandbox: bool,
+    /// Earlier answers do not count.
+    pub(super) fresh: bool,
+}
+
+impl Expected {
+    /// Whether an answer leaves nothing to wait for.
+    pub(super) fn met(&self, answer: &Result<AttestReport, Unattested>) -> bool {
+        answer.as_ref().is_ok_and(|report| {
+            let keyset = report.keyset.as_ref().map(|keyset| &keyset.digest);
+            report.policy_digest.as_ref() == Some(&self.policy)
+                && keyset == self.keyset.as_ref()
+                && (report.sandbox.verified || !self.sandbox)
+                && report.not_ready.is_empty()
+        })
+    }
+
+    /// Whether an earlier answer still counts.
+    fn counts(&self, proof: &Proof, pod: &PodState, now: Instant) -> bool {
+        !self.fresh && proof.pod == *pod && now.duration_since(proof.at) < PROOF_LIFE && self.met(&proof.answer)
+    }
+}
+
+/// What each pod attests, asked for unless an earlier answer still counts.
+pub(super) async fn attested(
+    context: &Context,
+    identity: &Identity,
+    pods: &[PodState],
+    key: Option<&InternalKey>,
+    expected: &Expected,
+) -> Result<Vec<PodView>, Error> {
+    let service = identity.key();
+    let proofs = context.memories.with(&service, |memory| {
+        memory.proofs.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
+        memory.proofs.clone()
+    });
+    let views = pods.iter().map(async |pod| {
+        let old = proofs
+            .get(&pod.uid)
+            .filter(|proof| expected.counts(proof, pod, Instant::now()));
+        let attested = match (old, pod.started.then_some(pod.ip).flatten(), key) {
+            (Some(proof), _, Some(_)) => proof.answer.clone(),
+            (_, None, _) => Err(Unattested::NoAddress),
+            (_, _, None) => Err(Unattested::NoKey),
+            (None, Some(ip), Some(key)) => {
+                let answer = context.attester.ask(&pod.name, ip, key, random()?).await;
+                let proof = Proof {
+                    pod: pod.clone(),
+                    at: Instant::now(),
+                    answer: answer.clone(),
+                };
+                context
+                    .memories
+                    .with(&service, |memory| memory.proofs.insert(pod.uid.clone(), proof));
+                answer
+            }
+        };
+        Ok(PodView {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            ip: pod.started.then_some(pod.ip).flatten(),
+            node: pod.node.clone(),
+            ready: pod.ready,
+            started: pod.started,
+            waiting: pod.waiting.clone(),
+            unschedulable: pod.unschedulable.clone(),
+            attested,
+        })
+    });
+    join_all(views).await.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_until_it_is_old_or_anything_happens_to_its_pod() {
+        let expected = |fresh| Expected {
+            policy: "p".into(),
+            keyset: None,
+            sandbox: false,
+            fresh,
+        };
+        let pod = PodState {
+            ready: true,
+            ..PodState::default()
+        };
+        let report = AttestReport {
+            pod: "p".into(),
+            ready: true,
+            not_ready: Vec::new(),
+            policy_digest: Some("p".into()),
+            keyset: None,
+            sandbox: screenshot_policy::attest::SandboxFacts::default(),
+            browser: screenshot_policy::attest::BrowserFacts::default(),
+        };
+        let at = Instant::now();
+        let proof = |answer| Proof {
+            pod: pod.clone(),
+            at,
+            answer,
+        };
+        let good = proof(Ok(report.clone()));
+        assert!(expected(false).counts(&good, &pod, at));
+        assert!(!expected(true).counts(&good, &pod, at), "live means to ask");
+        assert!(!expected(false).counts(&good, &pod, at + PROOF_LIFE));
+        let unready = PodState {
+            ready: false,
+            ..pod.clone()
+        };
+        assert!(!expected(false).counts(&good, &unready, at));
+        let outdated = AttestReport {
+            policy_digest: Some("old".into()),
+            ..report
+        };
+        assert!(!expected(false).counts(&proof(Ok(outdated)), &pod, at));
+        assert!(!expected(false).counts(&proof(Err(Unattested::Unreachable)), &pod, at));
+    }
+}
