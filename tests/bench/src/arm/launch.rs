@@ -90,7 +90,7 @@ fn arguments(profile: &Path, site: std::net::IpAddr) -> Vec<String> {
         max_old_space_mb: None,
         sandbox: true,
     };
-    let mut arguments = flags::arguments(profile, options);
+    let mut arguments = flags::arguments(profile, options, &[]);
     arguments.retain(|argument| {
         let proxy = ["--proxy-server=", "--proxy-bypass-list=", "--host-resolver-rules="];
         !proxy.iter().any(|prefix| argument.starts_with(prefix))
