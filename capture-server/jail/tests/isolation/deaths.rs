@@ -67,7 +67,7 @@ fn descriptors(rig: &Rig) -> usize {
 }
 
 /// A browser with a page, ended in this way; then whatever is left of it is asked for.
-fn end<'r>(rig: &'r Rig, jailer: Jailer, mode: Mode, (name, way): &(&str, Way)) -> Jailer {
+fn end(rig: &Rig, jailer: Jailer, mode: Mode, (name, way): &(&str, Way)) -> Jailer {
     let mut world = World {
         rig,
         jailer,

@@ -142,7 +142,7 @@ impl Drop for Ear {
 
 fn listen(deaf: &[u16], heard: &Mutex<BTreeMap<String, u32>>, stop: &AtomicBool) {
     let socket = rustix::stdio::stdin();
-    let mut frame = [0; 65_536];
+    let mut frame = vec![0; 65_536];
     let mut old = true;
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(&socket, PollFlags::IN)];

@@ -127,7 +127,7 @@ mod tests {
             max_old_space_mb: None,
             sandbox: true,
         };
-        let jailers = flags::arguments(Path::new("/p"), options);
+        let jailers = flags::arguments(Path::new("/p"), options, &[]);
         let added: Vec<_> = ours.iter().filter(|argument| !jailers.contains(argument)).collect();
         assert_eq!(added, ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 192.168.77.10"]);
         assert_eq!(ours.len() + 2, jailers.len());
