@@ -10,6 +10,7 @@ use capture_server::server::Server;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -26,12 +27,14 @@ fn main() -> ExitCode {
 }
 
 fn run(args: ServeArgs) -> io::Result<()> {
-    // Logs go to standard error as JSON, one object a line; the audit lines have the target `audit`.
+    // Logs go to standard error as JSON, one object a line; the audit lines have the target `audit`. Spans are written as
+    // they end: with `trace=debug` in the filter, one line for each phase of each capture.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
         .with_writer(io::stderr)
         .init();
     tokio::runtime::Builder::new_multi_thread()

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{Reason, verify};
-use capture_jail::protocol::{JailFacts, SandboxReason, SpawnSpec};
+use capture_jail::protocol::{JailFacts, SandboxReason};
 use screenshot_policy::attest::SandboxFacts;
 use screenshot_policy::policy::SandboxMode;
 
 use crate::capture::link::Link;
-use crate::capture::pool::PoolError;
 use crate::capture::pool::cell::Cell;
+use crate::capture::pool::{Config, PoolError};
 
 /// How long the whole preflight may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,13 +33,8 @@ pub struct Found {
 }
 
 /// Runs the preflight. The jail that passed it has only seen an empty page of ours and may serve.
-pub async fn preflight(
-    link: &Arc<Link>,
-    spec: SpawnSpec,
-    max_frame: usize,
-    mode: SandboxMode,
-) -> (Found, Option<Cell>) {
-    let walked = tokio::time::timeout(TIMEOUT, walk(link, spec, max_frame)).await;
+pub async fn preflight(link: &Arc<Link>, config: &Config, mode: SandboxMode) -> (Found, Option<Cell>) {
+    let walked = tokio::time::timeout(TIMEOUT, walk(link, config)).await;
     match walked.unwrap_or(Err(PoolError::Timeout)) {
         Ok((cell, version, facts)) => {
             let found = judge(&facts, mode, Some(version));
@@ -50,9 +45,9 @@ pub async fn preflight(
     }
 }
 
-async fn walk(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<(Cell, String, JailFacts), PoolError> {
+async fn walk(link: &Arc<Link>, config: &Config) -> Result<(Cell, String, JailFacts), PoolError> {
     // Opens a page and takes a throw-away picture of it.
-    let cell = Cell::launch(link, spec, max_frame).await?;
+    let cell = Cell::launch(link, config).await?;
     let version = cell.browser.version().await?;
     let facts = link.facts(Some(cell.jail.id())).await?;
     Ok((cell, version, facts))

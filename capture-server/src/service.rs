@@ -41,6 +41,8 @@ const MEMORY_PERCENT: u64 = 90;
 const BYTES_PER_CAPTURE: u64 = 40 << 20;
 /// Memory of a picture while it is made, all copies together.
 const BYTES_PER_PIXEL: u64 = 12;
+/// Pixels of a capture that takes one place of its lane: what a core encodes in about a second.
+const PIXELS_PER_PLACE: u64 = 16_000_000;
 /// Pixels of a capture that uses up one part of its client's share.
 const PIXELS_PER_WEIGHT: u64 = 1_000_000;
 
@@ -132,6 +134,7 @@ impl Service {
             rules: Rules::new(policy.isolation(), count(limits.concurrency.get())),
             // A picture travels as base64: four characters for three bytes.
             max_frame: count(limits.max_output_bytes.get() / 3 * 4 + FRAME_MARGIN),
+            strays: counters.strays.clone(),
         };
         let (link, linked) = watch::channel(None);
         let linked_again = linked.clone();
@@ -206,6 +209,7 @@ fn ask(caller: &Caller, request: &CaptureRequest, limits: &CaptureLimits) -> Ask
     Ask {
         client: caller.client().to_owned(),
         lane: request.lane(),
+        places: usize::try_from(pixels.div_ceil(PIXELS_PER_PLACE)).unwrap_or(usize::MAX),
         weight: u32::try_from(pixels.div_ceil(PIXELS_PER_WEIGHT)).unwrap_or(u32::MAX),
         bytes: BYTES_PER_CAPTURE + pixels.saturating_mul(BYTES_PER_PIXEL),
     }

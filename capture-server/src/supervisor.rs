@@ -132,8 +132,7 @@ impl Supervisor {
     }
 
     async fn prove(&self, link: &Arc<Link>) -> bool {
-        let (spec, max_frame) = (self.config.spec(), self.config.max_frame);
-        let (found, cell) = probe::preflight(link, spec, max_frame, self.mode).await;
+        let (found, cell) = probe::preflight(link, &self.config, self.mode).await;
         let passed = found.passed;
         if let Some(version) = found.browser {
             self.status.browser_found(version);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::strays::{Stray, Strays};
 use super::{DriverError, Event, FrameSink, FrameSource};
 
 /// Undelivered events a page may have before it is given up: a page that floods us is treated as crashed.
@@ -47,6 +48,7 @@ struct Inner {
     tables: Mutex<Tables>,
     outgoing: mpsc::Sender<Vec<u8>>,
     alive: watch::Sender<bool>,
+    strays: Strays,
 }
 
 /// A handle on one browser's pipe. Cheap to clone; the reader ends when the pipe does.
@@ -85,8 +87,8 @@ struct CdpError {
 }
 
 impl Client {
-    /// Starts the reader and the writer on a wire.
-    pub fn start(source: impl FrameSource, sink: impl FrameSink) -> Self {
+    /// Starts the reader and the writer on a wire. What is not understood is counted in `strays`.
+    pub fn start(source: impl FrameSource, sink: impl FrameSink, strays: Strays) -> Self {
         let (outgoing, frames) = mpsc::channel(MAX_OUTGOING);
         let (alive, _) = watch::channel(true);
         let inner = Arc::new(Inner {
@@ -94,6 +96,7 @@ impl Client {
             tables: Mutex::new(Tables::default()),
             outgoing,
             alive,
+            strays,
         });
         tokio::spawn(write_all(sink, frames));
         tokio::spawn(read_all(Arc::clone(&inner), source));
@@ -120,7 +123,10 @@ impl Client {
         self.inner.outgoing.send(frame).await.map_err(|_| DriverError::Closed)?;
         let raw = answered.await.map_err(|_| DriverError::Closed)??;
         drop(forget);
-        serde_json::from_str(raw.get()).map_err(|_| DriverError::Protocol { method })
+        serde_json::from_str(raw.get()).map_err(|_| {
+            self.inner.strays.count(Stray::DriftedAnswer);
+            DriverError::Protocol { method }
+        })
     }
 
     /// Sends a command whose answer nobody waits for.
@@ -219,18 +225,22 @@ impl Inner {
         let incoming: Incoming<'_> = serde_json::from_slice(frame).map_err(|_| DriverError::Frame)?;
         match (incoming.id, incoming.method, incoming.session_id) {
             (Some(id), _, _) => self.answer(id, incoming.result, incoming.error),
-            (None, Some(method), Some(session)) => {
-                if let Some(event) = Event::decode(&method, incoming.params) {
-                    self.publish(&session, event);
-                }
-            }
-            _ => {}
+            (None, Some(method), session) => match (Event::decode(&method, incoming.params), session) {
+                (Ok(Some(event)), Some(session)) => self.publish(&session, event),
+                (Ok(_), _) => {}
+                (Err(stray), _) => self.strays.count(stray),
+            },
+            (None, None, _) => self.strays.count(Stray::UnknownAnswer),
         }
         Ok(())
     }
 
     fn answer(&self, id: u64, result: Option<Box<RawValue>>, error: Option<CdpError>) {
         let Some(Pending { method, answer }) = self.tables().pending.remove(&id) else {
+            // Of what was asked, somebody may have stopped waiting.
+            if id >= self.next_id.load(Ordering::Relaxed) {
+                self.strays.count(Stray::UnknownAnswer);
+            }
             return;
         };
         let outcome = match (result, error) {
@@ -337,7 +347,10 @@ mod tests {
     fn pair() -> (Client, Peer) {
         let (say, script) = mpsc::unbounded_channel();
         let (tape, hear) = mpsc::unbounded_channel();
-        (Client::start(Script(script), Tape(tape)), Peer { say: Some(say), hear })
+        (
+            Client::start(Script(script), Tape(tape), Strays::default()),
+            Peer { say: Some(say), hear },
+        )
     }
 
     #[tokio::test]
@@ -439,6 +452,35 @@ mod tests {
             heard += 1;
         }
         assert_eq!(heard, MAX_EVENTS);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_counted_by_kind_and_breaks_nothing() {
+        let (client, mut peer) = pair();
+        let _page = client.subscribe("page");
+        for event in ["Page.newInChromium200", "Target.newInChromium200"] {
+            peer.say(&json!({"method": event, "sessionId": "page", "params": {"url": "secret"}}));
+            peer.say(&json!({"method": event, "params": {"url": "secret"}}));
+        }
+        peer.say(&json!({"method": "Page.frameNavigated", "sessionId": "page", "params": {"frame": 7}}));
+        peer.say(&json!({"method": "Page.loadEventFired", "sessionId": "page", "params": {}}));
+        peer.say(&json!({"id": 1_000_000, "result": {}}));
+        peer.say(&json!({"what": "is this"}));
+        let none = json!({});
+        let (got, ()) = tokio::join!(client.call::<String>(None, "A.one", &none), async {
+            let id = peer.heard().await["id"].clone();
+            peer.say(&json!({"id": id, "result": {"not": "text"}}));
+        });
+        assert_eq!(got.unwrap_err(), DriverError::Protocol { method: "A.one" });
+        let strays = &client.inner.strays;
+        let seen = [
+            Stray::UnknownEvent,
+            Stray::DriftedEvent,
+            Stray::UnknownAnswer,
+            Stray::DriftedAnswer,
+        ];
+        assert_eq!(seen.map(|stray| strays.seen(stray)), [4, 1, 2, 1]);
+        assert!(client.is_alive());
     }
 
     #[tokio::test]

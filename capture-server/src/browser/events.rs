@@ -1,11 +1,44 @@
 //! The few browser events that decide about a capture, as minimal structs: only the fields that are used, so that a
 //! newer Chromium never breaks decoding.
 //!
-//! In: a CDP method name and its raw parameters. Out: an [`Event`], or nothing for events nobody waits for.
-//! Must not: fail. An event that does not decode is as if it had not come; deadlines bound what that can cost.
+//! In: a CDP method name and its raw parameters. Out: an [`Event`], nothing for events nobody waits for, or a [`Stray`].
+//! An event that does not decode is as if it had not come; deadlines bound what that can cost, and a counter tells.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::strays::Stray;
+
+/// Events that the domains in use are known to send, and that nobody waits for. Of the Network domain, which is on only
+/// while bytes are counted, that is all others.
+const IGNORED: &[&str] = &[
+    "Inspector.detached",
+    "Inspector.targetReloadedAfterCrash",
+    "Inspector.workerScriptLoaded",
+    "Page.backForwardCacheNotUsed",
+    "Page.documentOpened",
+    "Page.domContentEventFired",
+    "Page.downloadProgress",
+    "Page.downloadWillBegin",
+    "Page.frameAttached",
+    "Page.frameClearedScheduledNavigation",
+    "Page.frameDetached",
+    "Page.frameRequestedNavigation",
+    "Page.frameResized",
+    "Page.frameScheduledNavigation",
+    "Page.frameStartedLoading",
+    "Page.frameStartedNavigating",
+    "Page.frameStoppedLoading",
+    "Page.frameSubtreeWillBeDetached",
+    "Page.javascriptDialogClosed",
+    "Page.loadEventFired",
+    "Page.navigatedWithinDocument",
+    "Page.windowOpen",
+    "Target.targetCrashed",
+    "Target.targetDestroyed",
+    "Target.targetInfoChanged",
+];
+const NETWORK: &str = "Network.";
 
 /// An event of one page (or, for crashes, of the browser about one page).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +121,9 @@ struct Session {
     session_id: String,
 }
 
-fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(params?.get()).ok()
+fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, Stray> {
+    let params = params.ok_or(Stray::DriftedEvent)?;
+    serde_json::from_str(params.get()).map_err(|_| Stray::DriftedEvent)
 }
 
 impl Event {
@@ -102,8 +136,11 @@ impl Event {
     }
 
     /// Decodes an event of a page's session; `None` for what nobody waits for.
-    pub fn decode(method: &str, params: Option<&RawValue>) -> Option<Self> {
-        match method {
+    ///
+    /// # Errors
+    /// A [`Stray`] if the browser is not known to send this, or not in this form.
+    pub fn decode(method: &str, params: Option<&RawValue>) -> Result<Option<Self>, Stray> {
+        Ok(match method {
             "Page.lifecycleEvent" => {
                 let Lifecycle {
                     frame_id,
@@ -146,8 +183,9 @@ impl Event {
             }
             "Page.javascriptDialogOpening" => Some(Self::DialogOpening),
             "Inspector.targetCrashed" => Some(Self::Crashed),
-            _ => None,
-        }
+            known if known.starts_with(NETWORK) || IGNORED.contains(&known) => None,
+            _ => return Err(Stray::UnknownEvent),
+        })
     }
 }
 
@@ -155,9 +193,13 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn decode(method: &str, params: &str) -> Option<Event> {
+    fn decoded(method: &str, params: &str) -> Result<Option<Event>, Stray> {
         let raw = RawValue::from_string(params.to_owned()).unwrap();
         Event::decode(method, Some(&raw))
+    }
+
+    fn decode(method: &str, params: &str) -> Option<Event> {
+        decoded(method, params).unwrap()
     }
 
     #[test]
@@ -212,14 +254,18 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_event_is_as_if_it_had_not_come() {
-        assert_eq!(decode("Page.lifecycleEvent", r#"{"frameId":7}"#), None);
-        assert_eq!(Event::decode("Page.lifecycleEvent", None), None);
+    fn what_is_not_known_or_has_drifted_is_told_apart_from_what_nobody_waits_for() {
+        let drifted = Err(Stray::DriftedEvent);
+        assert_eq!(decoded("Page.lifecycleEvent", r#"{"frameId":7}"#), drifted);
+        assert_eq!(Event::decode("Page.lifecycleEvent", None), drifted);
+        assert_eq!(decoded("Page.loadEventFired", "{}"), Ok(None));
+        assert_eq!(decoded("Network.requestWillBeSent", r#"{"requestId":7}"#), Ok(None));
+        assert_eq!(decoded("Page.newInChromium200", "{}"), Err(Stray::UnknownEvent));
     }
 
     #[test]
     fn a_crash_and_a_dialog_need_no_parameters() {
-        assert_eq!(Event::decode("Inspector.targetCrashed", None), Some(Event::Crashed));
+        assert_eq!(Event::decode("Inspector.targetCrashed", None), Ok(Some(Event::Crashed)));
         assert_eq!(
             decode("Page.javascriptDialogOpening", r#"{"message":"secret"}"#),
             Some(Event::DialogOpening)

@@ -8,6 +8,7 @@ pub mod client;
 pub mod events;
 pub mod page;
 pub mod shot;
+pub mod strays;
 mod tally;
 pub mod wire;
 
@@ -15,6 +16,7 @@ pub use client::Client;
 pub use events::Event;
 pub use page::{Browser, Events, Navigated, Page};
 pub use shot::{Area, Density, Element, ImageFormat, Paper, Shot, Viewport, Window};
+pub use strays::Strays;
 pub use wire::{FrameSink, FrameSource, WireError};
 
 /// What can go wrong between us and the browser. No variant carries text that a page could have chosen.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::wire::{PipeSink, PipeSource};
-use super::{Client, DriverError, Event, Viewport, Window, tally};
+use super::{Client, DriverError, Event, Strays, Viewport, Window, tally};
 
 /// Events a page may have that the engine has not looked at yet; beyond it the page counts as gone.
 const FORWARDED_EVENTS: usize = 4096;
@@ -82,11 +82,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Takes over the two pipe ends. `max_frame` bounds one message of the browser, in bytes.
-    pub fn attach(read: OwnedFd, write: OwnedFd, max_frame: usize) -> std::io::Result<Self> {
+    /// Takes over the two pipe ends. `max_frame` bounds one message of the browser, in bytes; messages that are not
+    /// understood are counted in `strays`.
+    pub fn attach(read: OwnedFd, write: OwnedFd, max_frame: usize, strays: Strays) -> std::io::Result<Self> {
         let (source, sink) = (PipeSource::new(read, max_frame)?, PipeSink::new(write)?);
         Ok(Self {
-            client: Client::start(source, sink),
+            client: Client::start(source, sink, strays),
         })
     }
 

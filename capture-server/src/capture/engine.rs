@@ -131,7 +131,7 @@ impl Engine {
         };
         let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
         state.ledger.close(clock::monotonic());
-        let (ledger, report) = (state.ledger, parts.session.report());
+        let (ledger, report) = (state.ledger.clone(), parts.session.report());
         let result = verdict(state, driven, &report, &url);
         if let Some(incident) = result.as_ref().err().and_then(CaptureError::incident) {
             lease.blame(incident);

@@ -1,12 +1,16 @@
 //! The phases of a capture, and what each has spent of the one deadline.
 //!
-//! In: the moments at which a capture enters a phase. Out: the phase it stands in (part of every timeout's answer) and
-//! the time each took (`Server-Timing`). Must not: read a clock or hold a limit; there is one deadline, and it is
-//! absolute.
+//! In: the moments at which a capture enters a phase. Out: the phase it stands in (part of every timeout's answer), the
+//! time each took (`Server-Timing`), and a span for each in the trace. Must not: read a clock or hold a limit; there is
+//! one deadline, and it is absolute.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::{Span, debug_span};
+
+/// The target of the trace's spans; switched on with `RUST_LOG=info,trace=debug`.
+pub const TRACE: &str = "trace";
 
 /// Where a capture stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,14 +55,29 @@ impl Phase {
             Self::Encode => "encode",
         }
     }
+
+    /// Its span, below the current one. A span's name is fixed where it is made, hence a place for each.
+    fn span(self) -> Span {
+        match self {
+            Self::Queue => debug_span!(target: TRACE, "queue"),
+            Self::Open => debug_span!(target: TRACE, "open"),
+            Self::Navigate => debug_span!(target: TRACE, "navigate"),
+            Self::Load => debug_span!(target: TRACE, "load"),
+            Self::Settle => debug_span!(target: TRACE, "settle"),
+            Self::Shot => debug_span!(target: TRACE, "shot"),
+            Self::Encode => debug_span!(target: TRACE, "encode"),
+        }
+    }
 }
 
 /// The time that each phase took so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     phase: Phase,
     since: Instant,
     spent: [Duration; PHASES.len()],
+    /// Lives as long as the phase does.
+    span: Span,
 }
 
 impl Ledger {
@@ -68,6 +87,7 @@ impl Ledger {
             phase: Phase::Queue,
             since: now,
             spent: [Duration::ZERO; PHASES.len()],
+            span: Phase::Queue.span(),
         }
     }
 
@@ -76,14 +96,19 @@ impl Ledger {
         self.phase
     }
 
-    /// Goes on to another phase.
+    /// Goes on to another phase; whoever stands in it already goes on standing in it.
     pub fn enter(&mut self, phase: Phase, now: Instant) {
+        if self.phase == phase {
+            return;
+        }
         self.close(now);
         self.phase = phase;
+        self.span = phase.span();
     }
 
-    /// Books what has passed until `now`.
+    /// Books what has passed until `now`, and ends the phase's span.
     pub fn close(&mut self, now: Instant) {
+        self.span = Span::none();
         self.spent[self.phase as usize] += now.saturating_duration_since(self.since);
         self.since = now;
     }

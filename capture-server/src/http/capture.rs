@@ -16,6 +16,7 @@ use capture_egress::EgressReport;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::REQUEST_ID;
 use super::observe::{Record, request_id};
@@ -23,6 +24,7 @@ use super::problem::{Failure, TransportError};
 use crate::access;
 use crate::capture::Ledger;
 use crate::capture::engine::{Finished, Picture};
+use crate::capture::phase::TRACE;
 use crate::capture::request::CaptureRequest;
 use crate::clock;
 use crate::server::App;
@@ -42,7 +44,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let id = request_id();
     let mut record = Record::open(&app.metrics, id.clone());
-    let mut response = match walk(&app, request, &id, &mut record).await {
+    let span = tracing::debug_span!(target: TRACE, "capture", request_id = id);
+    let mut response = match walk(&app, request, &id, &mut record).instrument(span).await {
         Ok(response) => {
             record.succeeded();
             response

@@ -143,9 +143,18 @@ impl Default for Metrics {
         );
         registry.register("slots_in_use", "Captures that hold a place", metrics.slots.clone());
         registry.register("browsers", "Browsers by state", metrics.browsers.clone());
-        let Counters { retired, launched } = metrics.browser_counters.clone();
+        let Counters {
+            retired,
+            launched,
+            strays,
+        } = metrics.browser_counters.clone();
         registry.register("browsers_retired", "Browsers that ended, by reason", retired);
         registry.register("browsers_launched", "Browsers that were launched", launched);
+        registry.register(
+            "browser_messages_not_understood",
+            "Messages of browsers that are not known or have changed, by kind",
+            strays.0,
+        );
         Self { registry, ..metrics }
     }
 }
@@ -213,7 +222,7 @@ impl Record {
 
     /// Notes what the capture did.
     pub fn finished(&mut self, finished: &Finished) {
-        self.ledger = Some(finished.ledger);
+        self.ledger = Some(finished.ledger.clone());
         if let Ok(picture) = &finished.result {
             self.bytes = picture.bytes.len();
         }

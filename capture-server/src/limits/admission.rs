@@ -43,8 +43,8 @@ impl Gate {
 
     /// Wakes whoever may go on. A slot whose taker has gone comes back by being dropped.
     fn wake(self: &Arc<Self>) {
-        while let Some((sleeper, lane)) = self.with(State::pop) {
-            let slot = Slot::new(self, lane);
+        while let Some((sleeper, ask)) = self.with(State::pop) {
+            let slot = Slot::new(self, &ask);
             if let Some(sleeper) = sleeper {
                 let _ = sleeper.send(Ok(slot));
             }
@@ -60,9 +60,9 @@ impl State {
         id
     }
 
-    fn pop(&mut self) -> Option<(Option<oneshot::Sender<Answer>>, Lane)> {
+    fn pop(&mut self) -> Option<(Option<oneshot::Sender<Answer>>, Ask)> {
         let (id, ask) = self.queue.pop()?;
-        Some((self.sleepers.remove(&id), ask.lane))
+        Some((self.sleepers.remove(&id), ask))
     }
 }
 
@@ -77,17 +77,19 @@ pub struct Admission {
 pub struct Slot {
     gate: Arc<Gate>,
     lane: Lane,
+    places: usize,
     id: u64,
     since: Instant,
 }
 
 impl Slot {
-    fn new(gate: &Arc<Gate>, lane: Lane) -> Self {
+    fn new(gate: &Arc<Gate>, ask: &Ask) -> Self {
         let since = clock::monotonic();
         let id = gate.with(|state| state.give(since));
         Self {
             gate: Arc::clone(gate),
-            lane,
+            lane: ask.lane,
+            places: ask.places,
             id,
             since,
         }
@@ -99,7 +101,7 @@ impl Drop for Slot {
         let took = clock::monotonic().saturating_duration_since(self.since);
         self.gate.with(|state| {
             state.given.remove(&self.id);
-            state.queue.finished(self.lane, took);
+            state.queue.finished(self.lane, self.places, took);
         });
         self.gate.wake();
     }
@@ -152,9 +154,8 @@ impl Admission {
     /// Waits for a slot, at most until the deadline.
     pub async fn enter(&self, _permit: Permit<Capture>, ask: Ask, deadline: Instant) -> Answer {
         let left = deadline.saturating_duration_since(clock::monotonic());
-        let lane = ask.lane;
-        match self.gate.with(|state| state.arrive(ask, left))? {
-            Entered::Slot => Ok(Slot::new(&self.gate, lane)),
+        match self.gate.with(|state| state.arrive(ask.clone(), left))? {
+            Entered::Slot => Ok(Slot::new(&self.gate, &ask)),
             Entered::Asleep(id, answer) => {
                 let _sleeping = Sleeping { gate: &self.gate, id };
                 match timeout_at(deadline, answer).await {
@@ -248,6 +249,7 @@ mod tests {
         let ask = Ask {
             client: client.into(),
             lane: Lane::Fast,
+            places: 1,
             weight: 1,
             bytes: 0,
         };

@@ -1,6 +1,6 @@
 //! Who goes next, who waits, who is sent away: the queue's decisions, pure.
 //!
-//! In: arrivals with their client, lane, weight, memory and time left; ends of captures; the machine's size. Out: enter,
+//! In: arrivals with their client, lane, places, weight, memory and time left; ends of captures; the machine's size. Out: enter,
 //! wait, or a refusal with the time after which trying again makes sense, from how long captures really take. Shares
 //! are fair by start-time fair queueing (Goyal, Vin, Cheng 1997): a client with a thousand captures waiting delays
 //! another's next one by at most one. Must not: wait, or read a clock.
@@ -62,6 +62,9 @@ pub struct Ask {
     pub client: String,
     /// Which gate.
     pub lane: Lane,
+    /// Places of its lane that it takes: 1 for a window's worth of pixels, more for more. One that takes more than there
+    /// are takes all.
+    pub places: usize,
     /// Its share of the client's fair share: 1 for a window's worth of pixels.
     pub weight: u32,
     /// Bytes of memory that its browser may come to need.
@@ -73,7 +76,7 @@ pub struct Ask {
 pub struct Size {
     /// Captures of a window at once.
     pub fast: usize,
-    /// Large captures at once, beside those.
+    /// Places for large captures, beside those.
     pub bulk: usize,
     /// Captures of both kinds at once.
     pub total: usize,
@@ -105,6 +108,8 @@ struct Waiter {
 struct LaneState {
     capacity: usize,
     in_flight: usize,
+    /// Places that those in flight take.
+    taken: usize,
     service: Duration,
     /// Virtual time: the start tag of whoever went last.
     clock: u64,
@@ -117,6 +122,7 @@ impl LaneState {
         Self {
             capacity: capacity.max(1),
             in_flight: 0,
+            taken: 0,
             service: FIRST_GUESS,
             clock: 0,
             finish: HashMap::new(),
@@ -134,8 +140,14 @@ impl LaneState {
             .insert(ask.client.clone(), start.saturating_add(u64::from(ask.weight.max(1))));
     }
 
-    fn begin(&mut self, start: u64) {
+    /// Whether so many places are free. An empty lane takes anything.
+    fn has_room(&self, places: usize) -> bool {
+        self.taken == 0 || self.taken.saturating_add(places) <= self.capacity
+    }
+
+    fn begin(&mut self, ask: &Ask, start: u64) {
         self.in_flight += 1;
+        self.taken = self.taken.saturating_add(ask.places.max(1));
         self.clock = self.clock.max(start);
         let clock = self.clock;
         self.finish.retain(|_, finish| *finish > clock);
@@ -276,7 +288,7 @@ impl Queue {
             .size
             .memory
             .is_none_or(|free| self.promised.saturating_add(ask.bytes) <= free);
-        lane.in_flight < lane.capacity && in_flight < self.size.total.max(1) && (fits || in_flight == 0)
+        lane.has_room(ask.places.max(1)) && in_flight < self.size.total.max(1) && (fits || in_flight == 0)
     }
 
     fn enter(&mut self, ask: &Ask, start: u64) {
@@ -286,7 +298,7 @@ impl Queue {
 
     fn enter_booked(&mut self, ask: &Ask, start: u64) {
         self.promised = self.promised.saturating_add(ask.bytes);
-        self.lane_mut(ask.lane).begin(start);
+        self.lane_mut(ask.lane).begin(ask, start);
     }
 
     /// A request gives up waiting.
@@ -294,10 +306,11 @@ impl Queue {
         self.waiting.retain(|waiter| waiter.id != id);
     }
 
-    /// A capture has ended after `took`.
-    pub fn finished(&mut self, lane: Lane, took: Duration) {
+    /// A capture that took `places` has ended after `took`.
+    pub fn finished(&mut self, lane: Lane, places: usize, took: Duration) {
         let lane = self.lane_mut(lane);
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.taken = lane.taken.saturating_sub(places.max(1));
         lane.service = lane.service.saturating_sub(lane.service / SMOOTHING) + took / SMOOTHING;
     }
 

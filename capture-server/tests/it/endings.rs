@@ -4,7 +4,7 @@
 use capture_server::server::Server;
 use serde_json::json;
 
-use crate::harness::{Jailer, Running, Site, limits, without_a_route_out};
+use crate::harness::{Jailer, Running, Site, get, limits, without_a_route_out};
 use crate::web;
 
 const GREEN: &str = "<body style='margin:0;background:#0f0'>";
@@ -129,6 +129,9 @@ async fn every_way_that_a_document_can_fail_has_its_own_name_wherever_it_was_led
         let answer = server.capture(json!({"url": url})).await;
         assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0], "{url}");
     }
+    // Of all that this browser said on the way, nothing was unknown: a newer one that speaks differently is red here.
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(!metrics.contains("browser_messages_not_understood_total{"), "{metrics}");
     drop(jailer);
     server.stop().await;
 }

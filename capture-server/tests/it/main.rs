@@ -19,5 +19,6 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod refusals;
+mod tracing;
 mod unpacking;
 mod web;

@@ -10,7 +10,7 @@ use screenshot_policy::policy::CaptureLimits;
 use screenshot_policy::unit::Bytes;
 use serde_json::json;
 
-use crate::harness::{Jailer, Running, Site, limits};
+use crate::harness::{Jailer, Running, Site, get, limits};
 use crate::web;
 
 /// Unpacks a mebibyte twenty times a second, and is never loaded.
@@ -70,6 +70,8 @@ async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
     }
     let answer = server.capture(json!({"url": "http://alive.net/once"})).await;
     assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0]);
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(!metrics.contains("browser_messages_not_understood_total{"), "{metrics}");
     server.stop().await;
 }
 

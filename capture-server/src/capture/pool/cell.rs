@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capture_jail::client::Spawned;
-use capture_jail::protocol::{JailId, SpawnSpec};
+use capture_jail::protocol::JailId;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::super::link::Link;
-use super::PoolError;
+use super::{Config, PoolError};
 use crate::browser::{Area, Browser, Density, Events, ImageFormat, Page, Shot, Viewport, Window};
 
 /// How long a fresh browser may take until its first page is open.
@@ -113,21 +113,22 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Builds a jail on `link` and opens an empty page in it. `max_frame` bounds a browser's message, in bytes.
-    pub async fn launch(link: &Arc<Link>, spec: SpawnSpec, max_frame: usize) -> Result<Self, PoolError> {
+    /// Builds a jail on `link` and opens an empty page in it.
+    pub async fn launch(link: &Arc<Link>, config: &Config) -> Result<Self, PoolError> {
         let Spawned {
             id,
             cdp_read,
             cdp_write,
             listeners,
             ..
-        } = link.spawn(spec).await?;
+        } = link.spawn(config.spec()).await?;
         let jail = Jail {
             link: Arc::clone(link),
             id,
             ended: AtomicBool::new(false),
         };
-        let browser = Browser::attach(cdp_read, cdp_write, max_frame).map_err(|_| PoolError::Descriptors)?;
+        let browser = Browser::attach(cdp_read, cdp_write, config.max_frame, config.strays.clone())
+            .map_err(|_| PoolError::Descriptors)?;
         // The first listener is the browser's own proxy: closing it refuses whatever is not a page's.
         let doors = listeners.into_iter().skip(1).map(|(listener, port)| {
             let listener = std::net::TcpListener::from(listener);

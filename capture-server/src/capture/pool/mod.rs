@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::sync::{Notify, watch};
 
 use super::link::Link;
-use crate::browser::DriverError;
+use crate::browser::{DriverError, Strays};
 use crate::clock;
 use cell::Cell;
 use fleet::{Claim, Fleet, MemberId, Refill, Retired, Rules, Want};
@@ -80,6 +80,8 @@ pub struct Config {
     pub rules: Rules,
     /// Longest message of a browser in bytes.
     pub max_frame: usize,
+    /// Counts messages of browsers that are not understood.
+    pub strays: Strays,
 }
 
 impl Config {
@@ -104,6 +106,8 @@ pub struct Counters {
     pub retired: Family<Reason, Counter>,
     /// Jails that were launched.
     pub launched: Counter,
+    /// Messages of browsers that were not understood.
+    pub strays: Strays,
 }
 
 type Started = Option<Result<Arc<Cell>, Arc<PoolError>>>;
@@ -160,7 +164,7 @@ impl Shared {
         self.counters.launched.inc();
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let launched = Cell::launch(&link, shared.config.spec(), shared.config.max_frame).await;
+            let launched = Cell::launch(&link, &shared.config).await;
             let started = match launched {
                 Ok(cell) => Ok(Arc::new(cell)),
                 Err(error) => {

@@ -16,6 +16,7 @@ fn ask(client: &str) -> Ask {
     Ask {
         client: client.into(),
         lane: Lane::Fast,
+        places: 1,
         weight: 1,
         bytes: 10,
     }
@@ -41,7 +42,7 @@ fn wait(queue: &mut Queue, client: &str) -> WaiterId {
 fn order(queue: &mut Queue) -> Vec<String> {
     let mut order = Vec::new();
     loop {
-        queue.finished(Lane::Fast, FIRST_GUESS);
+        queue.finished(Lane::Fast, 1, FIRST_GUESS);
         match queue.pop() {
             Some((_, ask)) => order.push(ask.client),
             None => return order,
@@ -54,7 +55,7 @@ fn as_many_enter_as_there_are_cores_and_the_next_waits_for_an_end() {
     let mut queue = busy(size());
     let id = wait(&mut queue, "a");
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Fast, FIRST_GUESS);
+    queue.finished(Lane::Fast, 1, FIRST_GUESS);
     assert_eq!(queue.pop(), Some((id, ask("a"))));
     assert_eq!(
         (queue.pop(), queue.waiting(), queue.in_flight(Lane::Fast)),
@@ -93,9 +94,45 @@ fn large_work_does_not_take_the_places_of_small_work_nor_wait_behind_it() {
         panic!("not waiting")
     };
     wait(&mut queue, "a");
-    queue.finished(Lane::Bulk, FIRST_GUESS);
+    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
     assert_eq!(queue.pop(), Some((second, bulk)));
     assert_eq!(queue.pop(), None);
+}
+
+#[test]
+fn a_capture_of_many_pixels_takes_many_places_and_is_not_overtaken_by_small_ones() {
+    let mut queue = Queue::new(Size {
+        bulk: 3,
+        total: 9,
+        ..size()
+    });
+    let bulk = |places| Ask {
+        lane: Lane::Bulk,
+        places,
+        ..ask("a")
+    };
+    assert_eq!(queue.offer(bulk(2), LONG), Ok(Offer::Enter));
+    let Ok(Offer::Wait(two)) = queue.offer(bulk(2), LONG) else {
+        panic!("two more do not fit into three")
+    };
+    let Ok(Offer::Wait(one)) = queue.offer(bulk(1), LONG) else {
+        panic!("who came first goes first")
+    };
+    assert_eq!(queue.pop(), None);
+    queue.finished(Lane::Bulk, 2, FIRST_GUESS);
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(two));
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(one));
+    // More than there are: alone, but not never.
+    let Ok(Offer::Wait(huge)) = queue.offer(bulk(50), LONG) else {
+        panic!("not waiting")
+    };
+    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
+    assert_eq!(queue.pop(), None);
+    queue.finished(Lane::Bulk, 2, FIRST_GUESS);
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(huge));
+    assert!(matches!(queue.offer(bulk(1), LONG), Ok(Offer::Wait(_))));
+    queue.finished(Lane::Bulk, 50, FIRST_GUESS);
+    assert!(queue.pop().is_some());
 }
 
 #[test]
@@ -122,7 +159,7 @@ fn whoever_would_wait_in_vain_is_told_at_once_and_when_to_come_back() {
 fn the_estimate_follows_what_captures_really_take() {
     let mut queue = busy(size());
     for _ in 0..60 {
-        queue.finished(Lane::Fast, Duration::from_secs(4));
+        queue.finished(Lane::Fast, 1, Duration::from_secs(4));
         assert_eq!(queue.offer(ask("x"), LONG), Ok(Offer::Enter));
     }
     assert!(matches!(
@@ -157,7 +194,7 @@ fn a_waiter_that_gives_up_is_passed_over() {
     let mut queue = busy(size());
     let (first, second) = (wait(&mut queue, "a"), wait(&mut queue, "b"));
     queue.cancel(first);
-    queue.finished(Lane::Fast, FIRST_GUESS);
+    queue.finished(Lane::Fast, 1, FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(second));
 }
 
@@ -179,10 +216,10 @@ fn without_memory_nobody_enters_but_one_capture_always_runs() {
         bytes: 1000,
         ..ask("a")
     };
-    queue.finished(Lane::Fast, FIRST_GUESS);
+    queue.finished(Lane::Fast, 1, FIRST_GUESS);
     assert!(matches!(queue.offer(huge, LONG), Ok(Offer::Wait(_))));
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Fast, FIRST_GUESS);
+    queue.finished(Lane::Fast, 1, FIRST_GUESS);
     assert!(queue.pop().is_some());
 }
 
@@ -200,8 +237,8 @@ fn no_more_run_at_once_than_the_policy_says_and_the_lanes_take_turns() {
         panic!("not waiting")
     };
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Bulk, FIRST_GUESS);
+    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(small));
-    queue.finished(Lane::Fast, FIRST_GUESS);
+    queue.finished(Lane::Fast, 1, FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(large));
 }
