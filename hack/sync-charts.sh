@@ -61,6 +61,7 @@ printed() {
 }
 if [ -n "${SCREENSHOT_OPERATOR:-}" ]; then
     printed rules.yaml rbac "What the operator may do"
+    printed cluster-rules.yaml "rbac --cluster" "What it may read of the whole cluster"
     printed own-rules.yaml "rbac --own-namespace --lease-name=RELEASE" "In its own namespace"
     printed addresses.yaml addresses "What is not public"
 fi

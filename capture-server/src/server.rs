@@ -12,6 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use screenshot_policy::attest::InternalKey;
 use screenshot_policy::keyset::Keyset;
+use screenshot_policy::layout;
+use screenshot_policy::policy::EffectivePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::access::keyset::{self, State as KeyState};
 use crate::capture::pool::Counters;
 use crate::child::Child;
+use crate::cluster_ranges;
 use crate::config::{self, JailerMode, ServeArgs};
 use crate::http::listener::{self, Bounds};
 use crate::http::{self, observe::Metrics};
@@ -245,6 +248,15 @@ impl Provider {
                 return None;
             }
         };
+        let beside = args.policy.with_file_name(layout::CLUSTER_RANGES_FILE);
+        let policy = match cluster_ranges::read(&beside) {
+            Ok(ranges) => Arc::new(EffectivePolicy::clone(&policy).in_cluster(ranges)),
+            Err(reason) => {
+                let message = "the cluster's own public ranges cannot be read";
+                self.status.against(Component::Policy, reason, message);
+                return None;
+            }
+        };
         let Ok(network) = self.network.clone().map_or_else(Network::system, Ok) else {
             self.status.against(
                 Component::Policy,
@@ -255,6 +267,7 @@ impl Provider {
         };
         let config = service::Config {
             jailer: child(args),
+            cluster_ranges: Some(beside),
             counters: self.browsers.clone(),
             ..service::Config::new(policy, args.jail_socket.clone(), network)
         };

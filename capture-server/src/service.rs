@@ -25,6 +25,7 @@ use crate::capture::request::CaptureRequest;
 use crate::capture::{Ledger, Phase};
 use crate::child::Child;
 use crate::clock;
+use crate::cluster_ranges::InForce;
 use crate::limits::admission::{Admission, Refused};
 use crate::limits::queue::{Ask, Size};
 use crate::state::Status;
@@ -73,6 +74,8 @@ impl Network {
 pub struct Config {
     /// The policy; it is never replaced.
     pub policy: Arc<EffectivePolicy>,
+    /// File with the cluster's own public ranges, followed while the service runs; without it those of the policy stay.
+    pub cluster_ranges: Option<PathBuf>,
     /// The jailer's socket.
     pub jail_socket: PathBuf,
     /// The jailer, where this process has to start it itself.
@@ -92,6 +95,7 @@ impl Config {
             network,
             counters: Counters::default(),
             policy,
+            cluster_ranges: None,
             jail_socket,
             jailer: None,
             reprove: REPROVE,
@@ -103,13 +107,15 @@ impl Config {
 pub struct Service {
     /// The policy in force; never replaced.
     pub policy: Arc<EffectivePolicy>,
+    /// The same with the cluster's own ranges, as the proxy has it.
+    pub in_force: Arc<InForce>,
     /// The gate.
     pub admission: Admission,
     /// The browsers.
     pub pool: Pool,
     engine: Engine,
     /// Background work; ends with the service.
-    _tasks: [AbortOnDropHandle<()>; 3],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Service {
@@ -117,6 +123,7 @@ impl Service {
     pub fn start(config: Config, status: &Arc<Status>) -> Self {
         let Config {
             policy,
+            cluster_ranges,
             jail_socket,
             jailer,
             reprove,
@@ -152,7 +159,8 @@ impl Service {
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
         let kept = pool.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { kept.keep().await }));
-        let egress = Egress::new(resolver, dial, Arc::clone(&policy), Arc::new(clock::wall));
+        let in_force = Arc::new(InForce::new(Arc::clone(&policy)));
+        let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall));
         let admission = Admission::new(Size {
             queue: count(limits.queue.get()),
             ..machine(
@@ -164,10 +172,16 @@ impl Service {
             )
         });
         let watcher = watch_machine(linked_again, admission.clone(), pool.clone(), limits);
-        let tasks = [supervisor, keeper, AbortOnDropHandle::new(tokio::spawn(watcher))];
+        let mut tasks = vec![supervisor, keeper, AbortOnDropHandle::new(tokio::spawn(watcher))];
+        if let Some(path) = cluster_ranges {
+            let followed = Arc::clone(&in_force);
+            let follow = async move { followed.follow(&path).await };
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
+        }
         let engine = Engine::new(pool.clone(), egress, Arc::clone(&policy));
         Self {
             policy,
+            in_force,
             admission,
             pool,
             engine,

@@ -17,6 +17,7 @@ use crate::cache::services::Services;
 use crate::cache::targets::TargetWatches;
 use crate::cache::watches::Served;
 use crate::cache::{Cache, Key};
+use crate::cluster::{Cluster, ClusterSettings};
 use crate::error::Error;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub operator_namespace: String,
     /// Value of the operator pods' label `app.kubernetes.io/name`.
     pub operator_name: String,
+    /// What is said of the cluster, for all services.
+    pub cluster: ClusterSettings,
 }
 
 /// What every pass shares.
@@ -51,6 +54,8 @@ pub struct Context {
     pub cache: Cache,
     /// Services that exceptions name.
     pub targets: TargetWatches,
+    /// What the cluster has of its own that is public.
+    pub cluster: Cluster,
     /// Whether the watches work.
     pub health: Health,
     /// Which optional kinds the API server serves.
@@ -85,6 +90,7 @@ impl Context {
             services: Services::default(),
             cache: Cache::default(),
             targets: TargetWatches::default(),
+            cluster: Cluster::default(),
             health: Health::default(),
             served: Served::default(),
             queue: Arc::default(),

@@ -37,8 +37,10 @@ pub fn trouble(context: &Context) -> Option<String> {
     if !context.served.is_known() {
         return Some("the API server has not said which kinds it serves".to_owned());
     }
-    let troubles = context.health.troubles(Instant::now());
-    let texts: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+    let now = Instant::now();
+    let troubles = context.health.troubles(now);
+    let mut texts: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+    texts.extend(context.cluster.view(now).err().map(|error| error.to_string()));
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod cache;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod context;
 pub mod credentials;
 pub mod drift;

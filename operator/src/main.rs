@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use kube::runtime::events::Reporter;
+use screenshot_operator::cluster::{ClusterSettings, domain_of};
 use screenshot_operator::context::{Context, Settings};
 use screenshot_operator::leader::{Elector, Times};
 use screenshot_operator::metrics::Metrics;
@@ -16,6 +17,9 @@ use screenshot_operator::names::CONTROLLER;
 use screenshot_operator::run::Ports;
 use screenshot_operator::trigger::controller::Scope;
 use screenshot_operator::{address_lists, client, clock, netpol, probe, rbac, run, seccomp};
+use screenshot_policy::address::Nat64Prefix;
+use screenshot_policy::cidr::Cidr;
+use screenshot_policy::host::HostName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the operator until SIGTERM.
-    Run(Run),
+    Run(Box<Run>),
     /// Put the browser container's seccomp profile into the kubelet's seccomp directory.
     InstallSeccompProfile(Install),
     /// Take the profile away from the kubelet's seccomp directory, where no service is to run any more.
@@ -67,6 +71,17 @@ struct Run {
     /// stand by. Without it there must be one replica only.
     #[arg(long, env = "SHOT_LEASE_NAME")]
     lease_name: Option<String>,
+    /// Domain of the cluster's Services. Default: what this pod's resolver searches, else cluster.local.
+    #[arg(long, env = "SHOT_CLUSTER_DOMAIN")]
+    cluster_domain: Option<HostName>,
+    /// A prefix that the cluster's network translates to IPv4 (RFC 6052), such as 64:ff9b::/96; addresses in it are judged
+    /// as the IPv4 addresses behind them. May be given up to 4 times. A change replaces every capture pod.
+    #[arg(long = "nat64-prefix", env = "SHOT_NAT64_PREFIXES", value_delimiter = ',')]
+    nat64_prefixes: Vec<Nat64Prefix>,
+    /// A range that no page reaches without an exception, for what the operator cannot read: public addresses of nodes, load
+    /// balancers, the API server. May be given up to 128 times. A change replaces every capture pod.
+    #[arg(long = "extra-denied-cidr", env = "SHOT_EXTRA_DENIED_CIDRS", value_delimiter = ',')]
+    extra_denied_cidrs: Vec<Cidr>,
     /// Where /healthz and /readyz are served.
     #[arg(long, env = "SHOT_HEALTH_ADDRESS", default_value_t = any(8081))]
     health_address: SocketAddr,
@@ -129,6 +144,9 @@ struct Rbac {
     /// Those in the operator's own namespace, wherever it looks after services.
     #[arg(long)]
     own_namespace: bool,
+    /// Those over the whole cluster, where it looks after all of it: reading which addresses are the cluster's own.
+    #[arg(long, conflicts_with = "own_namespace")]
+    cluster: bool,
     /// Name of the Lease, for those.
     #[arg(long, default_value = "screenshot-operator")]
     lease_name: String,
@@ -143,7 +161,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(args) => run(args).await,
+        Command::Run(args) => run(*args).await,
         Command::InstallSeccompProfile(args) => install(args).await,
         Command::Rbac(args) => rbac(&args),
         Command::Policy(PolicyCommand::Verify { file, at }) => verify(&file, at.unwrap_or_else(clock::wall)),
@@ -188,6 +206,8 @@ fn verify(file: &Path, at: Timestamp) -> Outcome {
 fn rbac(args: &Rbac) -> Outcome {
     print_yaml(if args.own_namespace {
         rbac::own_rules(&args.lease_name)?
+    } else if args.cluster {
+        rbac::cluster_rules()?
     } else {
         rbac::rules()?
     })
@@ -241,10 +261,18 @@ async fn run(args: Run) -> Outcome {
         controller: CONTROLLER.to_owned(),
         instance: args.pod_name,
     };
+    let domain = args.cluster_domain.or_else(searched_domain);
+    let cluster = ClusterSettings {
+        domain: domain.unwrap_or_else(HostName::cluster_local),
+        nat64_prefixes: args.nat64_prefixes,
+        denied: args.extra_denied_cidrs,
+    };
+    cluster.check()?;
     let settings = Settings {
         capture_image: args.capture_image.filter(|image| !image.is_empty()),
         operator_namespace: args.operator_namespace,
         operator_name: args.operator_name,
+        cluster,
     };
     let context = Arc::new(Context::new(client, metrics, settings, reporter, clock::whole_seconds));
     let scope = Scope::of(args.watch_namespaces);
@@ -256,6 +284,11 @@ async fn run(args: Run) -> Outcome {
     run::run(context, scope, elector, ports, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the kubelet put into this pod's resolver.
+fn searched_domain() -> Option<HostName> {
+    domain_of(&std::fs::read_to_string("/etc/resolv.conf").ok()?)
 }
 
 fn log(filter: &str) -> Outcome {

@@ -113,6 +113,29 @@ pub const OWN_RULES: &[Rule] = &[
     },
 ];
 
+/// What the operator may read of the whole cluster, where it looks after all of it: which public addresses are the cluster's
+/// own. One of single namespaces does without. Services of every namespace are in [`RULES`] already.
+pub const CLUSTER_RULES: &[Rule] = &[
+    Rule {
+        group: "",
+        resources: &["nodes"],
+        verbs: &["list", "watch"],
+        why: "their addresses and the ranges of their pods",
+    },
+    Rule {
+        group: "networking.k8s.io",
+        resources: &["servicecidrs"],
+        verbs: &["list", "watch"],
+        why: "the ranges of Services",
+    },
+    Rule {
+        group: "discovery.k8s.io",
+        resources: &["endpointslices"],
+        verbs: &["list", "watch"],
+        why: "where the API server listens; granted by the name of its slice",
+    },
+];
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rendered<'a> {
@@ -153,6 +176,19 @@ pub fn own_rules(lease: &str) -> Result<serde_json::Value, serde_json::Error> {
     serde_json::to_value(rendered)
 }
 
+/// The table of what is read of the whole cluster as the `rules:` of a ClusterRole.
+///
+/// # Errors
+/// Never in practice: the table serialises. A test holds it.
+pub fn cluster_rules() -> Result<serde_json::Value, serde_json::Error> {
+    let named = |rule: &Rule| (rule.group == "discovery.k8s.io").then_some("kubernetes");
+    let rendered: Vec<Rendered<'_>> = CLUSTER_RULES
+        .iter()
+        .map(|rule| Rendered::of(rule, named(rule)))
+        .collect();
+    serde_json::to_value(rendered)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +196,7 @@ mod tests {
 
     #[test]
     fn no_rule_has_a_wildcard_or_a_verb_that_grants_more_than_it_says() {
-        for rule in RULES.iter().chain(OWN_RULES) {
+        for rule in RULES.iter().chain(OWN_RULES).chain(CLUSTER_RULES) {
             let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
             assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
             let banned = ["escalate", "bind", "impersonate", "deletecollection"];
@@ -196,6 +232,17 @@ mod tests {
                 .iter()
                 .all(|rule| rule.api_groups.as_ref().is_some_and(|groups| groups.len() == 1))
         );
+    }
+
+    #[test]
+    fn of_the_cluster_addresses_are_read_and_one_slice_by_its_name() {
+        let expected = serde_json::json!([
+            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"],
+                "resourceNames": ["kubernetes"]},
+        ]);
+        assert_eq!(cluster_rules().unwrap(), expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! In: a `ScreenshotService` and the shared context. Out: children as wanted, a status that is true, the time of the
 //! next pass. Everything that decides is elsewhere and pure; this is only the order of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -59,7 +59,11 @@ async fn pass(context: &Context, service: &ScreenshotService) -> Result<Duration
             return Ok(LATE);
         }
     };
-    match carry_out(context, service, &wanted).await {
+    let outcome = match context.cluster.view(Instant::now()) {
+        Ok(view) => carry_out(context, service, &wanted.in_cluster(view)).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
         // Somebody was faster, or the network hiccuped: the next pass comes soon and the status need not flicker.
         Err(error) if error.transient() => Err(error),
         Err(error) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::watches;
+use crate::cluster::follow;
 use crate::context::Context;
 use crate::http;
 use crate::leader::Elector;
@@ -54,12 +55,13 @@ pub async fn run(
     let health = http::serve(ports.health, http::health(Arc::clone(&context)), serving.clone());
     let metrics = http::serve(ports.metrics, http::metrics(Arc::clone(&context)), serving.clone());
     let work = async {
+        let own = tokio::spawn(follow::run(Arc::clone(&context), scope.clone(), watching.clone()));
         let watches = tokio::spawn(watches::run(Arc::clone(&context), scope, watching.clone()));
         let led = lead(&context, elector, &stop).await;
         watching.cancel();
         if led.is_ok() {
             // Ended by ourselves; nothing is left to be said about it.
-            let _ = watches.await;
+            let _ = tokio::join!(watches, own);
         }
         serving.cancel();
         led

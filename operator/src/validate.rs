@@ -18,6 +18,7 @@ use screenshot_api::{
 use screenshot_policy::policy::{self, Ceiling, EffectivePolicy, PolicyDocument};
 
 use crate::cache::Key;
+use crate::cluster::View;
 use crate::context::Settings;
 use crate::error::Error;
 use crate::names::Names;
@@ -104,6 +105,20 @@ pub struct Validated {
     pub rotation: Rotation,
     /// The policy that pods will enforce.
     pub policy: EffectivePolicy,
+    /// What the cluster has of its own; the policy has its ranges already.
+    pub cluster: View,
+}
+
+impl Validated {
+    /// The same in the cluster as it was found.
+    #[must_use]
+    pub fn in_cluster(self, view: View) -> Self {
+        Self {
+            policy: self.policy.in_cluster(view.ranges.clone()),
+            cluster: view,
+            ..self
+        }
+    }
 }
 
 /// Why a spec cannot be acted upon. A person has to change something.
@@ -197,7 +212,7 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
         .ok_or(Invalid::NoImage)?;
     keys::check(spec)?;
     ranges(&spec.network.ingress)?;
-    let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document(&identity, spec)?)?;
+    let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document(&identity, spec, settings)?)?;
     egress::acts(&policy, &spec.network.egress)?;
     let suspended = spec.suspend;
     let scale = match &spec.autoscaling {
@@ -226,11 +241,12 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
         client: spec.auth.client_name.clone(),
         rotation: spec.auth.rotation.clone(),
         policy,
+        cluster: View::default(),
     })
 }
 
 /// What is asked of the policy; `resolve` decides what is granted.
-fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyDocument, Invalid> {
+fn document(identity: &Identity, spec: &ScreenshotServiceSpec, settings: &Settings) -> Result<PolicyDocument, Invalid> {
     let mut document = PolicyDocument::secure_default(&identity.namespace, identity.names.main())
         .map_err(policy::PolicyError::from)?;
     document.sandbox.mode = match spec.sandbox.mode {
@@ -241,6 +257,7 @@ fn document(identity: &Identity, spec: &ScreenshotServiceSpec) -> Result<PolicyD
         Isolation::PerClient => policy::Isolation::PerClient,
         Isolation::PerCapture => policy::Isolation::PerCapture,
     };
+    settings.cluster.fill(&mut document.egress);
     egress::fill(&mut document.egress, &spec.network.egress)?;
     Ok(document)
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
+use screenshot_operator::cluster::ClusterSettings;
 use screenshot_operator::context::Settings;
 use screenshot_operator::netpol::verify::{Proxy, compare, one, read};
 use screenshot_operator::netpol::{Endpoint, Network, Pod, Protocol};
@@ -44,6 +45,7 @@ fn validated_as(spec: ScreenshotServiceSpec) -> Validated {
         capture_image: Some("example.com/capture-server@sha256:0000".into()),
         operator_namespace: "screenshot-operator".into(),
         operator_name: "screenshot-operator".into(),
+        cluster: ClusterSettings::default(),
     };
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }

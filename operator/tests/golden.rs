@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_operator::cluster::{ClusterSettings, View};
 use screenshot_operator::context::Settings;
+use screenshot_operator::netpol::verify::{compare, read};
 use screenshot_operator::plan::{
     Child, Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan, secrets,
 };
 use screenshot_operator::validate::{Invalid, Validated, identity, validate};
 use screenshot_operator::views::DeploymentView;
 use screenshot_policy::attest::InternalKey;
+use screenshot_policy::cluster::ClusterRanges;
 use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::token::{Kid, Token};
 use serde_json::Value;
@@ -26,6 +29,7 @@ fn settings() -> Settings {
         capture_image: Some("example.com/capture-server@sha256:0000".into()),
         operator_namespace: "screenshot-operator".into(),
         operator_name: "screenshot-operator".into(),
+        cluster: ClusterSettings::default(),
     }
 }
 
@@ -152,6 +156,106 @@ network:
 #[test]
 fn the_plan_of_a_service_with_lists() {
     insta::assert_snapshot!(whole(&planned(LISTED, &targets())));
+}
+
+/// What the cluster has of its own goes into the public rule and beside the policy, and leaves the pods alone.
+#[test]
+fn the_clusters_own_ranges_are_closed_without_touching_the_pods() {
+    let ranges = ClusterRanges::closing(["20.1.2.3/32".parse().unwrap(), "10.0.0.7/32".parse().unwrap()]);
+    let view = View {
+        ranges: ranges.clone(),
+        ..View::default()
+    };
+    let operator = OperatorPods {
+        namespace: "screenshot-operator".into(),
+        name: "screenshot-operator".into(),
+    };
+    let (none, served) = (Targets::new(), optional_kinds());
+    let around = Surroundings {
+        targets: &none,
+        operator: &operator,
+        served: &served,
+        deployment: None,
+    };
+    let before = plan(&try_validated("{}").unwrap(), &around, now());
+    let after = plan(&try_validated("{}").unwrap().in_cluster(view), &around, now());
+    assert_eq!(after.deployment, before.deployment);
+    assert_eq!(before.config_map.body["data"]["cluster-ranges.json"], Value::Null);
+    assert_eq!(
+        after.config_map.body["data"]["cluster-ranges.json"],
+        r#"{"version":1,"cidrs":["20.1.2.3/32"]}"#
+    );
+    assert_eq!(
+        after.config_map.body["data"]["policy.json"],
+        before.config_map.body["data"]["policy.json"]
+    );
+    let egress = |plan: &Plan| yaml(plan.network_policies.iter());
+    assert!(egress(&after).contains("- 20.1.2.3/32") && !egress(&before).contains("20.1.2.3"));
+    assert!(!egress(&after).contains("10.0.0.7"), "closed as it is");
+    // Offline it is read back, and the two halves agree.
+    let (network, subjects) = read(&whole(&after)).unwrap();
+    let [subject] = subjects.as_slice() else {
+        panic!("one service")
+    };
+    assert_eq!(*subject.policy.cluster_ranges(), ranges);
+    assert_eq!(
+        compare(&subject.policy, &network, &subject.pod, now()).disagreements,
+        []
+    );
+    let forgetful = whole(&after).replace("        - 20.1.2.3/32\n", "");
+    let (network, subjects) = read(&forgetful).unwrap();
+    let found = compare(&subjects[0].policy, &network, &subjects[0].pod, now());
+    assert!(found.disagreements.iter().any(|differ| {
+        differ
+            .to_string()
+            .contains("20.1.2.3:80: the proxy refuses (cluster_address)")
+    }));
+}
+
+/// What an administrator says of the cluster is part of the policy.
+#[test]
+fn the_clusters_domain_prefixes_and_denied_ranges_are_in_every_policy() {
+    let told = ClusterSettings {
+        domain: "k8s.example.org".parse().unwrap(),
+        nat64_prefixes: vec!["64:ff9b::/96".parse().unwrap()],
+        denied: vec!["20.5.0.0/16".parse().unwrap()],
+    };
+    let service = service(
+        r#"{network: {egress: {exceptions: [{host: web.shop.svc.k8s.example.org, ports: [80], reason: r, expires: "2027-01-01T00:00:00Z"}]}}}"#,
+    );
+    let settings = Settings {
+        cluster: told,
+        ..settings()
+    };
+    let wanted = validate(identity(&service).unwrap(), &service, &settings).unwrap();
+    let rules = wanted.policy.egress();
+    assert_eq!(rules.cluster.domain.to_string(), "k8s.example.org");
+    assert_ne!(wanted.policy.digest(), try_validated("{}").unwrap().policy.digest());
+    let operator = OperatorPods {
+        namespace: "screenshot-operator".into(),
+        name: "screenshot-operator".into(),
+    };
+    let (targets, served) = (targets(), optional_kinds());
+    let around = Surroundings {
+        targets: &targets,
+        operator: &operator,
+        served: &served,
+        deployment: None,
+    };
+    let plan = plan(&wanted, &around, now());
+    assert!(
+        plan.unresolved.is_empty(),
+        "the Service is found by the cluster's own domain"
+    );
+    let text = whole(&plan);
+    for part in [
+        "- 20.5.0.0/16",
+        "64:ff9b::/96",
+        "64:ff9b::a00:0/104",
+        "64:ff9b::1405:0/112",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
 }
 
 const AUTOSCALED: &str = r"

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
+use screenshot_operator::cluster::ClusterSettings;
 use screenshot_operator::context::Settings;
 use screenshot_operator::plan::{Child, Kind, OperatorPods, Plan, Surroundings, Targets, plan};
 use screenshot_operator::validate::{identity, validate};
@@ -73,6 +74,7 @@ fn planned(name: &str, spec: &Value, served: &BTreeSet<Kind>) -> Plan {
         capture_image: Some("example.com/capture-server@sha256:0000".into()),
         operator_namespace: "system".into(),
         operator_name: "operator".into(),
+        cluster: ClusterSettings::default(),
     };
     let wanted = validate(identity(&service).unwrap(), &service, &settings).unwrap();
     let operator = OperatorPods {

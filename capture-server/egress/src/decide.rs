@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
+use tokio::sync::watch;
 
 use crate::budget::Meter;
 use crate::log::Site;
@@ -52,7 +53,7 @@ impl Pinned {
 
 /// Decides by the policy.
 pub(crate) struct Decider {
-    pub(crate) policy: Arc<EffectivePolicy>,
+    pub(crate) policy: watch::Receiver<Arc<EffectivePolicy>>,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Clock,
 }
@@ -60,14 +61,14 @@ pub(crate) struct Decider {
 impl Decider {
     /// The destinations for one connection to `site`, checked now; IPv4 first.
     pub(crate) async fn decide(&self, site: &Site, meter: &Meter) -> Result<Vec<Pinned>, Refusal> {
-        let verdict = self.policy.admit_host(&site.host, site.port, (self.clock)())?;
+        // One policy for the whole decision, though another may come meanwhile.
+        let policy = Arc::clone(&self.policy.borrow());
+        let verdict = policy.admit_host(&site.host, site.port, (self.clock)())?;
         meter.host(&site.host.to_string())?;
         let answers = self.answers(&site.host).await?;
-        self.policy.admit_aliases(&verdict, &answers.aliases)?;
+        policy.admit_aliases(&verdict, &answers.aliases)?;
         // The time is read again: an exception may have run out during the look-up.
-        let mut admitted = self
-            .policy
-            .admit_addresses(&verdict, &answers.addresses, (self.clock)())?;
+        let mut admitted = policy.admit_addresses(&verdict, &answers.addresses, (self.clock)())?;
         admitted.sort_by_key(IpAddr::is_ipv6);
         let pin = |ip| Pinned {
             address: SocketAddr::new(ip, site.port),

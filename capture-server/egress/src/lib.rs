@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 mod budget;
 mod connection;
@@ -76,6 +77,17 @@ pub struct Egress {
 impl Egress {
     /// A proxy that decides by `policy`, whose exceptions expire by `clock`.
     pub fn new(resolver: Arc<dyn Resolver>, dial: Arc<dyn Dial>, policy: Arc<EffectivePolicy>, clock: Clock) -> Self {
+        // Its sender is gone: this one stays.
+        Self::following(resolver, dial, watch::channel(policy).1, clock)
+    }
+
+    /// A proxy that decides by the policy that was sent last; a connection that is open stays so.
+    pub fn following(
+        resolver: Arc<dyn Resolver>,
+        dial: Arc<dyn Dial>,
+        policy: watch::Receiver<Arc<EffectivePolicy>>,
+        clock: Clock,
+    ) -> Self {
         let decider = Arc::new(decide::Decider {
             policy,
             resolver,

@@ -79,6 +79,7 @@ fn report(app: &App) -> AttestReport {
         ready: not_ready.is_empty(),
         not_ready,
         policy_digest: app.service().map(|service| service.policy.digest().to_owned()),
+        cluster_ranges: app.service().and_then(|service| service.in_force.digest()),
         keyset: keys.current.map(|keyset| KeysetFacts {
             revision: keyset.revision,
             digest: keyset.digest(),

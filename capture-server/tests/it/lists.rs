@@ -5,9 +5,10 @@
 
 use serde_json::json;
 
+use screenshot_policy::cluster::ClusterRanges;
 use screenshot_policy::policy::PolicyDocument;
 
-use crate::harness::{Jailer, Running, Site, limits, policy_of, without_a_route_out};
+use crate::harness::{Jailer, Running, Site, limits, policy_of, until, without_a_route_out};
 
 async fn under(change: impl FnOnce(&mut PolicyDocument)) -> (Running, Jailer) {
     let site = Site::new(limits(20_000));
@@ -111,5 +112,33 @@ async fn a_page_reaches_only_addresses_that_the_lists_let_through() {
             "93.184.216.34:80;unlisted_address"
         ]
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clusters_own_public_addresses_are_closed_and_opened_again_in_a_running_server() {
+    if !without_a_route_out("lists::the_clusters_own_public_addresses_are_closed_and_opened_again_in_a_running_server")
+    {
+        return;
+    }
+    let (server, _jailer) = under(|_| {}).await;
+    let page = "http://20.1.2.3/";
+    assert_eq!(kind(&server, page).await, "connect_failed");
+    let ranges = ClusterRanges::closing(["20.1.2.0/24".parse().unwrap()]);
+    server.site.write("cluster-ranges.json", &ranges.canonical_json());
+    until("the new ranges", async || kind(&server, page).await == "target_blocked").await;
+    assert_eq!(
+        refusals(&server, &["http://20.1.2.3/a.png"]).await,
+        ["20.1.2.3:80;cluster_address"]
+    );
+    // A file that says nothing opens nothing.
+    server.site.write("cluster-ranges.json", "{}");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(kind(&server, page).await, "target_blocked");
+    std::fs::remove_file(server.site.path("cluster-ranges.json")).unwrap();
+    until("the end of the ranges", async || {
+        kind(&server, page).await == "connect_failed"
+    })
+    .await;
     server.stop().await;
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScreenshotServiceStatus {
-    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, Suspended; where the spec asks for
-    /// it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true, Reconciling and Stalled.
+    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, ClusterAddressesKnown, Suspended; where
+    /// the spec asks for it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -134,6 +134,9 @@ pub struct AttestReport {
     /// Digest of the policy that it enforces.
     #[serde(default)]
     pub policy_digest: Option<String>,
+    /// Digest of the cluster's own public ranges that it closes; none while it knows of none.
+    #[serde(default)]
+    pub cluster_ranges: Option<String>,
     /// The keyset that it has in force.
     #[serde(default)]
     pub keyset: Option<KeysetFacts>,

@@ -181,13 +181,15 @@ fn is_number(label: &str) -> bool {
 }
 
 impl Host {
-    /// Namespace and name of the Service that a cluster name of the form `<service>.<namespace>.svc[.cluster.local]` means.
-    pub fn in_cluster_service(&self) -> Option<(&str, &str)> {
+    /// Namespace and name of the Service that a name of the form `<service>.<namespace>.svc[.<domain>]` means in a
+    /// cluster with this domain.
+    pub fn in_cluster_service(&self, domain: &HostName) -> Option<(&str, &str)> {
         let Self::Name(name) = self else { return None };
-        let rest = name
+        let under = name
             .0
-            .strip_suffix(".svc.cluster.local")
-            .or_else(|| name.0.strip_suffix(".svc"))?;
+            .strip_suffix(domain.as_str())
+            .and_then(|rest| rest.strip_suffix('.'));
+        let rest = under.unwrap_or(&name.0).strip_suffix(".svc")?;
         let (service, namespace) = rest.split_once('.')?;
         (!namespace.contains('.')).then_some((service, namespace))
     }

@@ -16,6 +16,9 @@ pub const POLICY_FILE: &str = "policy.json";
 /// Path of the policy in the pod.
 pub const POLICY_PATH: &str = "/etc/screenshot/policy/policy.json";
 
+/// File name (and ConfigMap key) of the cluster's own public ranges, beside the policy; absent when there are none.
+pub const CLUSTER_RANGES_FILE: &str = "cluster-ranges.json";
+
 /// Directory where the Secret with the keyset is mounted.
 pub const KEYSET_DIR: &str = "/etc/screenshot/keyset";
 /// File name (and Secret key) of the keyset.

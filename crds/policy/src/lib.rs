@@ -8,6 +8,7 @@
 pub mod address;
 pub mod attest;
 pub mod cidr;
+pub mod cluster;
 pub mod domain;
 pub mod egress;
 pub mod host;

@@ -20,6 +20,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use screenshot_api::ScreenshotService;
+use screenshot_operator::cluster::ClusterSettings;
 use screenshot_operator::context::Settings;
 use screenshot_operator::plan::{OperatorPods, Surroundings, Targets, plan};
 use screenshot_operator::validate::{identity, validate};
@@ -66,6 +67,7 @@ fn plan_alone(rows: &mut Rows) {
         capture_image: Some("localhost/capture-server:dev".into()),
         operator_namespace: "o".into(),
         operator_name: "o".into(),
+        cluster: ClusterSettings::default(),
     };
     let operator = OperatorPods {
         namespace: "o".into(),

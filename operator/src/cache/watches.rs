@@ -35,7 +35,7 @@ use crate::trigger::controller::Scope;
 use crate::views;
 
 /// Seconds until the API server ends a watch and it is begun anew: some fifteen watches then cost two calls a minute.
-const WATCH_SECONDS: u32 = 420;
+pub(crate) const WATCH_SECONDS: u32 = 420;
 /// Optional kinds come and go rarely.
 const DISCOVERY: Duration = Duration::from_secs(300);
 /// Until the API server answers for the first time.
@@ -123,7 +123,8 @@ async fn served_in(context: &Context, group: &str) -> Option<BTreeSet<String>> {
     }
 }
 
-fn everything(context: &Context) {
+/// Asks for a pass of every service.
+pub(crate) fn everything(context: &Context) {
     push(
         context,
         context.services.store().state().iter().map(|service| key(service)),

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use screenshot_policy::address::{self, V6_GLOBAL, classify};
+use screenshot_policy::cluster::ClusterRanges;
 use screenshot_policy::host::{Host, HostName};
 use screenshot_policy::layout;
 use screenshot_policy::policy::{Ceiling, DomainLists, EffectivePolicy};
@@ -135,7 +136,9 @@ impl Proxy {
         let ranged = exceptions.filter(|exception| exception.cidr.is_some() || matches!(exception.host, Host::Ip(_)));
         let hosts = ranged.map(|exception| exception.host.clone()).collect();
         // What is in force resolves again; if it ever did not, the policy itself is the stricter one.
+        let own = policy.cluster_ranges().clone();
         let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap_or_else(|_| policy.clone());
+        let policy = policy.in_cluster(own);
         Self { policy, hosts, now }
     }
 
@@ -170,7 +173,8 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
         .allow
         .iter()
         .chain(&rules.cidrs.deny)
-        .chain(&rules.cluster.cidrs);
+        .chain(&rules.cluster.cidrs)
+        .chain(policy.cluster_ranges().cidrs());
     nets.extend(own.map(|cidr| cidr.net()));
     nets.extend(
         policy
@@ -271,6 +275,14 @@ pub enum VerifyError {
         /// The rule.
         error: screenshot_policy::policy::PolicyError,
     },
+    /// Ranges of the cluster that the capture server would refuse.
+    #[error("ConfigMap {name}: {error}")]
+    Ranges {
+        /// The ConfigMap's name.
+        name: String,
+        /// The rule.
+        error: screenshot_policy::cluster::ClusterRangesError,
+    },
     /// Nothing to compare.
     #[error("the file has no ConfigMap with {}", layout::POLICY_FILE)]
     Empty,
@@ -296,12 +308,20 @@ pub fn read(text: &str) -> Result<(Network, Vec<Subject>), VerifyError> {
                     .push(policy.map_err(|error| VerifyError::NetworkPolicy { name, error })?);
             }
             Some("ConfigMap") => {
-                let text = object
-                    .get("data")
-                    .and_then(|data| data.get(layout::POLICY_FILE))
-                    .and_then(Value::as_str);
-                if let Some(text) = text {
-                    subjects.push(subject(object, text).map_err(|error| VerifyError::Policy { name, error })?);
+                let data = |file| {
+                    object
+                        .get("data")
+                        .and_then(|data| data.get(file))
+                        .and_then(Value::as_str)
+                };
+                if let Some(text) = data(layout::POLICY_FILE) {
+                    let ranges =
+                        match data(layout::CLUSTER_RANGES_FILE).map(|text| ClusterRanges::load(text.as_bytes())) {
+                            None => ClusterRanges::default(),
+                            Some(Ok(ranges)) => ranges,
+                            Some(Err(error)) => return Err(VerifyError::Ranges { name, error }),
+                        };
+                    subjects.push(subject(object, text, ranges).map_err(|error| VerifyError::Policy { name, error })?);
                 }
             }
             _ => {}
@@ -322,8 +342,12 @@ fn items(document: &Value) -> Vec<&Value> {
 }
 
 /// Every child carries the labels that its pods have, so the ConfigMap tells what a pod looks like to a policy.
-fn subject(config_map: &Value, text: &str) -> Result<Subject, screenshot_policy::policy::PolicyError> {
-    let policy = EffectivePolicy::load(text.as_bytes())?;
+fn subject(
+    config_map: &Value,
+    text: &str,
+    ranges: ClusterRanges,
+) -> Result<Subject, screenshot_policy::policy::PolicyError> {
+    let policy = EffectivePolicy::load(text.as_bytes())?.in_cluster(ranges);
     let labels = config_map.pointer("/metadata/labels").and_then(Value::as_object);
     let labels = labels.into_iter().flatten();
     let pod = Pod {

@@ -14,8 +14,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
-use screenshot_policy::egress::EgressException;
-use screenshot_policy::policy::SandboxMode;
+use screenshot_policy::policy::{EffectivePolicy, SandboxMode};
 
 use crate::apply::{self, Mislabelled, call};
 use crate::cache::Key;
@@ -76,13 +75,14 @@ pub async fn observe(context: &Context, wanted: &Validated, freshness: Freshness
     }
     let known = context.cache.of(&identity.key());
     let (credentials, mislabelled) = secrets(context, identity, &known.children, freshness).await?;
-    let targets = targets(context, identity, wanted.policy.exceptions()).await?;
+    let targets = targets(context, identity, &wanted.policy).await?;
     let facts = match freshness {
         Freshness::Cached => known.pods.into_values().collect(),
         Freshness::Live => live_pods(context, identity).await?,
     };
     let expected = Expected {
         policy: wanted.policy.digest().to_owned(),
+        ranges: wanted.policy.cluster_ranges().digest(),
         keyset: credentials.keyset_digest(),
         sandbox: wanted.policy.sandbox_mode() == SandboxMode::Required,
         fresh: freshness == Freshness::Live,
@@ -171,11 +171,13 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
     Ok(Some((stored, apply::mislabelled(identity, &secret.metadata))))
 }
 
-async fn targets(context: &Context, identity: &Identity, exceptions: &[EgressException]) -> Result<Targets, Error> {
-    let named: BTreeSet<Key> = exceptions
+async fn targets(context: &Context, identity: &Identity, policy: &EffectivePolicy) -> Result<Targets, Error> {
+    let domain = &policy.egress().cluster.domain;
+    let named: BTreeSet<Key> = policy
+        .exceptions()
         .iter()
         .filter_map(|exception| {
-            let (name, namespace) = exception.host.in_cluster_service()?;
+            let (name, namespace) = exception.host.in_cluster_service(domain)?;
             Some(Key::new(namespace, name))
         })
         .collect();

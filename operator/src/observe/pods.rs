@@ -97,6 +97,7 @@ pub(super) async fn live_pods(context: &Context, identity: &Identity) -> Result<
 /// What every pod should attest.
 pub(super) struct Expected {
     pub(super) policy: String,
+    pub(super) ranges: Option<String>,
     pub(super) keyset: Option<String>,
     pub(super) sandbox: bool,
     /// Earlier answers do not count.
@@ -109,6 +110,7 @@ impl Expected {
         answer.as_ref().is_ok_and(|report| {
             let keyset = report.keyset.as_ref().map(|keyset| &keyset.digest);
             report.policy_digest.as_ref() == Some(&self.policy)
+                && report.cluster_ranges == self.ranges
                 && keyset == self.keyset.as_ref()
                 && (report.sandbox.verified || !self.sandbox)
                 && report.not_ready.is_empty()
@@ -178,6 +180,7 @@ mod tests {
     fn an_answer_counts_until_it_is_old_or_anything_happens_to_its_pod() {
         let expected = |fresh| Expected {
             policy: "p".into(),
+            ranges: None,
             keyset: None,
             sandbox: false,
             fresh,
@@ -191,6 +194,7 @@ mod tests {
             ready: true,
             not_ready: Vec::new(),
             policy_digest: Some("p".into()),
+            cluster_ranges: None,
             keyset: None,
             sandbox: screenshot_policy::attest::SandboxFacts::default(),
             browser: screenshot_policy::attest::BrowserFacts::default(),
@@ -212,9 +216,14 @@ mod tests {
         assert!(!expected(false).counts(&good, &unready, at));
         let outdated = AttestReport {
             policy_digest: Some("old".into()),
-            ..report
+            ..report.clone()
         };
         assert!(!expected(false).counts(&proof(Ok(outdated)), &pod, at));
+        let elsewhere = AttestReport {
+            cluster_ranges: Some("sha256:other".into()),
+            ..report.clone()
+        };
+        assert!(!expected(false).counts(&proof(Ok(elsewhere)), &pod, at));
         assert!(!expected(false).counts(&proof(Err(Unattested::Unreachable)), &pod, at));
     }
 }

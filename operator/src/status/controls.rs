@@ -16,6 +16,7 @@ pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>, now: Timest
         policy_in_force(pass, now),
         credentials_ready(pass),
         sandbox::verified(pass),
+        cluster_addresses_known(pass),
         suspended(pass),
     ]
 }
@@ -70,10 +71,38 @@ fn policy_in_force(pass: &Pass<'_>, now: Timestamp) -> Verdict {
         "PolicyAttested",
         "every capture pod enforces the policy",
         |_, report| {
-            (report.policy_digest.as_deref() != wanted)
-                .then_some(("PolicyOutdated", "a capture pod enforces another policy".into()))
+            if report.policy_digest.as_deref() != wanted {
+                return Some(("PolicyOutdated", "a capture pod enforces another policy".into()));
+            }
+            let ranges = report.cluster_ranges.as_ref();
+            (!pass.wanted.cluster.accepts(ranges)).then_some((
+                "ClusterRangesOutdated",
+                "a capture pod does not close the public addresses that the cluster has now".into(),
+            ))
         },
     )
+}
+
+/// Shown and no more: a service of an operator that may not read them is as wanted.
+fn cluster_addresses_known(pass: &Pass<'_>) -> Verdict {
+    let kind = "ClusterAddressesKnown";
+    let unread: Vec<&str> = pass.wanted.cluster.unread.iter().map(|source| source.name()).collect();
+    let verdict = if unread.is_empty() {
+        verdict(
+            kind,
+            true,
+            "AddressesRead",
+            "public addresses of the cluster itself are closed to pages",
+        )
+    } else {
+        let message = format!(
+            "the operator may not read {}: public addresses of the cluster itself are closed to pages only where the \
+             operator's --extra-denied-cidr names them",
+            unread.join(", ")
+        );
+        verdict(kind, false, "AddressesNotReadable", message)
+    };
+    verdict.weighing(Weight::Shown)
 }
 
 fn credentials_ready(pass: &Pass<'_>) -> Verdict {

@@ -7,6 +7,7 @@ use screenshot_policy::token::Kid;
 
 use super::*;
 use crate::attest::Unattested;
+use crate::cluster::ClusterSettings;
 use crate::context::Settings;
 use crate::rotation::{Held, TokenFacts, Wait};
 use crate::validate::{identity, validate};
@@ -41,6 +42,7 @@ fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
         capture_image: Some("i".into()),
         operator_namespace: "o".into(),
         operator_name: "o".into(),
+        cluster: ClusterSettings::default(),
     };
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }
@@ -179,7 +181,10 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
 #[test]
 fn no_control_is_assumed() {
     type Edit = fn(&mut World);
-    let table: [(&str, &str, &str, Edit); 12] = [
+    let table: [(&str, &str, &str, Edit); 13] = [
+        ("PolicyInForce", "ClusterRangesOutdated", "Reconciling", |w| {
+            w.report().cluster_ranges = Some("sha256:other".into());
+        }),
         ("PolicyInForce", "PolicyOutdated", "Reconciling", |w| {
             w.report().policy_digest = Some("sha256:other".into());
         }),

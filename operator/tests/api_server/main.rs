@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // All of this file is test code.
 
 mod children;
+mod cluster;
 mod drift;
 mod faults;
 mod leader;

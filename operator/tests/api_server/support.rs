@@ -13,6 +13,7 @@ use kube::runtime::events::Reporter;
 use kube::{Api, Client, Config};
 use screenshot_api::ScreenshotService;
 use screenshot_operator::cache::{Key, watches};
+use screenshot_operator::cluster::{ClusterSettings, follow};
 use screenshot_operator::context::{Context, Settings};
 use screenshot_operator::error::Error;
 use screenshot_operator::metrics::Metrics;
@@ -87,6 +88,7 @@ pub fn settings() -> Settings {
         capture_image: Some("localhost/capture-server:dev".into()),
         operator_namespace: "screenshot-operator".into(),
         operator_name: "screenshot-operator".into(),
+        cluster: ClusterSettings::default(),
     }
 }
 
@@ -110,6 +112,23 @@ impl Operator {
 
     /// The same, with something else in its context.
     pub fn adjusted(config: Config, scope: Scope, now: fn() -> Timestamp, adjust: impl FnOnce(&mut Context)) -> Self {
+        let addresses = scope.clone();
+        Self::assembled(config, scope, addresses, now, adjust)
+    }
+
+    /// Looks after the scope's services and reads the addresses of the whole cluster, as one of all namespaces would:
+    /// that one would look after the services of other tests, too.
+    pub fn reading_addresses(config: Config, scope: Scope) -> Self {
+        Self::assembled(config, scope, Scope::Cluster, whole_seconds, |_| {})
+    }
+
+    fn assembled(
+        config: Config,
+        scope: Scope,
+        addresses: Scope,
+        now: fn() -> Timestamp,
+        adjust: impl FnOnce(&mut Context),
+    ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let client = client::build(config, Arc::clone(&metrics)).expect("client");
         let reporter = Reporter {
@@ -120,11 +139,12 @@ impl Operator {
         adjust(&mut context);
         let context = Arc::new(context);
         let stop = CancellationToken::new();
+        let reading = tokio::spawn(follow::run(Arc::clone(&context), addresses, stop.clone()));
         let watching = tokio::spawn(watches::run(Arc::clone(&context), scope, stop.clone()));
         Self {
             context,
             stop,
-            tasks: vec![watching],
+            tasks: vec![watching, reading],
         }
     }
 

@@ -88,7 +88,7 @@ pub struct Egress {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.cidr) || isIP(self.host) || self.host.startsWith('[') || self.host.endsWith('.svc') || self.host.endsWith('.svc.cluster.local')",
+    "rule": "has(self.cidr) || isIP(self.host) || self.host.startsWith('[') || self.host.matches('^[^.]+[.][^.]+[.]svc([.]|$)')",
     "message": "`cidr` must be set unless `host` is an IP address or the name of a Service such as 'web.shop.svc'",
     "reason": "FieldValueRequired",
     "fieldPath": ".cidr"

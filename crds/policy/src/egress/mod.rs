@@ -137,7 +137,7 @@ impl EffectivePolicy {
     }
 
     fn admit_literal(&self, ip: IpAddr) -> Result<(), Refusal> {
-        if let Some(refusal) = Reach(self.egress()).closed(ip) {
+        if let Some(refusal) = Reach::of(self).closed(ip) {
             return Err(refusal);
         }
         let listed = self.egress().domains.allow.is_empty();
@@ -181,7 +181,7 @@ impl EffectivePolicy {
         if addresses.len() > MAX_ADDRESSES {
             return Err(Refusal::TooManyAddresses);
         }
-        let reach = Reach(self.egress());
+        let reach = Reach::of(self);
         let exception = verdict
             .excepted
             .then(|| self.exception(&verdict.host, verdict.port, now));
@@ -203,7 +203,7 @@ impl EffectivePolicy {
 
     /// What a NetworkPolicy opens on the policy's ports: every global address but the cluster's and the denied ones.
     pub fn open_blocks(&self) -> Vec<Block> {
-        Reach(self.egress()).open()
+        Reach::of(self).open()
     }
 
     /// What a NetworkPolicy opens for one of the policy's exceptions on its ports; see [`EgressException::blocks`].

@@ -10,15 +10,27 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Refusal;
 use crate::address::{self, AddressClass, Block, Nat64Prefix, V6_GLOBAL};
 use crate::cidr::Cidr;
-use crate::policy::EgressRules;
+use crate::policy::{EffectivePolicy, EgressRules};
 
 /// A policy's view of the address space.
-pub(crate) struct Reach<'p>(pub(crate) &'p EgressRules);
+pub(crate) struct Reach<'p> {
+    rules: &'p EgressRules,
+    /// What the cluster has of its own beside what the policy says.
+    cluster: &'p [Cidr],
+}
 
-impl Reach<'_> {
+impl<'p> Reach<'p> {
+    /// The view of this policy.
+    pub(crate) fn of(policy: &'p EffectivePolicy) -> Self {
+        Self {
+            rules: policy.egress(),
+            cluster: policy.cluster_ranges().cidrs(),
+        }
+    }
+
     /// The class of an address on this cluster's network.
     pub(crate) fn class(&self, ip: IpAddr) -> AddressClass {
-        address::classify_with(ip, &self.0.nat64_prefixes)
+        address::classify_with(ip, &self.rules.nat64_prefixes)
     }
 
     /// Why a page may not reach the address without an exception.
@@ -27,10 +39,10 @@ impl Reach<'_> {
         if !class.is_global() {
             return Some(Refusal::SpecialAddress(class));
         }
-        let rules = self.0;
+        let rules = self.rules;
         if self.held(&rules.cidrs.deny, ip) {
             Some(Refusal::DeniedAddress)
-        } else if self.held(&rules.cluster.cidrs, ip) {
+        } else if self.held(&rules.cluster.cidrs, ip) || self.held(self.cluster, ip) {
             Some(Refusal::ClusterAddress)
         } else if !rules.cidrs.allow.is_empty() && !self.held(&rules.cidrs.allow, ip) {
             Some(Refusal::UnlistedAddress)
@@ -44,7 +56,7 @@ impl Reach<'_> {
         let class = self.class(ip);
         if !class.may_be_excepted() {
             Some(Refusal::SpecialAddress(class))
-        } else if self.held(&self.0.cidrs.deny, ip) {
+        } else if self.held(&self.rules.cidrs.deny, ip) {
             Some(Refusal::DeniedAddress)
         } else {
             None
@@ -53,7 +65,7 @@ impl Reach<'_> {
 
     /// Whether a range holds the address, or the IPv4 address that it leads to.
     fn held(&self, ranges: &[Cidr], ip: IpAddr) -> bool {
-        let behind = address::behind(ip, &self.0.nat64_prefixes);
+        let behind = address::behind(ip, &self.rules.nat64_prefixes);
         ranges
             .iter()
             .any(|range| range.contains(ip) || behind.is_some_and(|v4| range.contains(v4)))
@@ -61,8 +73,8 @@ impl Reach<'_> {
 
     /// The blocks that are open without an exception.
     pub(crate) fn open(&self) -> Vec<Block> {
-        let rules = self.0;
-        let (deny4, deny6) = families(rules.cidrs.deny.iter().chain(&rules.cluster.cidrs));
+        let rules = self.rules;
+        let (deny4, deny6) = families(rules.cidrs.deny.iter().chain(&rules.cluster.cidrs).chain(self.cluster));
         let (allow4, allow6) = families(&rules.cidrs.allow);
         let any = rules.cidrs.allow.is_empty();
 

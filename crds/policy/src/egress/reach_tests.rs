@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::address::MAX_EXCEPTS;
 use crate::cidr::Cidr;
+use crate::cluster::ClusterRanges;
 use crate::policy::{Ceiling, EgressRules, PolicyDocument};
 
 fn policy(change: impl FnOnce(&mut EgressRules)) -> EffectivePolicy {
@@ -44,7 +45,8 @@ fn boundaries(policy: &EffectivePolicy) -> Vec<IpAddr> {
         .allow
         .iter()
         .chain(&rules.cidrs.deny)
-        .chain(&rules.cluster.cidrs);
+        .chain(&rules.cluster.cidrs)
+        .chain(policy.cluster_ranges().cidrs());
     let own: Vec<IpNet> = own.map(|cidr| cidr.net()).collect();
     let mut nets: Vec<IpNet> = crate::address::v4_excepts().into_iter().map(IpNet::V4).collect();
     nets.extend(crate::address::v6_excepts().into_iter().map(IpNet::V6));
@@ -74,9 +76,14 @@ fn beyond_blocks(policy: &EffectivePolicy, ip: IpAddr) -> bool {
     octet || (five == 0x5efe && (four == 0 || four == 0x0200))
 }
 
+/// The same with ranges that the cluster was found to have.
+fn found(policy: EffectivePolicy, ranges: &[&str]) -> EffectivePolicy {
+    policy.in_cluster(ClusterRanges::closing(nets::<IpNet>(ranges)))
+}
+
 fn agree(policy: &EffectivePolicy, blocks: &[Block], ip: IpAddr) -> Result<(), String> {
     let open = blocks.iter().any(|block| block.opens(ip));
-    let refusal = Reach(policy.egress()).closed(ip);
+    let refusal = Reach::of(policy).closed(ip);
     if refusal.is_none() == open || (open && beyond_blocks(policy, ip)) {
         Ok(())
     } else {
@@ -109,6 +116,17 @@ fn proxy_and_network_policy_agree_over_every_boundary_of_every_kind_of_rule() {
         policy(|rules| rules.cluster.cidrs = nets(&["20.0.0.0/12", "2a00:1::/32"])),
         policy(|rules| rules.cidrs.allow = nets(&["8.0.0.0/7", "2a00::/12", "192.0.0.0/8"])),
         policy(|rules| rules.cidrs.allow = nets(&["8.0.0.0/7"])),
+        found(
+            policy(|_| {}),
+            &["20.0.0.0/12", "2a00:1::/32", "9.9.9.9/32", "10.96.0.0/12"],
+        ),
+        found(
+            policy(|rules| {
+                rules.cidrs.allow = nets(&["8.0.0.0/7"]);
+                rules.nat64_prefixes = nets(&["64:ff9b::/96"]);
+            }),
+            &["9.9.9.0/24"],
+        ),
         policy(|rules| rules.nat64_prefixes = nets(&["64:ff9b::/96"])),
         policy(|rules| {
             rules.nat64_prefixes = nets(&["64:ff9b::/96", "2606:64::/40", "fd00:64::/64"]);

@@ -1,6 +1,7 @@
 //! Who is admitted, name by name and address by address.
 
 use super::*;
+use crate::cluster::ClusterRanges;
 use crate::policy::{Ceiling, PolicyDocument};
 
 const NOW: &str = "2026-11-25T00:00:00Z";
@@ -254,6 +255,29 @@ fn the_clusters_own_public_addresses_need_an_exception() {
     assert_eq!(one("k8s.example.org", 443, "8.8.8.8"), Err("cluster_name"));
     assert_eq!(one("www.example.org", 443, "8.8.8.8"), Ok(1));
     assert_eq!(one("web.shop.svc.k8s.example.org", 8080, "20.1.2.3"), Ok(1));
+}
+
+#[test]
+fn what_the_cluster_is_found_to_have_is_closed_like_what_the_policy_says_and_leaves_its_digest() {
+    let plain = with(|rules| rules.exceptions = vec![exception("web.shop.svc", None)]);
+    let ranges = ClusterRanges::closing(["20.1.2.3/32".parse().unwrap(), "2a00:1::/48".parse().unwrap()]);
+    let policy = plain.clone().in_cluster(ranges);
+    let one = |policy: &EffectivePolicy, host: &str, port, ip: &str| judge(policy, host, port, &[ip], NOW);
+    for ip in ["20.1.2.3", "2a00:1::5"] {
+        assert_eq!(one(&plain, "a.com", 443, ip), Ok(1), "{ip}");
+        assert_eq!(one(&policy, "a.com", 443, ip), Err("cluster_address"), "{ip}");
+        assert_eq!(
+            one(&policy, "web.shop.svc", 8080, ip),
+            Ok(1),
+            "an exception opens it: {ip}"
+        );
+    }
+    assert_eq!(one(&policy, "20.1.2.3", 443, "20.1.2.3"), Err("cluster_address"));
+    assert_eq!(one(&policy, "a.com", 443, "20.1.2.4"), Ok(1));
+    assert_eq!(
+        (policy.digest(), policy.canonical_json()),
+        (plain.digest(), plain.canonical_json())
+    );
 }
 
 #[test]

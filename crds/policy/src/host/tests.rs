@@ -67,14 +67,25 @@ fn names_that_only_mean_something_inside_are_special() {
 
 #[test]
 fn cluster_names_name_a_service() {
-    let of = |text: &str| {
+    let of = |text: &str, domain: &str| {
         text.parse::<Host>()
             .unwrap()
-            .in_cluster_service()
+            .in_cluster_service(&domain.parse().unwrap())
             .map(|(a, b)| (a.to_owned(), b.to_owned()))
     };
-    assert_eq!(of("web.t1.svc.cluster.local"), Some(("web".into(), "t1".into())));
-    assert_eq!(of("web.t1.svc"), Some(("web".into(), "t1".into())));
-    assert_eq!(of("pod.web.t1.svc"), None);
-    assert_eq!(of("example.com"), None);
+    let web = Some(("web".to_owned(), "t1".to_owned()));
+    assert_eq!(of("web.t1.svc.cluster.local", "cluster.local"), web);
+    assert_eq!(of("web.t1.svc.k8s.example.org", "k8s.example.org"), web);
+    for domain in ["cluster.local", "k8s.example.org"] {
+        assert_eq!(of("web.t1.svc", domain), web);
+        assert_eq!(of("pod.web.t1.svc", domain), None);
+        assert_eq!(of("example.com", domain), None);
+        assert_eq!(of(domain, domain), None);
+    }
+    assert_eq!(
+        of("web.t1.svc.cluster.local", "k8s.example.org"),
+        None,
+        "no name of this cluster"
+    );
+    assert_eq!(of("web.t1.svck8s.example.org", "k8s.example.org"), None);
 }

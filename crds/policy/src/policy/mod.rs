@@ -10,10 +10,12 @@ mod error;
 mod limits;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::canonical;
+use crate::cluster::ClusterRanges;
 use crate::egress::EgressException;
 use crate::unit::Port;
 
@@ -57,6 +59,7 @@ impl Ceiling {
 pub struct EffectivePolicy {
     document: PolicyDocument,
     digest: String,
+    cluster: Arc<ClusterRanges>,
 }
 
 impl EffectivePolicy {
@@ -87,7 +90,11 @@ impl EffectivePolicy {
             document.sandbox.mode = SandboxMode::Required;
         }
         let digest = canonical::digest(canonical::json(&document).as_bytes());
-        Ok(Self { document, digest })
+        Ok(Self {
+            document,
+            digest,
+            cluster: Arc::default(),
+        })
     }
 
     /// Loads a policy file under the compiled-in ceiling.
@@ -116,6 +123,21 @@ impl EffectivePolicy {
         } else {
             Err(PolicyError::Digest)
         }
+    }
+
+    /// The same policy in a cluster that has these ranges of its own: they are closed without an exception. Its document
+    /// and digest stay.
+    #[must_use]
+    pub fn in_cluster(self, ranges: ClusterRanges) -> Self {
+        Self {
+            cluster: Arc::new(ranges),
+            ..self
+        }
+    }
+
+    /// The ranges that the cluster was found to have of its own.
+    pub fn cluster_ranges(&self) -> &ClusterRanges {
+        &self.cluster
     }
 
     /// `sha256:` digest of the canonical text.

@@ -85,7 +85,7 @@ fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, target
         let ports: Vec<Value> = exception.ports.iter().map(|port| tcp(port.get())).collect();
         rules.push(json!({"to": blocks, "ports": ports}));
     }
-    if let Some((service, namespace)) = exception.host.in_cluster_service() {
+    if let Some((service, namespace)) = exception.host.in_cluster_service(&policy.egress().cluster.domain) {
         let target = targets.get(&(namespace.to_owned(), service.to_owned()));
         rules.extend(target.and_then(|target| service_rule(namespace, target, &exception.ports)));
     }

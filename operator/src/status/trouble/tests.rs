@@ -4,6 +4,7 @@ use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 
 use super::*;
 use crate::attest::Unattested;
+use crate::cluster::ClusterSettings;
 use crate::context::Settings;
 use crate::validate::{identity, validate};
 
@@ -19,6 +20,7 @@ fn wanted() -> Validated {
         capture_image: Some("example.com/i:1".into()),
         operator_namespace: "o".into(),
         operator_name: "o".into(),
+        cluster: ClusterSettings::default(),
     };
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }

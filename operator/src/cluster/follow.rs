@@ -1,0 +1,145 @@
+//! Follows the sources of the cluster's own addresses.
+//!
+//! In: the scope. Out: a fed [`Cluster`](super::Cluster), and every service in the queue when its ranges changed. An
+//! operator that looks after single namespaces has no right to read any of this and does not try; one that is refused
+//! goes on without, says so, and tries again. Must not: decide what is closed.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node as WholeNode, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::api::ApiResource;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Source, found};
+use crate::cache::{Key, health, watches};
+use crate::context::Context;
+use crate::trigger::controller::Scope;
+
+/// Gathers what belongs together: a pool of nodes that starts is one change, or a few.
+const GATHER: Duration = Duration::from_secs(5);
+/// Nodes are large; so many are decoded at a time.
+const PAGE: u32 = 100;
+/// The Service of the API server, and its EndpointSlice.
+const API_SERVER: &str = "kubernetes";
+
+/// Follows what the scope allows until the token is cancelled.
+pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    start(&mut tasks, &context, &scope);
+    stop.cancelled().await;
+    tasks.shutdown().await;
+}
+
+fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scope: &Scope) {
+    let sources: &[Source] = match scope {
+        Scope::Cluster => &Source::ALL,
+        Scope::Namespaces(_) => &[],
+    };
+    context.cluster.begin(sources);
+    tasks.spawn(publish(Arc::clone(context)));
+    if sources.is_empty() {
+        return;
+    }
+    let client = || context.client.clone();
+    let paged = watcher::Config::default().page_size(PAGE);
+    let nodes = Api::all_with(client(), &ApiResource::erase::<WholeNode>(&()));
+    follow(tasks, context, nodes, paged.clone(), Source::Nodes, found::node);
+    follow(
+        tasks,
+        context,
+        Api::<Service>::all(client()),
+        paged,
+        Source::Services,
+        found::service,
+    );
+    let all = watcher::Config::default();
+    let ranges = Api::<ServiceCIDR>::all(client());
+    follow(
+        tasks,
+        context,
+        ranges,
+        all.clone(),
+        Source::ServiceCidrs,
+        found::service_cidr,
+    );
+    let slices = Api::<EndpointSlice>::namespaced(client(), "default");
+    let one = all.fields(&format!("metadata.name={API_SERVER}"));
+    follow(tasks, context, slices, one, Source::ApiServer, found::endpoints);
+}
+
+/// One watch, for ever.
+fn follow<K>(
+    tasks: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    api: Api<K>,
+    config: watcher::Config,
+    source: Source,
+    addresses: fn(&K) -> Vec<IpNet>,
+) where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let context = Arc::clone(context);
+    let config = config.timeout(watches::WATCH_SECONDS);
+    tasks.spawn(async move {
+        let mut events = pin!(watch(api, config).default_backoff());
+        let mut shown = HashMap::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => shown.clear(),
+                Ok(Event::InitApply(object)) => {
+                    shown.insert(Key::of(object.meta()), addresses(&object));
+                }
+                Ok(Event::InitDone) => context.cluster.only(source, std::mem::take(&mut shown)),
+                Ok(Event::Apply(object)) => {
+                    context.cluster.put(source, Key::of(object.meta()), addresses(&object));
+                }
+                Ok(Event::Delete(object)) => context.cluster.put(source, Key::of(object.meta()), Vec::new()),
+                Err(error) => {
+                    let reason = health::reason(&error);
+                    if context.cluster.failed(source, reason) {
+                        tracing::warn!(
+                            kind = source.name(),
+                            reason,
+                            "the cluster's own addresses cannot be read"
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Publishes what changed, at the first time at once.
+async fn publish(context: Arc<Context>) {
+    loop {
+        let (news, later) = context.cluster.publish(Instant::now());
+        if news {
+            watches::everything(&context);
+        }
+        let later = async {
+            match later {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = context.cluster.changed() => {}
+            () = later => continue,
+        }
+        if context.cluster.view(Instant::now()).is_ok() {
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+}
