@@ -4,8 +4,8 @@
 //! the machine then disturbs all arms alike.
 
 use crate::arm::Kind;
-use crate::protocol::{Background, Job, Load, Order};
-use crate::site::{ENDLESS, Page, Site};
+use crate::protocol::{Background, Job, Load, Manner, Order};
+use crate::site::{ENDLESS, MIX, Page, Site};
 
 /// One cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub enum Cell {
     Beside,
     /// One trivial page at a time beside a script that never ends.
     Hostile,
+    /// One trivial page at a time beside hostile pages of every kind in turn.
+    Mix,
     /// A browser's start.
     Launch,
 }
@@ -44,7 +46,7 @@ const OPEN_SHARE: f64 = 0.6;
 
 impl Cell {
     /// In the order of a round. `Saturated` stands before `Open`, which needs its rate.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Paced(Page::Trivial),
         Self::Paced(Page::Article),
         Self::Paced(Page::Demo),
@@ -57,6 +59,7 @@ impl Cell {
         Self::Open(Page::Article),
         Self::Beside,
         Self::Hostile,
+        Self::Mix,
         Self::Launch,
     ];
 
@@ -70,6 +73,7 @@ impl Cell {
             Self::Open(page) => format!("open/{}", page.name()),
             Self::Beside => "beside/trivial".to_owned(),
             Self::Hostile => "hostile/trivial".to_owned(),
+            Self::Mix => "mix/trivial".to_owned(),
             Self::Launch => "launch".to_owned(),
         }
     }
@@ -79,15 +83,15 @@ impl Cell {
         let service = matches!(kind, Kind::Engine | Kind::Http);
         match (self, extent) {
             (Self::Launch, _) => kind == Kind::Raw,
-            // Nothing bounds such a page in the bare browser.
-            (Self::Hostile, Extent::Whole) => service,
+            // Nothing bounds such pages in the bare browser.
+            (Self::Hostile | Self::Mix, Extent::Whole) => service,
             (Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article), Extent::Whole) => true,
             (_, Extent::Whole) | (Self::Single(Page::Trivial), _) => kind != Kind::RawWarm,
             (Self::Paced(Page::Demo), _) => matches!(kind, Kind::Raw | Kind::Http),
             (Self::Paced(_), _) => matches!(kind, Kind::Raw | Kind::Engine),
             (Self::Single(Page::Article), _) => kind != Kind::Http || primary,
             (Self::Saturated(_), _) => kind == Kind::Raw || kind == Kind::Engine && primary,
-            (Self::Beside | Self::Hostile, _) => kind == Kind::Http && primary,
+            (Self::Beside | Self::Hostile | Self::Mix, _) => kind == Kind::Http && primary,
             (Self::Single(_) | Self::Cores(_) | Self::Open(_), Extent::Goals) => false,
         }
     }
@@ -122,7 +126,7 @@ impl Cell {
                     },
                 )
             }
-            Self::Beside | Self::Hostile => (Page::Trivial, closed(1, 2_200, 0)),
+            Self::Beside | Self::Hostile | Self::Mix => (Page::Trivial, closed(1, 2_200, 0)),
             Self::Launch => (Page::Trivial, Load::Launch { count: 3 }),
         };
         Order {
@@ -133,21 +137,17 @@ impl Cell {
     }
 
     fn background(self, site: Site) -> Option<Background> {
-        let endless = Job {
-            url: site.at(ENDLESS),
+        let hostile = |path: &str| Job {
+            url: site.at(path),
             ..job(site, Page::Trivial)
         };
-        match self {
-            Self::Beside => Some(Background {
-                job: job(site, Page::Long),
-                hostile: false,
-            }),
-            Self::Hostile => Some(Background {
-                job: endless,
-                hostile: true,
-            }),
-            _ => None,
-        }
+        let (jobs, manner) = match self {
+            Self::Beside => (vec![job(site, Page::Long)], Manner::Good),
+            Self::Hostile => (vec![hostile(ENDLESS)], Manner::Endless),
+            Self::Mix => (MIX.iter().map(|path| hostile(path)).collect(), Manner::Mixed),
+            _ => return None,
+        };
+        Some(Background { jobs, manner })
     }
 }
 
@@ -169,10 +169,11 @@ mod tests {
     #[test]
     fn raw_is_in_every_cell_that_is_compared_with_it_and_the_rate_is_known_before_it_is_needed() {
         let whole = |cell: &Cell| cell.is_for(Kind::Raw, false, Extent::Whole);
-        assert!(Cell::ALL.iter().all(|cell| whole(cell) || *cell == Cell::Hostile));
+        let hostile = |cell: &Cell| matches!(cell, Cell::Hostile | Cell::Mix);
+        assert!(Cell::ALL.iter().all(|cell| whole(cell) || hostile(cell)));
         for cell in Cell::ALL {
             let services = [Kind::Engine, Kind::Http].map(|kind| cell.is_for(kind, true, Extent::Goals));
-            let alone = matches!(cell, Cell::Beside | Cell::Hostile);
+            let alone = hostile(&cell) || cell == Cell::Beside;
             assert!(
                 services == [false; 2] || alone || cell.is_for(Kind::Raw, false, Extent::Goals),
                 "{cell:?}"

@@ -174,7 +174,11 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
 fn neighbour_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
     let alone = Cell::Single(Page::Trivial);
     let mut rows = Vec::new();
-    for (cell, what) in [(Cell::Beside, "full pages"), (Cell::Hostile, "an endless script")] {
+    for (cell, what) in [
+        (Cell::Beside, "full pages"),
+        (Cell::Hostile, "an endless script"),
+        (Cell::Mix, "hostile pages in turn"),
+    ] {
         for (kind, way) in [(Kind::Engine, "engine"), (Kind::Http, "over HTTP")] {
             let arm = arm(kind, isolation);
             let ratio = results.ratio((cell, &arm), (alone, &arm), Metric::Latency(0.95));
@@ -291,7 +295,7 @@ mod tests {
         assert!(rows.iter().all(|row| row.value.is_none() && row.rounds == 0));
         assert_eq!(
             (rows.len(), rows.iter().filter(|row| row.goal.is_some()).count()),
-            (23, 23)
+            (24, 24)
         );
         let mut names: Vec<_> = rows.iter().map(|row| &row.figure).collect();
         names.sort();

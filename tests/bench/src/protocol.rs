@@ -78,13 +78,25 @@ pub enum Load {
     },
 }
 
-/// A capture that is repeated all the while, one at a time, and counts for nothing.
+/// How captures in the background are taken to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Manner {
+    /// In pictures.
+    Good,
+    /// Never: they are expected to fail, and their caller hangs up in the end.
+    Endless,
+    /// In any way; the caller hangs up after a moment and goes on to the next.
+    Mixed,
+}
+
+/// Captures that are repeated all the while, one at a time and in turn, and count for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Background {
     /// What is captured.
-    pub job: Job,
-    /// Whether the page is hostile: it is expected to fail, and its caller hangs up in the end.
-    pub hostile: bool,
+    pub jobs: Vec<Job>,
+    /// How they end.
+    pub manner: Manner,
 }
 
 /// One cell of the benchmark for one arm.

@@ -18,12 +18,14 @@ use crate::Failure;
 use crate::arm::{Arm, Kind, Setup, Shot, ms};
 use crate::check::Pictures;
 use crate::meter;
-use crate::protocol::{Background, Hello, Job, Load, Order, Report};
+use crate::protocol::{Background, Hello, Job, Load, Manner, Order, Report};
 use crate::stats::arrivals;
 
 /// How long the arm may clean up and prepare for the next capture before its CPU is read. Every order ends with it, so that
 /// the next one begins at rest.
 const SETTLE: Duration = Duration::from_millis(450);
+/// When the caller of a page of the mix hangs up.
+const HANG_UP: Duration = Duration::from_millis(400);
 
 /// Runs the arm. `group` is the control group that is to hold it.
 pub fn run(kind: Kind, setup: &Setup, group: Option<PathBuf>) -> Result<(), Failure> {
@@ -122,22 +124,25 @@ impl Bench {
     }
 
     async fn in_background(self, background: Background, stop: Arc<AtomicBool>) {
-        while !stop.load(Ordering::Relaxed) {
-            let shot = self.arm.capture(&background.job).await;
+        let Background { jobs, manner } = background;
+        let mut turn = jobs.iter().cycle();
+        while !stop.load(Ordering::Relaxed)
+            && let Some(job) = turn.next()
+        {
+            let patience = if manner == Manner::Mixed {
+                HANG_UP
+            } else {
+                Duration::MAX
+            };
+            let shot = tokio::time::timeout(patience, self.arm.capture(job)).await;
             let mut collected = self.collected();
             collected.captures += 1;
-            match shot {
-                Err(error) if !background.hostile => {
-                    *collected.errors.entry(format!("background: {error}")).or_default() += 1;
-                }
-                Ok(_) if background.hostile => {
-                    *collected
-                        .errors
-                        .entry("background: a picture of a hostile page".into())
-                        .or_default() += 1;
-                }
-                _ => {}
-            }
+            let wrong = match (manner, shot) {
+                (Manner::Good, Ok(Err(error))) => format!("background: {error}"),
+                (Manner::Endless, Ok(Ok(_))) => "background: a picture of a hostile page".into(),
+                _ => continue,
+            };
+            *collected.errors.entry(wrong).or_default() += 1;
         }
     }
 }
@@ -161,14 +166,14 @@ impl Worker {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let background = order.background.clone().map(|background| {
-            let hostile = background.hostile;
+            let manner = background.manner;
             let task = tokio::spawn(bench.clone().in_background(background, Arc::clone(&stop)));
-            (task, hostile)
+            (task, manner)
         });
         let counted = load(&bench, order).await;
         stop.store(true, Ordering::Relaxed);
-        if let Some((task, hostile)) = background {
-            if hostile {
+        if let Some((task, manner)) = background {
+            if manner != Manner::Good {
                 task.abort();
             }
             let _ = task.await;

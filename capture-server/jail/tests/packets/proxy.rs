@@ -14,6 +14,11 @@ const PAGE: &str = include_str!("page.html");
 const HEADERS: &str = "Content-Security-Policy-Report-Only: img-src 'none'; report-uri http://csp-report.vector.test/\r\n\
                        Link: <http://link-header.vector.test/>; rel=preload; as=style\r\n";
 const WORKER: &str = "fetch('http://service-worker.vector.test/').catch(()=>{})";
+/// A certificate for `tls.vector.test`, until 2126, of an issuer that nobody knows but can be had from
+/// `aia.vector.test`, as it says itself. (`openssl x509 -req` with `authorityInfoAccess`; the keys are gone.)
+const CERTIFICATE: &[u8] = include_bytes!("unknown-issuer.der");
+/// The TLS server with that certificate.
+const TLS: &str = "tls.vector.test:443";
 /// Where the page is: a secure context, and a place that a browser would like to reach past its proxy.
 pub const START: &str = "http://127.0.0.1/page";
 
@@ -60,7 +65,8 @@ fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Resu
     log.lock().unwrap().insert(host.trim_end_matches(":80").to_owned());
     if method == "CONNECT" {
         // A tunnel that ends at once: whoever wanted to speak through it has been seen.
-        return stream.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n");
+        stream.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")?;
+        return if host == TLS { certificate(&mut stream) } else { Ok(()) };
     }
     let (status, more, kind, body) = match (host, path) {
         ("127.0.0.1", "page") => ("200 OK", HEADERS, "text/html", PAGE),
@@ -74,4 +80,21 @@ fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Resu
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())
+}
+
+/// As much of TLS 1.2 as a client needs to judge a certificate: no key is involved up to there.
+fn certificate(stream: &mut TcpStream) -> std::io::Result<()> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    let message = |kind: u8, body: &[u8]| [&[kind], &length(body)[1..], body].concat();
+    let record = |message: &[u8]| [&[22, 3, 3], &length(message)[2..], message].concat();
+    // Version, random, no session, ECDHE_ECDSA with AES-128-GCM, no compression.
+    let hello = [&[3, 3], &[0x52; 32][..], &[0, 0xc0, 0x2b, 0]].concat();
+    let chain = [&length(CERTIFICATE)[1..], CERTIFICATE].concat();
+    let chain = [&length(&chain)[1..], &chain].concat();
+    let mut hello_of_the_client = [0; 4096];
+    let _ = stream.read(&mut hello_of_the_client)?;
+    stream.write_all(&record(&message(2, &hello)))?;
+    stream.write_all(&record(&message(11, &chain)))?;
+    let _ = stream.read(&mut hello_of_the_client)?;
+    Ok(())
 }

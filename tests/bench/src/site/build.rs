@@ -55,6 +55,23 @@ pub fn files() -> Result<Vec<File>, image::ImageError> {
             HTML,
             "<!doctype html><title>Endless</title><script>for(;;);</script>",
         ),
+        file(
+            "/dialogs",
+            HTML,
+            "<script>for(let i=0;i<50;i++){alert(i);confirm(i);prompt(i)}</script>",
+        ),
+        file("/download", "application/octet-stream", "not a page"),
+        file(
+            "/workers",
+            HTML,
+            "<script>const u=URL.createObjectURL(new Blob(['for(;;);']));for(let i=0;i<100;i++)new Worker(u)</script>",
+        ),
+        file(
+            "/hoard",
+            HTML,
+            "<script>const a=[];for(;;){const b=new Uint8Array(1<<24);b.fill(1);a.push(b)}</script>",
+        ),
+        file("/reloads", HTML, "<script>location.reload()</script>"),
         file("/scripts", HTML, include_str!("../../../site/pages/scripts.html")),
         file("/style.css", CSS, include_str!("../../../site/pages/style.css")),
         file(

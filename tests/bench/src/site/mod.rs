@@ -7,7 +7,7 @@
 mod build;
 mod serve;
 
-pub use serve::{ENDLESS, SILENT, Site};
+pub use serve::{ENDLESS, MIX, SILENT, Site};
 
 use serde::{Deserialize, Serialize};
 

@@ -58,6 +58,16 @@ impl Site {
 pub const SILENT: &str = "/silent";
 /// See [`SILENT`].
 pub const ENDLESS: &str = "/endless";
+/// Hostile pages of every kind.
+pub const MIX: &[&str] = &[
+    ENDLESS,
+    "/dialogs",
+    "/download",
+    "/workers",
+    "/hoard",
+    SILENT,
+    "/reloads",
+];
 
 async fn answer(State(files): State<Arc<Files>>, uri: Uri) -> Response {
     if uri.path() == SILENT {
