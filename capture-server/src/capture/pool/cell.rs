@@ -113,7 +113,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Builds a jail on `link` and opens an empty page in it.
+    /// Builds a jail on `link`, opens an empty page in it and takes a throw-away picture of it.
     pub async fn launch(link: &Arc<Link>, config: &Config) -> Result<Self, PoolError> {
         let Spawned {
             id,
@@ -145,25 +145,37 @@ impl Cell {
             browser,
             jail,
         };
-        let opened = timeout(LAUNCH_TIMEOUT, cell.open()).await;
+        let first = async {
+            let tab = cell.open().await?;
+            // What comes up late or ill with a first frame belongs to the browser (its GPU process), not to the page: one
+            // throw-away picture is enough for all. Of each page it would cost a twentieth of a small capture, and gain
+            // nothing that can be measured.
+            tab.page.screenshot(GLANCE).await?;
+            Ok(tab)
+        };
+        let opened = timeout(LAUNCH_TIMEOUT, first).await;
         let tab = opened.unwrap_or(Err(PoolError::Timeout))?;
         cell.stock().tabs.push(tab);
         Ok(cell)
     }
 
-    /// Opens an empty page and takes a throw-away picture of it.
+    /// Opens an empty page.
     async fn open(&self) -> Result<Tab, PoolError> {
         let door = self.stock().doors.pop().ok_or(PoolError::Descriptors)?;
         let (page, events) = self.browser.open(door.port, WAITING).await?;
-        page.screenshot(GLANCE).await?;
         Ok(Tab { page, events, door })
+    }
+
+    /// A new page, for want of one that waits.
+    pub async fn fresh(&self) -> Result<Tab, PoolError> {
+        timeout(OPEN_TIMEOUT, self.open())
+            .await
+            .unwrap_or(Err(PoolError::Timeout))
     }
 
     /// Opens one more empty page to wait here; returns how many wait now.
     pub async fn prepare(&self) -> Result<usize, PoolError> {
-        let tab = timeout(OPEN_TIMEOUT, self.open())
-            .await
-            .unwrap_or(Err(PoolError::Timeout))?;
+        let tab = self.fresh().await?;
         let mut stock = self.stock();
         stock.tabs.push(tab);
         Ok(stock.tabs.len())
@@ -177,14 +189,6 @@ impl Cell {
     /// How many pages wait here.
     pub fn pages(&self) -> usize {
         self.stock().tabs.len()
-    }
-
-    /// A new page, for want of one that waits: without the throw-away picture, which the caller would wait for.
-    pub async fn fresh(&self) -> Result<Tab, PoolError> {
-        let door = self.stock().doors.pop().ok_or(PoolError::Descriptors)?;
-        let opened = timeout(OPEN_TIMEOUT, self.browser.open(door.port, WAITING)).await;
-        let (page, events) = opened.map_err(|_| PoolError::Timeout)??;
-        Ok(Tab { page, events, door })
     }
 
     /// Takes a door back whose page and session have ended.
