@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use screenshot_policy::attest::InternalKey;
+use screenshot_policy::attest::{InternalKey, InternalKeyError};
 use screenshot_policy::keyset::Keyset;
 use screenshot_policy::layout;
 use screenshot_policy::token::{Kid, Token};
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::apply;
 use crate::context::{Context, random};
 use crate::error::Error;
+use crate::internal_key::{self, Next};
 use crate::names::{ISSUED_AT, NONCE};
 use crate::observe::{self, ChildMeta, PodView};
 use crate::plan::{Kind, secrets};
@@ -53,6 +54,13 @@ impl Stored {
         &self.meta.uid
     }
 
+    fn issued_at(&self) -> Option<Timestamp> {
+        self.annotations
+            .get(ISSUED_AT)
+            .and_then(|text| text.parse().ok())
+            .map(whole_seconds)
+    }
+
     fn text(&self, key: &str) -> Option<&str> {
         self.data.get(key).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
@@ -71,11 +79,7 @@ impl WithNotes {
     fn of(stored: &Stored) -> Self {
         Self {
             token: stored.text(secrets::TOKEN_KEY).and_then(|text| Token::parse(text).ok()),
-            issued_at: stored
-                .annotations
-                .get(ISSUED_AT)
-                .and_then(|text| text.parse().ok())
-                .map(whole_seconds),
+            issued_at: stored.issued_at(),
             nonce: stored.annotations.get(NONCE).cloned(),
             meta: stored.meta.clone(),
         }
@@ -100,6 +104,8 @@ pub struct Credentials {
     /// The attestation key and where it is stored; `None` when absent or unreadable.
     pub internal: Option<(InternalKey, ChildMeta)>,
     broken_internal: Option<ChildMeta>,
+    next_internal: Option<Result<InternalKey, InternalKeyError>>,
+    internal_issued_at: Option<Timestamp>,
     keyset: Option<Keyset>,
     keyset_meta: Option<ChildMeta>,
     client: Option<WithNotes>,
@@ -122,6 +128,10 @@ impl Credentials {
         Self {
             broken_internal: internal_meta.clone().filter(|_| key.is_none()),
             internal: key.zip(internal_meta),
+            next_internal: internal
+                .filter(|stored| stored.data.contains_key(layout::INTERNAL_NEXT_KEY_FILE))
+                .map(|stored| InternalKey::parse(stored.text(layout::INTERNAL_NEXT_KEY_FILE).unwrap_or_default())),
+            internal_issued_at: internal.and_then(Stored::issued_at),
             keyset: bytes.and_then(|bytes| Keyset::parse(bytes).ok()),
             keyset_meta: keyset.map(|stored| stored.meta.clone()),
             client: client.map(WithNotes::of),
@@ -138,6 +148,29 @@ impl Credentials {
     pub fn can_be_brought(&self, pods: &[PodView]) -> bool {
         let keyset = self.keyset.as_ref().filter(|_| self.internal.is_some());
         keyset.is_some_and(|keyset| pods.iter().any(|pod| pod.takes(keyset)))
+    }
+
+    /// Id of the internal key to come, which pods should know.
+    pub fn next_internal_id(&self) -> Option<String> {
+        self.next_internal.as_ref()?.as_ref().ok().map(InternalKey::id)
+    }
+
+    /// What to do about the internal key.
+    pub fn internal_step(&self, pods: &[PodView], now: Timestamp) -> internal_key::Step {
+        let running = pods.iter().filter(|pod| pod.started);
+        let facts = internal_key::Facts {
+            current: self.internal.is_some(),
+            issued_at: self.internal_issued_at,
+            next: match &self.next_internal {
+                None => Next::Absent,
+                Some(Err(_)) => Next::Malformed,
+                Some(Ok(key)) => Next::Key(key.id()),
+            },
+            pods: running
+                .map(|pod| pod.attested.as_ref().ok().map(|report| report.internal_keys.clone()))
+                .collect(),
+        };
+        internal_key::decide(&facts, now)
     }
 
     /// What the decision needs, without plaintext.
@@ -192,7 +225,7 @@ pub async fn settle(
     credentials: &mut Credentials,
     pods: &mut [PodView],
 ) -> Result<Turn, Error> {
-    ensure_internal(context, &wanted.identity, credentials).await?;
+    turn_internal(context, &wanted.identity, credentials, pods).await?;
     let rules = rules(wanted);
     let mut taken = Vec::new();
     for _ in 0..MAX_STEPS {
@@ -234,17 +267,46 @@ async fn bring(
     }
 }
 
-async fn ensure_internal(context: &Context, identity: &Identity, credentials: &mut Credentials) -> Result<(), Error> {
-    if credentials.internal.is_some() {
-        return Ok(());
+/// The internal key's steps, until there is nothing to do or pods have to be waited for.
+async fn turn_internal(
+    context: &Context,
+    identity: &Identity,
+    credentials: &mut Credentials,
+    pods: &[PodView],
+) -> Result<(), Error> {
+    // Making one, staging one and using it, where there is no pod to wait for.
+    for _ in 0..3 {
+        let now = (context.now)();
+        let step = credentials.internal_step(pods, now);
+        let (key, next, issued_at, existing) = match (step, credentials.internal.clone()) {
+            (internal_key::Step::Create, _) => {
+                if let Some(broken) = credentials.broken_internal.take() {
+                    apply::delete(context, identity, Kind::Secret, &broken).await?;
+                }
+                (InternalKey::from_bytes(random()?), None, now, None)
+            }
+            (internal_key::Step::Stage, Some((key, meta))) => {
+                let issued_at = credentials.internal_issued_at.unwrap_or(now);
+                (key, Some(InternalKey::from_bytes(random()?)), issued_at, Some(meta))
+            }
+            (internal_key::Step::Promote, Some((_, meta))) => {
+                let Some(Ok(next)) = credentials.next_internal.take() else {
+                    return Ok(());
+                };
+                (next, None, now, Some(meta))
+            }
+            _ => return Ok(()),
+        };
+        let child = secrets::internal(identity, &key, next.as_ref(), issued_at);
+        let version = put(context, identity, &child, existing.as_ref()).await?;
+        if step.replaces() {
+            context.metrics.step(step.name());
+            tracing::info!(step = step.name(), "internal key");
+        }
+        credentials.internal = Some((key, written(&child.name, version)));
+        credentials.next_internal = next.map(Ok);
+        credentials.internal_issued_at = Some(issued_at);
     }
-    if let Some(broken) = credentials.broken_internal.take() {
-        apply::delete(context, identity, Kind::Secret, &broken).await?;
-    }
-    let key = InternalKey::from_bytes(random()?);
-    let child = secrets::internal(identity, &key);
-    let version = apply::create(context, identity, &child).await?;
-    credentials.internal = Some((key, written(&child.name, version)));
     Ok(())
 }
 

@@ -133,7 +133,7 @@ fn the_plan_of_a_suspended_service() {
 
 #[test]
 fn the_plan_of_a_degraded_service_with_own_resources() {
-    let spec = "{sandbox: {mode: Degraded, isolation: PerCapture}, image: 'example.com/own:1', resources: {server: {limits: {cpu: '1', memory: 1Gi}}, browser: {requests: {memory: 512Mi}}}}";
+    let spec = "{sandbox: {mode: Degraded, isolation: PerCapture}, network: {egress: {enforcement: Advisory}}, image: 'example.com/own:1', resources: {server: {limits: {cpu: '1', memory: 1Gi}}, browser: {requests: {memory: 512Mi}}}}";
     insta::assert_snapshot!(whole(&planned(spec, &Targets::new())));
 }
 
@@ -397,7 +397,13 @@ fn the_shape_of_the_secrets() {
         keys: vec![key],
     };
     let children = [
-        secrets::internal(&identity, &InternalKey::from_bytes([3; 32])),
+        secrets::internal(&identity, &InternalKey::from_bytes([3; 32]), None, now()),
+        secrets::internal(
+            &identity,
+            &InternalKey::from_bytes([3; 32]),
+            Some(&InternalKey::from_bytes([4; 32])),
+            now(),
+        ),
         secrets::keyset(&identity, &keyset),
         secrets::pending(&identity, &token, now(), Some("again")),
         secrets::client(&identity, &token, now(), None),

@@ -23,10 +23,15 @@ pub const TOKEN_KEY: &str = "token";
 /// Key of the token's id.
 pub const KEY_ID_KEY: &str = "keyId";
 
-/// The key with which operator and pods know each other.
-pub fn internal(identity: &Identity, key: &InternalKey) -> Child {
-    let content = json!({"type": "Opaque", "data": {layout::INTERNAL_KEY_FILE: STANDARD.encode(key.to_text())}});
-    Child::new(identity, Kind::Secret, &identity.names.internal(), content)
+/// The key with which operator and pods know each other; during a change, the one to come beside it.
+pub fn internal(identity: &Identity, key: &InternalKey, next: Option<&InternalKey>, issued_at: Timestamp) -> Child {
+    let mut data = json!({layout::INTERNAL_KEY_FILE: STANDARD.encode(key.to_text())});
+    if let Some(next) = next {
+        data[layout::INTERNAL_NEXT_KEY_FILE] = json!(STANDARD.encode(next.to_text()));
+    }
+    let content = json!({"type": "Opaque", "data": data});
+    let notes = BTreeMap::from([(ISSUED_AT, issued_at.to_string())]);
+    Child::new(identity, Kind::Secret, &identity.names.internal(), content).annotated(&notes)
 }
 
 /// The digests that pods accept.

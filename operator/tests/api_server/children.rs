@@ -173,6 +173,34 @@ async fn the_token_of_the_client_secret_is_accepted_by_the_keyset() {
     );
 }
 
+/// Without pods there is nobody to wait for: the next key is staged and used in one pass, and nothing of the old one stays.
+#[tokio::test]
+async fn an_internal_key_that_is_too_old_is_replaced_and_the_old_one_goes() {
+    let stage = Stage::new("internal-key").await;
+    let operator = Operator::running(&stage).await;
+    stage.resting("shots").await;
+    stage.settled("shots").await;
+    let secrets = stage.children(Kind::Secret);
+    let data = async || secrets.get("shots-internal").await.unwrap().data["data"].clone();
+    let first = data().await;
+    let old = json!({"metadata": {"annotations": {"screenshot-operator.io/issued-at": "2020-01-01T00:00:00Z"}}});
+    secrets
+        .patch("shots-internal", &PatchParams::default(), &Patch::Merge(&old))
+        .await
+        .unwrap();
+    until("the key is another one", Duration::from_secs(5), || async {
+        let now = data().await;
+        now["key"] != first["key"] && now.as_object().unwrap().len() == 1
+    })
+    .await;
+    assert_eq!(operator.count("rotation_steps", &["PromoteInternal"]), 1);
+    // It is young: nothing more happens.
+    let second = data().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(data().await, second);
+    operator.stop().await;
+}
+
 #[tokio::test]
 async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is_not() {
     let stage = Stage::new("prune").await;

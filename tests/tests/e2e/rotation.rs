@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use screenshot_tests::{Forward, Kind, Namespace, capture, eventually, get, pods, service, token, wait_ready};
-use serde_json::json;
+use screenshot_tests::{
+    Forward, Kind, Namespace, capture, condition, eventually, get, kubectl, pods, service, token, wait_ready,
+};
+use serde_json::{Value, json};
 
 use crate::apply_in;
 
@@ -88,4 +90,29 @@ fn a_token_rotates_under_streams_of_captures_on_two_replicas_without_one_refusal
     for (token, _) in streams.iter().flatten() {
         assert!(!status.contains(token.as_str()), "a token stands in the status");
     }
+}
+
+/// The key with which operator and pods know each other. Had the operator used a key that a pod does not know yet, that
+/// pod would not be attested.
+#[test]
+fn the_internal_key_is_replaced_without_a_moment_in_which_a_pod_is_not_attested() {
+    let namespace = Namespace::create("e2e-internal-key").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", "{replicas: 2}"));
+    wait_ready(name, "shots").unwrap();
+    let data = || get(name, Kind::Secret, "shots-internal").unwrap()["data"].clone();
+    let first: Value = data();
+    let aged = "screenshot-operator.io/issued-at=2020-01-01T00:00:00Z";
+    kubectl(&["-n", name, "annotate", "secret", "shots-internal", aged, "--overwrite"]).unwrap();
+    eventually("the key is another one", Duration::from_secs(90), || {
+        let attested = condition(name, "shots", "PolicyInForce").unwrap();
+        assert_eq!(attested.status, "True", "{}", attested.message);
+        let now = data();
+        (now["key"] != first["key"] && now.get("next").is_none()).then_some(())
+    })
+    .unwrap();
+    // The pods go on to be attested with it, past the life of every earlier proof.
+    thread::sleep(Duration::from_secs(50));
+    let attested = condition(name, "shots", "PolicyInForce").unwrap();
+    assert_eq!(attested.status, "True", "{}", attested.message);
 }
