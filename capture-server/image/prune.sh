@@ -3,7 +3,7 @@
 #
 # In:  a Debian with chromium-headless-shell, fonts and ca-certificates installed; $1, the new root (must not exist).
 # Out: the closure of shared libraries, what the dynamic linker cannot see (NSS modules, fonts, ICU data), a minimal
-#      /etc, and one dpkg record and copyright file for every package that gave a file, so that scanners can still
+#      /etc, the browser's build date, and one dpkg record and copyright file for every package that gave a file, so that scanners can still
 #      read what is inside.
 # Must not: bring a shell, an interpreter or a package manager into the new root; the last lines check that.
 set -eu
@@ -100,7 +100,14 @@ while read -r package; do
     fi
 done <"$list.packages"
 
-# --- 8. what must hold ------------------------------------------------------------------------------------------
+# --- 8. the age of the browser ------------------------------------------------------------------------------------
+# Debian dates a package's files by its changelog, so the binary's date, as installed, is that of the build. It is noted
+# here as every date in the image is made the same below; the server shows it if this is the version that runs.
+version=$(dpkg-query -W -f='${source:Upstream-Version}' chromium-headless-shell)
+built=$(date -u -r "$browser/chromium-headless-shell" +%Y-%m-%dT%H:%M:%SZ)
+printf '{"version":"%s","builtAt":"%s"}\n' "$version" "$built" >"$root$browser/build.json"
+
+# --- 9. what must hold ------------------------------------------------------------------------------------------
 if find "$root" -perm /6000 -type f | grep .; then echo "prune: a set-id file" >&2; exit 1; fi
 if find "$root" -type f \( -name sh -o -name bash -o -name dash -o -name 'perl*' -o -name 'python*' -o -name dpkg \
     -o -name apt -o -name busybox \) -perm /111 | grep .; then

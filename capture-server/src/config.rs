@@ -74,6 +74,9 @@ pub struct ServeArgs {
     /// The browser's program, handed on to a spawned jailer.
     #[arg(long)]
     pub browser: Option<PathBuf>,
+    /// What the image says of the browser in it.
+    #[arg(long, default_value = layout::BROWSER_BUILD_PATH)]
+    pub browser_build: PathBuf,
     /// This pod's name, for attestation.
     #[arg(long, env = layout::ENV_POD_NAME, default_value = "")]
     pub pod_name: String,

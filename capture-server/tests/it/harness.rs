@@ -130,6 +130,7 @@ impl Site {
             jailer: JailerMode::Connect,
             jailer_program: None,
             browser: None,
+            browser_build: self.path("build.json"),
             pod_name: "pod-it".into(),
         }
     }

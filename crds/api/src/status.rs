@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScreenshotServiceStatus {
-    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, ClusterAddressesKnown, Suspended; where
-    /// the spec asks for it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true, Reconciling and Stalled.
+    /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, EgressEnforced, ClusterAddressesKnown,
+    /// Suspended; where the spec asks for it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true,
+    /// Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -80,6 +81,10 @@ pub struct BrowserStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub version: Option<String>,
+    /// When that build was made, RFC 3339; absent where the image does not say so. Whether there is a newer one is not known
+    /// here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_time: Option<Time>,
 }
 
 impl Default for ScreenshotServiceStatus {

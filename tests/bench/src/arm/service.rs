@@ -140,6 +140,7 @@ impl Files {
             jailer: JailerMode::Spawn,
             jailer_program: Some(program(setup, "capture-jail")),
             browser: Some(setup.browser.clone()),
+            browser_build: self.path("build.json"),
             pod_name: "bench".into(),
         }
     }
