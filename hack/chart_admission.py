@@ -16,13 +16,16 @@ DEGRADED = ("spec.sandbox.mode: 'Degraded' confines browsers less; in namespace 
             "'degraded-sandbox' of exemptions.screenshot-operator.io for it")
 PROFILE = ("spec.sandbox.seccompProfile: 'own/profile.json' is not the operator's own; in namespace 'web' you need the verb "
            "'use' on 'own-seccomp-profile' of exemptions.screenshot-operator.io for it")
+UNENFORCED = ("spec.network.egress.enforcement: 'Advisory' lets pods run where NetworkPolicies are not enforced; in "
+              "namespace 'web' you need the verb 'use' on 'unenforced-egress' of exemptions.screenshot-operator.io for it")
 PRIVATE = ("spec.network.egress.exceptions: '{}' is not public; in namespace 'web' you need the verb 'use' on "
            "'private-egress' of exemptions.screenshot-operator.io for it")
 METADATA = ("spec.network.egress.exceptions: '{}' holds the metadata address of a cloud, which no exception may open")
 DISGUISED = "spec.network.egress.exceptions: host '{}' must be written as the IPv4 address that it stands for"
 # An editor of the namespace; the same with every exemption; with one each; and the cluster's own admin.
-USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "private-egress"],
-         "degrader": ["degraded-sandbox"], "profiler": ["own-seccomp-profile"], "opener": ["private-egress"]}
+USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "private-egress", "unenforced-egress"],
+         "degrader": ["degraded-sandbox"], "profiler": ["own-seccomp-profile"], "opener": ["private-egress"],
+         "adviser": ["unenforced-egress"]}
 ADMIN = None
 
 
@@ -95,6 +98,10 @@ def creations():
     expect("a seccomp profile of one's own is for those who may use that exemption",
            [(create(user, own), None) for user in ("trusted", "profiler", ADMIN)]
            + [(create(user, own), PROFILE) for user in ("editor", "degrader")])
+    advisory = {"network": {"egress": {"enforcement": "Advisory"}}}
+    expect("running where NetworkPolicies are not enforced is for those who may use that exemption",
+           [(create(user, advisory), None) for user in ("trusted", "adviser", ADMIN)]
+           + [(create(user, advisory), UNENFORCED) for user in ("editor", "opener")])
     private = {
         "10.1.2.3": opening("10.1.2.3"), "192.168.7.0/24": opening("printer.example.com", "192.168.7.0/24"),
         "[fd12::1]": opening("[fd12::1]"), "fd00:1::/64": opening("printer.example.com", "fd00:1::/64"),

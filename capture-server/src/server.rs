@@ -10,9 +10,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use jiff::Timestamp;
 use screenshot_policy::attest::InternalKey;
+use screenshot_policy::canary::{Canary, CanaryFacts, LENGTH};
 use screenshot_policy::keyset::Keyset;
-use screenshot_policy::layout;
+use screenshot_policy::layout::{self, INTERNAL_NEXT_KEY_FILE};
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::keyset::{self, State as KeyState};
+use crate::canary::{self, Prober};
 use crate::capture::pool::Counters;
 use crate::child::Child;
 use crate::cluster_ranges;
 use crate::config::{self, JailerMode, ServeArgs};
 use crate::http::listener::{self, Bounds};
 use crate::http::{self, observe::Metrics};
+use crate::image;
 use crate::service::{self, Network, Service};
 use crate::state::{Component, Status};
 
@@ -52,6 +56,8 @@ pub struct App {
     service: Slot,
     keys: watch::Sender<KeyState>,
     internal_key: PathBuf,
+    browser_build: PathBuf,
+    prober: Prober,
 }
 
 impl App {
@@ -75,10 +81,44 @@ impl App {
         self.keys.send_if_modified(|state| state.brought(bytes));
     }
 
-    /// The attestation key, if there is one.
-    pub async fn internal_key(&self) -> Option<InternalKey> {
-        let text = tokio::fs::read_to_string(&self.internal_key).await.ok()?;
-        InternalKey::parse(&text).ok()
+    /// The attestation keys: the one in use and, while it is being replaced, the one to come.
+    pub async fn internal_keys(&self) -> Vec<InternalKey> {
+        let mut keys = Vec::new();
+        let next = self.internal_key.with_file_name(INTERNAL_NEXT_KEY_FILE);
+        for path in [&self.internal_key, &next] {
+            if let Ok(text) = tokio::fs::read_to_string(path).await {
+                keys.extend(InternalKey::parse(&text));
+            }
+        }
+        keys
+    }
+
+    /// Tries the canary and draws the consequence. `None` without a policy, as then there is no proxy to be asked.
+    pub async fn try_canary(&self, canary: &Canary, challenge: [u8; LENGTH]) -> Option<CanaryFacts> {
+        let service = self.service()?;
+        let mut refused = Vec::new();
+        for address in canary.addresses() {
+            refused.push(service.refuses(*address).await);
+        }
+        let facts = self.prober.attempt(canary, challenge, &refused).await;
+        for one in &facts.tries {
+            self.metrics.canary_tried(one.outcome.reason());
+        }
+        match canary::follows(facts.finding(), service.policy.enforcement()) {
+            Some(true) => self.status.cleared(Component::Egress),
+            Some(false) => self.status.against(
+                Component::Egress,
+                "egress_not_enforced",
+                "the cluster does not enforce its NetworkPolicies: an address that none of them opens was reached",
+            ),
+            None => {}
+        }
+        Some(facts)
+    }
+
+    /// When the browser that ran last was built, where the image says so.
+    pub fn browser_built_at(&self) -> Option<Timestamp> {
+        image::browser_built_at(&self.browser_build, self.status.browser().as_deref())
     }
 
     /// Whether work goes on: no capture is in hand for longer than a capture can take. That would be a fault of ours
@@ -97,6 +137,11 @@ impl App {
         self.metrics
             .sandbox_verified
             .set(i64::from(self.status.sandbox().verified));
+        let built = self.browser_built_at();
+        self.metrics.browser_built.set(built.map_or(0, Timestamp::as_second));
+        self.metrics
+            .egress_enforced
+            .set(self.prober.closed().map_or(-1, i64::from));
         self.metrics.keyset_stale.set(i64::from(keys.refused.is_some()));
         let revision = keys
             .current
@@ -158,6 +203,8 @@ impl Server {
             service,
             keys,
             internal_key: args.internal_key,
+            browser_build: args.browser_build,
+            prober: Prober::default(),
         };
         Ok(Self {
             app: Arc::new(app),

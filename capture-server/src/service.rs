@@ -4,6 +4,7 @@
 //! keeps browsers at hand; dropping the service ends all of it, jails included. Must not: know HTTP.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +115,7 @@ pub struct Service {
     /// The browsers.
     pub pool: Pool,
     engine: Engine,
+    egress: Egress,
     /// Background work; ends with the service.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -178,15 +180,21 @@ impl Service {
             let follow = async move { followed.follow(&path).await };
             tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
         }
-        let engine = Engine::new(pool.clone(), egress, Arc::clone(&policy));
+        let engine = Engine::new(pool.clone(), egress.clone(), Arc::clone(&policy));
         Self {
             policy,
             in_force,
             admission,
             pool,
             engine,
+            egress,
             _tasks: tasks,
         }
+    }
+
+    /// Whether a page that asks for this address is refused.
+    pub async fn refuses(&self, address: SocketAddr) -> bool {
+        self.egress.judge(address).await.is_err()
     }
 
     /// One capture, from the queue to the picture. `id` names it in logs; it must be a DNS label of its own.

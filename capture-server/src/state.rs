@@ -1,8 +1,9 @@
 //! What the server knows of itself: readiness with its reasons, sandbox facts, the browser's version.
 //!
 //! In: findings of the supervisor, the loaders and the shutdown. Out: one consistent answer for `/health/ready`,
-//! attestation and metrics. Ready means that no component has a reason against it; every component starts with one,
-//! so that what has not been proven yet counts as missing. Must not: find anything out by itself.
+//! attestation and metrics. Ready means that no component has a reason against it; every component but the canary's starts
+//! with one, so that what has not been proven yet counts as missing; the canary needs an operator, without which captures
+//! go on. Must not: find anything out by itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ pub enum Component {
     Keyset,
     /// Jailer, jail and browser, proven by the preflight.
     Sandbox,
+    /// The cluster's half of the egress control, as far as the canary shows it.
+    Egress,
     /// The shutdown.
     Shutdown,
 }

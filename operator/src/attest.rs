@@ -1,6 +1,7 @@
 //! Asks a pod what it enforces, and believes only an answer made with the service's own key.
 //!
-//! In: a pod's address, the internal key, a fresh nonce, and a keyset to bring. Out: the pod's report, or why there is none.
+//! In: a pod's address, the internal key, a fresh nonce, the canary that the pod shall try, or a keyset to bring. Out: the
+//! pod's report, or why there is none. [`Attester::is_let_in`] tries the pod's API port, where the operator has no business.
 //! Plain HTTP on the pod's health port: the codes over nonce and body make both sides known to each other, and nothing
 //! in the report is secret. Everything is bounded: time, size of the answer. Redirects are not followed.
 
@@ -14,11 +15,14 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use screenshot_policy::canary::{CANARY_HEADER, Canary};
 use screenshot_policy::keyset::Keyset;
 use screenshot_policy::layout;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_BODY: usize = 64 * 1024;
+/// For a whole answer on the API port. A network plugin mostly drops what it does not let through.
+const KNOCK: Duration = Duration::from_millis(500);
 
 /// Why a pod's state is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,27 +52,28 @@ pub enum Unattested {
 pub struct Attester {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
+    api_port: u16,
 }
 
 impl Default for Attester {
     fn default() -> Self {
-        Self::on_port(layout::HEALTH_PORT)
+        Self::on_ports(layout::HEALTH_PORT, layout::API_PORT)
     }
 }
 
 impl Attester {
-    /// Asks on another port than the health port; for tests.
-    pub fn on_port(port: u16) -> Self {
+    /// Asks on other ports than the health port and the API port; for tests.
+    pub fn on_ports(port: u16, api_port: u16) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(TIMEOUT));
         // A pod's address may belong to another pod the next time: no connection is kept.
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Self { client, port }
+        Self { client, port, api_port }
     }
 
-    /// Asks one pod, with a nonce that was never used before.
+    /// Asks one pod, with a nonce that was never used before, and has it try the canary.
     ///
     /// # Errors
     /// Why there is no report.
@@ -78,16 +83,16 @@ impl Attester {
         ip: IpAddr,
         key: &InternalKey,
         nonce: [u8; 32],
+        canary: Option<&Canary>,
     ) -> Result<AttestReport, Unattested> {
-        let nonce = nonce_text(nonce);
-        let code = key.request_mac(&nonce);
-        let question = request(
-            Method::GET,
-            self.uri(ip, layout::ATTEST_PATH),
-            &nonce,
-            &code,
-            Bytes::new(),
-        )?;
+        let (nonce, canary) = (nonce_text(nonce), canary.map(Canary::text));
+        let code = key.request_mac(&nonce, canary.as_deref().unwrap_or_default());
+        let uri = self.uri(ip, layout::ATTEST_PATH);
+        let mut question = request(Method::GET, uri, &nonce, &code, Bytes::new())?;
+        if let Some(canary) = canary {
+            let canary = canary.try_into().map_err(|_| Unattested::Unreachable)?;
+            question.headers_mut().insert(CANARY_HEADER, canary);
+        }
         self.report(pod, key, &nonce, question).await
     }
 
@@ -108,6 +113,17 @@ impl Attester {
         let uri = self.uri(ip, layout::KEYSET_BRING_PATH);
         let bringing = request(Method::PUT, uri, &nonce, &code, keyset.into())?;
         self.report(pod, key, &nonce, bringing).await
+    }
+
+    /// Whether the capture server answers the operator on its API port. Only its own answer counts: where the operator
+    /// runs in a service mesh, its sidecar accepts connections to anywhere.
+    pub async fn is_let_in(&self, ip: IpAddr) -> bool {
+        let address = SocketAddr::new(ip, self.api_port);
+        let Ok(request) = Request::get(format!("http://{address}/health/live")).body(Full::default()) else {
+            return false;
+        };
+        let answer = tokio::time::timeout(KNOCK, self.client.request(request)).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == http::StatusCode::OK))
     }
 
     fn uri(&self, ip: IpAddr, path: &str) -> String {

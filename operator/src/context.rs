@@ -17,6 +17,7 @@ use crate::cache::services::Services;
 use crate::cache::targets::TargetWatches;
 use crate::cache::watches::Served;
 use crate::cache::{Cache, Key};
+use crate::canary::Canary;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::error::Error;
 use crate::memory::Memories;
@@ -44,6 +45,8 @@ pub struct Context {
     pub settings: Settings,
     /// Asks pods what they enforce.
     pub attester: Attester,
+    /// What pods are asked to try. Absent until it is set.
+    pub canary: Arc<Canary>,
     /// Publishes events; one per process, as it merges repetitions.
     pub recorder: Recorder,
     /// Counters.
@@ -86,6 +89,7 @@ impl Context {
             client,
             settings,
             attester: Attester::default(),
+            canary: Arc::new(Canary::absent()),
             metrics,
             services: Services::default(),
             cache: Cache::default(),

@@ -33,15 +33,23 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
     };
     let mut notes: Vec<Note> = steps.iter().filter_map(|step| rotation_note(step)).collect();
     for condition in &after.conditions {
-        if condition.type_ != "Ready" && condition.type_ != "Stalled" {
+        let old = of(before, &condition.type_);
+        if old == Some((condition.status.clone(), condition.reason.clone())) {
             continue;
         }
-        if of(before, &condition.type_) == Some((condition.status.clone(), condition.reason.clone())) {
-            continue;
-        }
-        // A service that runs with less protection than it could have is as wanted, and still worth a warning.
-        let warning = condition.type_ == "Stalled" || condition.reason == DEGRADED;
-        if warning || condition.status == "True" {
+        let (warning, told) = match condition.type_.as_str() {
+            // A service that runs with less protection than it could have is as wanted, and still worth a warning.
+            "Ready" => (condition.reason == DEGRADED, condition.status == "True"),
+            "Stalled" => (true, true),
+            // That it does not hold, and that it holds again.
+            "EgressEnforced" => {
+                let again = condition.status == "True" && old.is_some_and(|(status, _)| status == "False");
+                (condition.status == "False", again || condition.status == "False")
+            }
+            _ => (false, false),
+        };
+        let repeated = notes.iter().any(|note| note.reason == condition.reason);
+        if told && !repeated {
             notes.push(Note {
                 warning,
                 reason: condition.reason.clone(),
@@ -159,9 +167,30 @@ mod tests {
             ),
             (status("Ready", "False", "PodsNotReady"), vec![]),
             (status("Available", "True", "PodsReady"), vec![]),
+            (
+                status("EgressEnforced", "False", "NetworkPolicyNotEnforced"),
+                note(true, "NetworkPolicyNotEnforced"),
+            ),
+            (status("EgressEnforced", "Unknown", "CanaryUnavailable"), vec![]),
+            (status("EgressEnforced", "True", "CanaryOutOfReach"), vec![]),
         ] {
             assert_eq!(notes(&nothing, &after, &[]), expected);
             assert_eq!(notes(&after, &after, &[]), []);
         }
+        let enforced = |value: &str, reason: &str| status("EgressEnforced", value, reason);
+        let (bad, good) = (
+            enforced("False", "NetworkPolicyNotEnforced"),
+            enforced("True", "CanaryOutOfReach"),
+        );
+        assert_eq!(notes(&bad, &good, &[]), note(false, "CanaryOutOfReach"));
+        // Told once, though two conditions say it.
+        let mut both = bad.clone();
+        both.conditions.insert(
+            0,
+            status("Stalled", "True", "NetworkPolicyNotEnforced")
+                .conditions
+                .remove(0),
+        );
+        assert_eq!(notes(&nothing, &both, &[]), note(true, "NetworkPolicyNotEnforced"));
     }
 }

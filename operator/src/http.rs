@@ -1,4 +1,5 @@
-//! The operator's own ports: health on 8081, metrics on 9090. Nothing else is served, nothing is read from a request.
+//! The operator's own ports for HTTP: health on 8081, metrics on 9090. Nothing else is served, nothing is read from a
+//! request.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,8 +48,10 @@ pub fn trouble(context: &Context) -> Option<String> {
 /// `/metrics`.
 pub fn metrics(context: Arc<Context>) -> Router {
     let text = move || {
-        let text = context.metrics.text(&present(&context));
+        let context = Arc::clone(&context);
         async move {
+            let canary = context.canary.answers().await;
+            let text = context.metrics.text(&present(&context, canary));
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
@@ -56,7 +59,7 @@ pub fn metrics(context: Arc<Context>) -> Router {
     Router::new().route("/metrics", get(text))
 }
 
-fn present(context: &Context) -> Present {
+fn present(context: &Context, canary: bool) -> Present {
     let leading = context.leading.load(Ordering::Acquire);
     let mut services = BTreeMap::new();
     if leading {
@@ -76,6 +79,7 @@ fn present(context: &Context) -> Present {
         queue: if leading { context.queue.depth() } else { 0 },
         watches: context.health.by_kind(Instant::now()),
         services,
+        canary,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The binary: command line, logs, ports, signals. Nothing is decided here.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use kube::runtime::events::Reporter;
+use screenshot_operator::canary::Canary;
 use screenshot_operator::cluster::{ClusterSettings, domain_of};
 use screenshot_operator::context::{Context, Settings};
 use screenshot_operator::leader::{Elector, Times};
@@ -88,6 +89,15 @@ struct Run {
     /// Where /metrics is served.
     #[arg(long, env = "SHOT_METRICS_ADDRESS", default_value_t = any(9090))]
     metrics_address: SocketAddr,
+    /// Where the canary answers, which capture pods try and must not reach.
+    #[arg(long, env = "SHOT_CANARY_ADDRESS", default_value_t = any(8082))]
+    canary_address: SocketAddr,
+    /// Addresses of this pod; without them no capture pod is asked to try the canary.
+    #[arg(long = "pod-ip", env = "POD_IPS", value_delimiter = ',')]
+    pod_ips: Vec<IpAddr>,
+    /// Addresses of this pod's node. A pod that shares them has no canary.
+    #[arg(long = "node-ip", env = "NODE_IPS", value_delimiter = ',')]
+    node_ips: Vec<IpAddr>,
     /// Which log lines are written, such as `info` or `screenshot_operator=debug`.
     #[arg(long, env = "SHOT_LOG", default_value = "info")]
     log: String,
@@ -161,7 +171,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(args) => run(*args).await,
+        Command::Run(args) => Box::pin(run(*args)).await,
         Command::InstallSeccompProfile(args) => install(args).await,
         Command::Rbac(args) => rbac(&args),
         Command::Policy(PolicyCommand::Verify { file, at }) => verify(&file, at.unwrap_or_else(clock::wall)),
@@ -274,11 +284,16 @@ async fn run(args: Run) -> Outcome {
         operator_name: args.operator_name,
         cluster,
     };
-    let context = Arc::new(Context::new(client, metrics, settings, reporter, clock::whole_seconds));
+    let canary = Canary::at(&args.pod_ips, &args.node_ips, args.canary_address.port())?;
+    let context = Arc::new(Context {
+        canary: Arc::new(canary),
+        ..Context::new(client, metrics, settings, reporter, clock::whole_seconds)
+    });
     let scope = Scope::of(args.watch_namespaces);
     let ports = Ports {
         health: args.health_address,
         metrics: args.metrics_address,
+        canary: args.canary_address,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scope, "started");
     run::run(context, scope, elector, ports, stop).await?;

@@ -35,6 +35,8 @@ pub struct Proof {
     pub at: Instant,
     /// Its answer.
     pub answer: Result<AttestReport, Unattested>,
+    /// Whether it let the operator in on its API port, where no rule does.
+    pub let_in: bool,
 }
 
 /// The memory of one service.

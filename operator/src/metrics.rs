@@ -61,6 +61,8 @@ pub struct Present {
     pub queue: usize,
     /// For each kind whether its watches work.
     pub watches: BTreeMap<&'static str, bool>,
+    /// Whether the canary answers through this pod's own address.
+    pub canary: bool,
     /// Services by condition; empty in a standby, so that nothing is counted twice.
     pub services: BTreeMap<Held, i64>,
 }
@@ -79,6 +81,7 @@ pub struct Metrics {
     queue: Gauge,
     watches: Family<OfKind, Gauge>,
     services: Family<Held, Gauge>,
+    canary: Gauge,
 }
 
 impl Default for Metrics {
@@ -95,6 +98,7 @@ impl Default for Metrics {
             queue: Gauge::default(),
             watches: Family::default(),
             services: Family::default(),
+            canary: Gauge::default(),
         };
         metrics.registered()
     }
@@ -136,6 +140,11 @@ impl Metrics {
             self.leader.clone(),
         );
         to.register("queue_depth", "Services that wait for a pass", self.queue.clone());
+        to.register(
+            "canary_answers",
+            "1 while the canary answers through this pod's own address",
+            self.canary.clone(),
+        );
         to.register("watch_up", "1 while all watches of the kind work", self.watches.clone());
         to.register(
             "services",
@@ -184,6 +193,7 @@ impl Metrics {
     pub fn text(&self, present: &Present) -> String {
         self.leader.set(i64::from(present.leading));
         self.queue.set(i64::try_from(present.queue).unwrap_or(i64::MAX));
+        self.canary.set(i64::from(present.canary));
         self.watches.clear();
         for (kind, up) in &present.watches {
             self.watches.get_or_create(&OfKind { kind }).set(i64::from(*up));
@@ -223,6 +233,7 @@ mod tests {
         let present = Present {
             leading: true,
             queue: 3,
+            canary: true,
             watches: [("Pod", true), ("Secret", false)].into(),
             services: [(held, 5)].into(),
         };
@@ -232,6 +243,7 @@ mod tests {
             "screenshot_operator_api_calls_total{verb=\"watch\",kind=\"Pod\",code=\"2xx\"} 1",
             "screenshot_operator_leader 1",
             "screenshot_operator_queue_depth 3",
+            "screenshot_operator_canary_answers 1",
             "screenshot_operator_watch_up{kind=\"Secret\"} 0",
             "screenshot_operator_services{condition=\"Ready\",status=\"True\"} 5",
             "screenshot_operator_reconcile_duration_seconds_count 1",

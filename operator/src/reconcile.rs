@@ -26,7 +26,7 @@ use crate::{apply, events, observe, status};
 /// Between questions to pods that have yet to attest something, at first and at most.
 const SOON: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// Between passes when nothing happens: attestations are refreshed then.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(40);
 /// A pass has no more time than this, whatever hangs.
 const PASS_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -122,10 +122,13 @@ async fn finish(
         autoscaler: seen.autoscaler.as_ref(),
         unresolved: &plan.unresolved,
         unserved: &plan.unserved,
+        offer: seen.offer,
     };
     let now = (context.now)();
     let after = status::compute(&service.status.clone().unwrap_or_default(), &pass, now);
-    let awaiting = seen.awaiting || matches!(turn.stopped, Step::Wait(Wait::Pickup(_)));
+    let awaiting = seen.awaiting
+        || seen.credentials.next_internal_id().is_some()
+        || matches!(turn.stopped, Step::Wait(Wait::Pickup(_)));
     let turns = context.memories.with(&wanted.identity.key(), |memory| {
         memory.waited = if awaiting { memory.waited.saturating_add(1) } else { 0 };
         memory.waited
@@ -145,7 +148,8 @@ fn moves_the_token(context: &Context, wanted: &Validated, seen: &Observed) -> bo
         Step::Wait(Wait::Overlap(_)) | Step::Rest(_) => false,
         _ => true,
     };
-    let acts = seen.credentials.internal.is_none() || goes_on;
+    let internal = seen.credentials.internal_step(&seen.pods, (context.now)());
+    let acts = seen.credentials.internal.is_none() || internal.replaces() || goes_on;
     !new && acts
 }
 
@@ -228,7 +232,7 @@ async fn publish(
     Ok(())
 }
 
-/// Soon while pods have yet to attest something, ever less soon; else at the next known change, a minute at most.
+/// Soon while pods have yet to attest something, ever less soon; else at the next known change, [`LATE`] at most.
 /// Everything else that happens is watched.
 fn next_pass(waited: u32, plan: &Plan, stopped: &Step, now: Timestamp) -> Duration {
     let rest = match stopped {
@@ -245,7 +249,7 @@ fn next_pass(waited: u32, plan: &Plan, stopped: &Step, now: Timestamp) -> Durati
     }
 }
 
-/// A full minute is shortened by up to a tenth, differently for each service: passes of many do not fall together.
+/// A full wait is shortened by up to a tenth, differently for each service: passes of many do not fall together.
 fn spread(wait: Duration, uid: &str) -> Duration {
     if wait < LATE {
         return wait;

@@ -27,6 +27,8 @@ pub struct Ports {
     pub health: SocketAddr,
     /// /metrics.
     pub metrics: SocketAddr,
+    /// The canary.
+    pub canary: SocketAddr,
 }
 
 /// Why the operator ended although nobody asked it to.
@@ -54,6 +56,7 @@ pub async fn run(
     let (watching, serving) = (CancellationToken::new(), CancellationToken::new());
     let health = http::serve(ports.health, http::health(Arc::clone(&context)), serving.clone());
     let metrics = http::serve(ports.metrics, http::metrics(Arc::clone(&context)), serving.clone());
+    let canary = canary(ports.canary, Arc::clone(&context), serving.clone());
     let work = async {
         let own = tokio::spawn(follow::run(Arc::clone(&context), scope.clone(), watching.clone()));
         let watches = tokio::spawn(watches::run(Arc::clone(&context), scope, watching.clone()));
@@ -67,10 +70,17 @@ pub async fn run(
         led
     };
     let ports = async {
-        tokio::try_join!(health, metrics)?;
+        tokio::try_join!(health, metrics, canary)?;
         Ok::<_, Ended>(())
     };
     tokio::try_join!(work, ports)?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator's own port")]
+async fn canary(address: SocketAddr, context: Arc<Context>, stop: CancellationToken) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    Arc::clone(&context.canary).serve(listener, stop).await;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! change with every pass, no times), so that an idle service is never patched.
 
 mod controls;
+mod egress;
 mod optional;
 mod sandbox;
 mod trouble;
@@ -21,6 +22,7 @@ pub use self::sandbox::DEGRADED;
 use self::trouble::Trouble;
 use self::verdict::{Verdict, Weight, merge, verdict};
 
+use crate::canary::Offer;
 use crate::error::Error;
 use crate::observe::PodView;
 use crate::plan::{Kind, url};
@@ -48,6 +50,8 @@ pub struct Pass<'a> {
     pub unresolved: &'a BTreeSet<String>,
     /// Optional kinds that the spec asks for and the API server does not serve.
     pub unserved: &'a BTreeSet<Kind>,
+    /// Whether pods were asked to try the canary.
+    pub offer: Offer,
 }
 
 /// The status after a pass.
@@ -153,11 +157,23 @@ fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Ve
 }
 
 fn as_wanted(details: &[Verdict]) -> Verdict {
-    if details.iter().any(|detail| !detail.status && detail.reason == DEGRADED) {
+    let lacks = |kind, reason| {
+        let mut lacking = details.iter().filter(|detail| !detail.status && detail.kind == kind);
+        lacking.any(|detail| detail.reason == reason)
+    };
+    if lacks(sandbox::KIND, DEGRADED) {
         let message = "the service is as its spec says, which accepts that browsers are not fully confined";
         return verdict("Ready", true, DEGRADED, message);
     }
-    let message = "the service is as its spec says, every control verified";
+    if lacks(egress::KIND, egress::NOT_ENFORCED) {
+        let message = "the service is as its spec says, which accepts that the cluster enforces no NetworkPolicies";
+        return verdict("Ready", true, DEGRADED, message);
+    }
+    let message = if details.iter().any(|detail| detail.unknown) {
+        "the service is as its spec says; whether the cluster enforces NetworkPolicies is not known"
+    } else {
+        "the service is as its spec says, every control verified"
+    };
     verdict("Ready", true, "AsWanted", message)
 }
 
@@ -193,11 +209,14 @@ fn browser(previous: Option<&BrowserStatus>, pass: &Pass<'_>) -> Option<BrowserS
         return None;
     }
     let attested = pass.pods.iter().filter_map(|pod| pod.attested.as_ref().ok());
-    let versions = attested.filter_map(|report| report.browser.version.as_deref());
+    let versions = attested.filter_map(|report| Some((report.browser.version.as_deref()?, report.browser.built_at)));
     let oldest = versions
-        .min_by_key(|version| numbers(version))
-        .map(|version| BrowserStatus {
+        .min_by_key(|(version, _)| numbers(version))
+        .map(|(version, built_at)| BrowserStatus {
             version: Some(plain(version)),
+            build_time: built_at
+                .and_then(|at| Timestamp::from_second(at.as_second()).ok())
+                .map(Time),
         });
     oldest.or_else(|| previous.cloned())
 }

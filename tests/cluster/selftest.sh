@@ -59,6 +59,7 @@ sysctls_before=$(sysctls)
 ok "up" ./cluster.sh up --port $port --time-limit 10
 ok "up again changes nothing" ./cluster.sh up --port $port --time-limit 10
 ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '$port
+ok "policies can be switched off and on" sh -c "./cluster.sh network-policy off && ./cluster.sh network-policy on"
 ok "the node is there" ./cluster.sh kubectl get node node-1
 ok "an image can be loaded" ./cluster.sh load "$(./cluster.sh status --json | sed -n 's/.*"binDir": "\(.*\)".*/\1/p')/../images/testapp.tar"
 ok "the seccomp directory is there" test -d $state/kubelet/seccomp

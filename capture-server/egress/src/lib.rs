@@ -5,9 +5,11 @@
 //! address that it checked, for each connection anew, and meters what goes through.
 //! The crate knows the policy and nothing of callers or of the browser's control protocol.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -104,6 +106,24 @@ impl Egress {
     #[must_use]
     pub fn with_timings(self, timings: Timings) -> Self {
         Self { timings, ..self }
+    }
+
+    /// What a page would be told now that asks for this address: nothing is connected, counted or logged.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn judge(&self, address: SocketAddr) -> Result<(), Refusal> {
+        let site = log::Site {
+            host: Host::Ip(address.ip()),
+            port: address.port(),
+        };
+        let meter = budget::Meter::new(Budget {
+            requests: 1,
+            hosts: 1,
+            sockets: 1,
+            wire_bytes: 1,
+        });
+        self.decider.decide(&site, &meter).await.map(drop)
     }
 
     /// Serves `listener` under `scope` until the session is finished or dropped. Must be called in a tokio runtime.

@@ -1,9 +1,9 @@
 //! `GET /internal/attest`: what this pod says of itself to its operator. `PUT /internal/keyset`: the same, after taking
 //! in the keyset that the operator brings ahead of the kubelet.
 //!
-//! In: a nonce, and a keyset, with their code under the internal key. Out: the report with a code over nonce and body; 401
-//! and nothing else for whoever does not hold the key. Must not: answer without a key, or say anything that was not found
-//! out by this very process.
+//! In: a nonce, and a canary to try or a keyset, with their code under an internal key. Out: the report with a code over
+//! nonce and body; 401 and nothing else for whoever does not hold a key. Must not: answer without a key, try a canary that
+//! did not come under the code, or say anything that was not found out by this very process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,12 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use screenshot_policy::attest::{AttestReport, BrowserFacts, InternalKey, KeysetFacts, MAC_HEADER, NONCE_HEADER};
-
+use screenshot_policy::attest::{
+    AttestReport, BrowserFacts, EgressFacts, InternalKey, KeysetFacts, MAC_HEADER, NONCE_HEADER, nonce_bytes,
+};
+use screenshot_policy::canary::{CANARY_HEADER, Canary, CanaryFacts};
 use screenshot_policy::keyset::MAX_DOCUMENT;
+use screenshot_policy::policy::Enforcement;
 
 use super::observe::request_id;
 use super::problem::Failure;
@@ -25,9 +28,20 @@ use crate::server::App;
 /// How long a keyset may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(3);
 
-/// Answers the operator.
+/// Answers the operator, and tries its canary before that.
 pub async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    reply(&app, &headers, InternalKey::verify_request).await
+    let canary = text(&headers, CANARY_HEADER).unwrap_or_default();
+    let keys = app.internal_keys().await;
+    let Some(asked) = Asked::with(&headers, &keys, |key, nonce, code| {
+        key.verify_request(nonce, canary, code)
+    }) else {
+        return refusal();
+    };
+    let facts = match (Canary::parse(canary), nonce_bytes(asked.nonce)) {
+        (Some(canary), Some(challenge)) => app.try_canary(&canary, challenge).await,
+        _ => None,
+    };
+    asked.answer(&report(&app, &keys, facts))
 }
 
 /// Takes in the operator's keyset and answers with what is in force then, whether that is it or not.
@@ -36,22 +50,41 @@ pub async fn bring(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) 
     let Ok(Ok(keyset)) = arrival.await else {
         return refusal();
     };
-    let brings = |key: &InternalKey, nonce: &str, code: &str| {
-        let proven = key.verify_keyset(nonce, &keyset, code);
-        if proven {
-            app.bring_keyset(&keyset);
-        }
-        proven
+    let keys = app.internal_keys().await;
+    let Some(asked) = Asked::with(&headers, &keys, |key, nonce, code| {
+        key.verify_keyset(nonce, &keyset, code)
+    }) else {
+        return refusal();
     };
-    reply(&app, &headers, brings).await
+    app.bring_keyset(&keyset);
+    asked.answer(&report(&app, &keys, None))
 }
 
-async fn reply(app: &App, headers: &HeaderMap, proven: impl Fn(&InternalKey, &str, &str) -> bool) -> Response {
-    let text = |name| headers.get(name)?.to_str().ok();
-    // Read for each question: they are rare, and a key that was changed counts at once.
-    match (app.internal_key().await, text(NONCE_HEADER), text(MAC_HEADER)) {
-        (Some(key), Some(nonce), Some(code)) if proven(&key, nonce, code) => answer(&report(app), &key, nonce),
-        _ => refusal(),
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A question that only the operator can have made, and the key that it was made with.
+struct Asked<'a> {
+    key: &'a InternalKey,
+    nonce: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    /// The first of the keys that proves it. They are read for each question: those are rare, and a key that was changed
+    /// counts at once.
+    fn with(
+        headers: &'a HeaderMap,
+        keys: &'a [InternalKey],
+        proven: impl Fn(&InternalKey, &str, &str) -> bool,
+    ) -> Option<Self> {
+        let (nonce, code) = (text(headers, NONCE_HEADER)?, text(headers, MAC_HEADER)?);
+        let key = keys.iter().find(|key| proven(key, nonce, code))?;
+        Some(Self { key, nonce })
+    }
+
+    fn answer(&self, report: &AttestReport) -> Response {
+        answer(report, self.key, self.nonce)
     }
 }
 
@@ -71,7 +104,8 @@ fn answer(report: &AttestReport, key: &InternalKey, nonce: &str) -> Response {
     response
 }
 
-fn report(app: &App) -> AttestReport {
+fn report(app: &App, keys: &[InternalKey], canary: Option<CanaryFacts>) -> AttestReport {
+    let internal_keys = keys.iter().map(InternalKey::id).collect();
     let keys = app.keys();
     let not_ready = app.status.not_ready();
     AttestReport {
@@ -88,6 +122,14 @@ fn report(app: &App) -> AttestReport {
         sandbox: app.status.sandbox(),
         browser: BrowserFacts {
             version: app.status.browser(),
+            built_at: app.browser_built_at(),
         },
+        egress: EgressFacts {
+            enforcement: app
+                .service()
+                .map_or(Enforcement::default(), |service| service.policy.enforcement()),
+            canary,
+        },
+        internal_keys,
     }
 }

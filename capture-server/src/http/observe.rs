@@ -57,6 +57,11 @@ pub struct Metrics {
     pub keyset_revision: Gauge,
     /// 1 while the last preflight found every process confined.
     pub sandbox_verified: Gauge,
+    /// When the browser was built, in seconds since 1970; 0 while that is not known.
+    pub browser_built: Gauge,
+    /// 1 while the canary was last found out of reach, 0 while it was reached, -1 while that is not known.
+    pub egress_enforced: Gauge,
+    canary: Family<Outcome, Counter>,
     /// Captures that hold a place, from their start until everything of theirs is cleared away.
     pub slots: Gauge,
     browsers: Family<State, Gauge>,
@@ -74,6 +79,11 @@ impl Metrics {
     /// For the pool of browsers, which is made later.
     pub fn browser_counters(&self) -> Counters {
         self.browser_counters.clone()
+    }
+
+    /// Counts an attempt to reach the canary.
+    pub fn canary_tried(&self, reason: &'static str) {
+        self.canary.get_or_create(&Outcome { reason }).inc();
     }
 
     /// Takes in how many jails are warm, bound and draining.
@@ -99,6 +109,9 @@ impl Default for Metrics {
             keyset_stale: Gauge::default(),
             keyset_revision: Gauge::default(),
             sandbox_verified: Gauge::default(),
+            browser_built: Gauge::default(),
+            egress_enforced: Gauge::default(),
+            canary: Family::default(),
             slots: Gauge::default(),
             browsers: Family::default(),
             browser_counters: Counters::default(),
@@ -140,6 +153,21 @@ impl Default for Metrics {
             "sandbox_verified",
             "Whether the sandbox was proven",
             metrics.sandbox_verified.clone(),
+        );
+        registry.register(
+            "browser_build_timestamp_seconds",
+            "When the browser was built, since 1970; 0 is unknown",
+            metrics.browser_built.clone(),
+        );
+        registry.register(
+            "egress_enforced",
+            "Whether the cluster kept this pod from the operator's canary; -1 is unknown",
+            metrics.egress_enforced.clone(),
+        );
+        registry.register(
+            "canary_tries",
+            "Attempts to reach the operator's canary, by outcome",
+            metrics.canary.clone(),
         );
         registry.register("slots_in_use", "Captures that hold a place", metrics.slots.clone());
         registry.register("browsers", "Browsers by state", metrics.browsers.clone());

@@ -8,7 +8,7 @@ use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, se
 async fn attest(server: &Running, with: &InternalKey, nonce: &str) -> Answer {
     let (nonce_header, mac) = (
         format!("{NONCE_HEADER}: {nonce}"),
-        format!("{MAC_HEADER}: {}", with.request_mac(nonce)),
+        format!("{MAC_HEADER}: {}", with.request_mac(nonce, "")),
     );
     get(server.health, "/internal/attest", &[&nonce_header, &mac]).await
 }

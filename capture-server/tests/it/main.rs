@@ -10,6 +10,7 @@
     reason = "the harness is shared; a test that cannot go on fails"
 )]
 
+mod canary;
 mod control;
 mod endings;
 mod formats;

@@ -107,9 +107,11 @@ fn the_crd_is_small_and_says_what_tools_need() {
     };
     assert_eq!(
         columns(0),
-        ["Ready", "URL", "Replicas", "Key Age", "Sandbox", "Browser", "Age"]
+        [
+            "Ready", "URL", "Replicas", "Key Age", "Sandbox", "Egress", "Browser", "Age"
+        ]
     );
-    assert_eq!(columns(1), ["Reason", "Next Rotation", "Suspended"]);
+    assert_eq!(columns(1), ["Reason", "Browser Age", "Next Rotation", "Suspended"]);
     assert_eq!(
         version["subresources"],
         serde_json::json!({"status": {}, "scale": {

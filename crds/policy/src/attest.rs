@@ -1,9 +1,10 @@
 //! Attestation: what a pod says of itself to the operator, and how each knows the other.
 //!
 //! In: the internal key, a nonce, bytes. Out: message authentication codes and the report's shape.
-//! The request is `GET /internal/attest` with the headers [`NONCE_HEADER`] and [`MAC_HEADER`]; the answer carries
-//! [`MAC_HEADER`] over nonce and body. HMAC-SHA-256 (RFC 2104) with a label per direction, so that neither side's
-//! message can be played back as the other's. `PUT /internal/keyset` brings a keyset before the kubelet does, with the
+//! The request is `GET /internal/attest` with the headers [`NONCE_HEADER`] and [`MAC_HEADER`] and, if a canary is to be
+//! tried, [`CANARY_HEADER`](crate::canary::CANARY_HEADER), which the code covers; the answer carries [`MAC_HEADER`] over
+//! nonce and body. HMAC-SHA-256 (RFC 2104) with a label per direction, so that neither side's message can be played back
+//! as the other's. `PUT /internal/keyset` brings a keyset before the kubelet does, with the
 //! code over nonce and body, and is answered like a question.
 
 use std::collections::BTreeMap;
@@ -12,10 +13,12 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
-use crate::policy::SandboxMode;
+use crate::canary::CanaryFacts;
+use crate::policy::{Enforcement, SandboxMode};
 
 /// Header with 32 random bytes, base64url without padding (43 characters).
 pub const NONCE_HEADER: &str = "attest-nonce";
@@ -25,6 +28,7 @@ pub const MAC_HEADER: &str = "attest-mac";
 const REQUEST_LABEL: &[u8] = b"screenshot-operator attest request v1\0";
 const KEYSET_LABEL: &[u8] = b"screenshot-operator keyset v1\0";
 const RESPONSE_LABEL: &[u8] = b"screenshot-operator attest response v1\0";
+const ID_LABEL: &[u8] = b"screenshot-operator internal key id v1\0";
 
 /// The key that operator and pods of one service share. Not shown by `Debug`.
 #[derive(Clone)]
@@ -50,6 +54,14 @@ impl InternalKey {
     /// The text form. A secret.
     pub fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// Names the key without showing it: 16 hexadecimal digits of a digest.
+    pub fn id(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(ID_LABEL);
+        digest.update(self.0);
+        hex::encode(digest.finalize().get(..8).unwrap_or_default())
     }
 
     fn mac(&self, label: &[u8], nonce: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
@@ -78,14 +90,15 @@ impl InternalKey {
             .is_some_and(|mac| mac.verify_slice(&code).is_ok())
     }
 
-    /// The operator's code over its nonce. Empty (never valid) when the nonce is malformed.
-    pub fn request_mac(&self, nonce: &str) -> String {
-        self.code(REQUEST_LABEL, nonce, b"")
+    /// The operator's code over its nonce and the text of the canary, empty without one. Empty (never valid) when the
+    /// nonce is malformed.
+    pub fn request_mac(&self, nonce: &str, canary: &str) -> String {
+        self.code(REQUEST_LABEL, nonce, canary.as_bytes())
     }
 
-    /// Whether the operator made the request. Constant time.
-    pub fn verify_request(&self, nonce: &str, code: &str) -> bool {
-        self.verify(REQUEST_LABEL, nonce, b"", code)
+    /// Whether the operator made the request, with this text of a canary. Constant time.
+    pub fn verify_request(&self, nonce: &str, canary: &str, code: &str) -> bool {
+        self.verify(REQUEST_LABEL, nonce, canary.as_bytes(), code)
     }
 
     /// The operator's code over its nonce and the keyset that it brings. Empty (never valid) when the nonce is malformed.
@@ -120,6 +133,11 @@ pub fn nonce_text(bytes: [u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The bytes of a nonce's text form.
+pub fn nonce_bytes(text: &str) -> Option<[u8; 32]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
 /// What a pod says of itself. Unknown fields are ignored: a newer server may say more.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -146,6 +164,12 @@ pub struct AttestReport {
     /// The browser that it runs.
     #[serde(default)]
     pub browser: BrowserFacts,
+    /// What it found of the cluster's half of the egress control.
+    #[serde(default)]
+    pub egress: EgressFacts,
+    /// Ids of the internal keys that it accepts, see [`InternalKey::id`].
+    #[serde(default)]
+    pub internal_keys: Vec<String>,
 }
 
 /// One reason for not being ready.
@@ -194,6 +218,18 @@ pub struct SandboxFacts {
     pub checks: BTreeMap<String, bool>,
 }
 
+/// The cluster's half of the egress control.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressFacts {
+    /// What the policy asks for.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+    /// What came of the canary, if this request named one and the pod has a policy.
+    #[serde(default)]
+    pub canary: Option<CanaryFacts>,
+}
+
 /// The browser.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -201,6 +237,9 @@ pub struct BrowserFacts {
     /// Product and version as CDP gives it, once one has run.
     #[serde(default)]
     pub version: Option<String>,
+    /// When that build was made, where the image says so.
+    #[serde(default)]
+    pub built_at: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -212,23 +251,35 @@ mod tests {
         let key = InternalKey::from_bytes([3; 32]);
         let other = InternalKey::from_bytes([4; 32]);
         let nonce = nonce_text([5; 32]);
-        let (request, response) = (key.request_mac(&nonce), key.response_mac(&nonce, b"{}"));
-        assert!(key.verify_request(&nonce, &request) && key.verify_response(&nonce, b"{}", &response));
-        assert!(!key.verify_request(&nonce, &key.response_mac(&nonce, b"")));
-        assert!(!other.verify_request(&nonce, &request));
-        assert!(!key.verify_request(&nonce_text([6; 32]), &request));
+        let (request, response) = (key.request_mac(&nonce, ""), key.response_mac(&nonce, b"{}"));
+        assert!(key.verify_request(&nonce, "", &request) && key.verify_response(&nonce, b"{}", &response));
+        assert!(!key.verify_request(&nonce, "", &key.response_mac(&nonce, b"")));
+        assert!(!other.verify_request(&nonce, "", &request));
+        assert!(!key.verify_request(&nonce_text([6; 32]), "", &request));
         assert!(!key.verify_response(&nonce, b"{} ", &response));
         let brought = key.keyset_mac(&nonce, b"{}");
         assert!(key.verify_keyset(&nonce, b"{}", &brought) && !key.verify_keyset(&nonce, b"{} ", &brought));
         assert!(!key.verify_keyset(&nonce, b"", &request) && !key.verify_keyset(&nonce, b"{}", &response));
         assert!(!key.verify_response(&nonce, b"{}", &brought) && !other.verify_keyset(&nonce, b"{}", &brought));
-        assert!(!key.verify_request(&nonce, "") && !key.verify_request("", &request));
+        assert!(!key.verify_request(&nonce, "", "") && !key.verify_request("", "", &request));
+    }
+
+    #[test]
+    fn a_canary_that_the_operator_did_not_name_breaks_its_code() {
+        let (key, nonce) = (InternalKey::from_bytes([3; 32]), nonce_text([5; 32]));
+        let code = key.request_mac(&nonce, "x 10.0.0.7:8082");
+        assert!(key.verify_request(&nonce, "x 10.0.0.7:8082", &code));
+        for other in ["", "x 10.0.0.8:8082", "x 10.0.0.7:8082 10.0.0.8:8082"] {
+            assert!(!key.verify_request(&nonce, other, &code), "{other}");
+        }
+        assert_eq!(nonce_bytes(&nonce), Some([5; 32]));
+        assert_eq!(nonce_bytes("short"), None);
     }
 
     #[test]
     fn a_malformed_nonce_never_verifies_not_even_its_own_code() {
         let key = InternalKey::from_bytes([3; 32]);
-        assert!(!key.verify_request("short", &key.request_mac("short")));
+        assert!(!key.verify_request("short", "", &key.request_mac("short", "")));
     }
 
     #[test]
@@ -240,5 +291,8 @@ mod tests {
         );
         assert!(InternalKey::parse("AAAA").is_err());
         assert!(!format!("{key:?}").contains(&key.to_text()));
+        assert_eq!(key.id(), InternalKey::from_bytes([9; 32]).id());
+        assert_ne!(key.id(), InternalKey::from_bytes([8; 32]).id());
+        assert_eq!(key.id().len(), 16);
     }
 }

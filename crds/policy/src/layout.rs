@@ -30,6 +30,8 @@ pub const KEYSET_PATH: &str = "/etc/screenshot/keyset/keyset.json";
 pub const INTERNAL_KEY_DIR: &str = "/etc/screenshot/internal";
 /// File name (and Secret key) of the attestation key.
 pub const INTERNAL_KEY_FILE: &str = "key";
+/// File name (and Secret key) of the attestation key to come, there only while the key is replaced.
+pub const INTERNAL_NEXT_KEY_FILE: &str = "next";
 /// Path of the attestation key in the pod.
 pub const INTERNAL_KEY_PATH: &str = "/etc/screenshot/internal/key";
 
@@ -37,6 +39,9 @@ pub const INTERNAL_KEY_PATH: &str = "/etc/screenshot/internal/key";
 pub const JAIL_DIR: &str = "/run/jail";
 /// The jailer's Unix socket.
 pub const JAIL_SOCKET: &str = "/run/jail/jailer.sock";
+
+/// What the image says of the browser in it: `{"version": …, "builtAt": RFC 3339}`.
+pub const BROWSER_BUILD_PATH: &str = "/usr/lib/chromium/build.json";
 
 /// Environment variable with the digest that the policy file must have.
 pub const ENV_POLICY_DIGEST: &str = "SHOT_POLICY_DIGEST";

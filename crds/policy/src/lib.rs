@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod attest;
+pub mod canary;
 pub mod cidr;
 pub mod cluster;
 pub mod domain;

@@ -9,6 +9,7 @@ mod children;
 mod pods;
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -18,6 +19,7 @@ use screenshot_policy::policy::{EffectivePolicy, SandboxMode};
 
 use crate::apply::{self, Mislabelled, call};
 use crate::cache::Key;
+use crate::canary::{Offer, knock};
 use crate::context::Context;
 use crate::credentials::{Credentials, Stored};
 use crate::error::Error;
@@ -26,7 +28,7 @@ use crate::validate::{Identity, Validated};
 use crate::views::{AutoscalerView, DeploymentView, PodState};
 
 pub use children::{ChildMeta, Children};
-use pods::{Expected, attested, live_pods};
+use pods::{Asking, Expected, attested, live_pods};
 pub use pods::{PodView, bring};
 
 /// Whether what the watches show is good enough.
@@ -58,6 +60,8 @@ pub struct Observed {
     pub served: BTreeSet<Kind>,
     /// Whether a running pod has yet to attest what is wanted of it.
     pub awaiting: bool,
+    /// Whether pods were asked to try the canary.
+    pub offer: Offer,
 }
 
 /// Gathers everything that a pass needs.
@@ -86,10 +90,22 @@ pub async fn observe(context: &Context, wanted: &Validated, freshness: Freshness
         keyset: credentials.keyset_digest(),
         sandbox: wanted.policy.sandbox_mode() == SandboxMode::Required,
         fresh: freshness == Freshness::Live,
+        internal: credentials.next_internal_id(),
+        enforcement: wanted.policy.enforcement(),
     };
     let serving: Vec<PodState> = facts.into_iter().filter(|pod| !pod.leaving).collect();
-    let key = credentials.internal.as_ref().map(|(key, _)| key);
-    let pods = attested(context, identity, &serving, key, &expected).await?;
+    let (settings, now) = (&context.settings, (context.now)());
+    let offer = context
+        .canary
+        .offer(&wanted.policy, &settings.operator_namespace, now)
+        .await;
+    let own: Vec<IpAddr> = context.canary.addresses().iter().map(SocketAddr::ip).collect();
+    let asking = Asking {
+        key: credentials.internal.as_ref().map(|(key, _)| key),
+        offer,
+        knock: knock::is_shut_out(&wanted.ingress, &identity.namespace, settings, &own),
+    };
+    let pods = attested(context, identity, &serving, &asking, &expected).await?;
     let awaiting = pods.iter().any(|pod| pod.started && !expected.met(&pod.attested));
     Ok(Observed {
         children: known.children,
@@ -101,6 +117,7 @@ pub async fn observe(context: &Context, wanted: &Validated, freshness: Freshness
         pods,
         served: context.served.kinds(),
         awaiting,
+        offer,
     })
 }
 

@@ -6,23 +6,28 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use screenshot_policy::attest::{AttestReport, InternalKey};
+use screenshot_policy::canary::{CanaryFacts, Finding};
 use screenshot_policy::keyset::Keyset;
+use screenshot_policy::policy::Enforcement;
 
 use crate::apply::call;
 use crate::attest::Unattested;
+use crate::canary::Offer;
 use crate::context::{Context, random};
 use crate::error::Error;
 use crate::memory::Proof;
 use crate::validate::Identity;
 use crate::views::{self, PodState, Said};
 
-/// What a pod attested is believed for so long, if nothing happens to the pod.
-const PROOF_LIFE: Duration = Duration::from_secs(60);
+/// What a pod attested is believed for so long, if nothing happens to the pod. Less than the time between two passes, so
+/// that each of them asks: a cluster that ceases to enforce its NetworkPolicies is found out within a minute.
+const PROOF_LIFE: Duration = Duration::from_secs(35);
+
 /// One capture pod and what it attested.
 #[derive(Clone, Debug)]
 pub struct PodView {
@@ -44,6 +49,8 @@ pub struct PodView {
     pub unschedulable: Option<Said>,
     /// What it attested.
     pub attested: Result<AttestReport, Unattested>,
+    /// Whether it let the operator in on its API port, where no rule of the spec does.
+    pub let_in: bool,
 }
 
 impl PodView {
@@ -73,11 +80,17 @@ pub async fn bring(
         let Some(ip) = pod.ip else { return Ok(false) };
         let answer = context.attester.bring(&pod.name, ip, key, random()?, keyset).await;
         // What it attested before it was asked to take the keyset stands if it does not answer now.
-        let Ok(report) = answer else { return Ok(false) };
+        let Ok(mut report) = answer else { return Ok(false) };
+        // Who brings a keyset does not ask for the canary: what was found before stands, and is no younger for it.
+        report.egress.canary = pod
+            .attested
+            .as_ref()
+            .ok()
+            .and_then(|before| before.egress.canary.clone());
         let taken = report.keyset.as_ref().is_some_and(|held| held.digest == digest);
         context.memories.with(&identity.key(), |memory| {
             if let Some(proof) = memory.proofs.get_mut(&pod.uid) {
-                (proof.at, proof.answer) = (Instant::now(), Ok(report.clone()));
+                proof.answer = Ok(report.clone());
             }
         });
         pod.attested = Ok(report);
@@ -102,6 +115,17 @@ pub(super) struct Expected {
     pub(super) sandbox: bool,
     /// Earlier answers do not count.
     pub(super) fresh: bool,
+    /// Id of the internal key to come, while there is one.
+    pub(super) internal: Option<String>,
+    pub(super) enforcement: Enforcement,
+}
+
+/// What pods are asked.
+pub(super) struct Asking<'a> {
+    pub(super) key: Option<&'a InternalKey>,
+    pub(super) offer: Offer,
+    /// Whether to try their API port.
+    pub(super) knock: bool,
 }
 
 impl Expected {
@@ -114,7 +138,14 @@ impl Expected {
                 && keyset == self.keyset.as_ref()
                 && (report.sandbox.verified || !self.sandbox)
                 && report.not_ready.is_empty()
+                && self.internal.iter().all(|id| report.internal_keys.contains(id))
+                && report.egress.canary.as_ref().is_none_or(|canary| self.settled(canary))
         })
+    }
+
+    /// Whether there is no reason to have the canary tried again soon.
+    fn settled(&self, canary: &CanaryFacts) -> bool {
+        canary.finding() != Finding::Open || (self.enforcement == Enforcement::Advisory && !canary.early)
     }
 
     /// Whether an earlier answer still counts.
@@ -128,7 +159,7 @@ pub(super) async fn attested(
     context: &Context,
     identity: &Identity,
     pods: &[PodState],
-    key: Option<&InternalKey>,
+    asking: &Asking<'_>,
     expected: &Expected,
 ) -> Result<Vec<PodView>, Error> {
     let service = identity.key();
@@ -140,21 +171,22 @@ pub(super) async fn attested(
         let old = proofs
             .get(&pod.uid)
             .filter(|proof| expected.counts(proof, pod, Instant::now()));
-        let attested = match (old, pod.started.then_some(pod.ip).flatten(), key) {
-            (Some(proof), _, Some(_)) => proof.answer.clone(),
-            (_, None, _) => Err(Unattested::NoAddress),
-            (_, _, None) => Err(Unattested::NoKey),
+        let (attested, let_in) = match (old, pod.started.then_some(pod.ip).flatten(), asking.key) {
+            (Some(proof), _, Some(_)) => (proof.answer.clone(), proof.let_in),
+            (_, None, _) => (Err(Unattested::NoAddress), false),
+            (_, _, None) => (Err(Unattested::NoKey), false),
             (None, Some(ip), Some(key)) => {
-                let answer = context.attester.ask(&pod.name, ip, key, random()?).await;
+                let (answer, let_in) = ask(context, pod, ip, key, asking).await?;
                 let proof = Proof {
                     pod: pod.clone(),
                     at: Instant::now(),
                     answer: answer.clone(),
+                    let_in,
                 };
                 context
                     .memories
                     .with(&service, |memory| memory.proofs.insert(pod.uid.clone(), proof));
-                answer
+                (answer, let_in)
             }
         };
         Ok(PodView {
@@ -167,9 +199,27 @@ pub(super) async fn attested(
             waiting: pod.waiting.clone(),
             unschedulable: pod.unschedulable.clone(),
             attested,
+            let_in,
         })
     });
     join_all(views).await.into_iter().collect()
+}
+
+type Answer = (Result<AttestReport, Unattested>, bool);
+
+/// Asks a pod to attest, and knocks at its API port meanwhile.
+async fn ask(
+    context: &Context,
+    pod: &PodState,
+    ip: IpAddr,
+    key: &InternalKey,
+    asking: &Asking<'_>,
+) -> Result<Answer, Error> {
+    let nonce = random()?;
+    let canary = context.canary.asked(&nonce).filter(|_| asking.offer == Offer::Made);
+    let attest = context.attester.ask(&pod.name, ip, key, nonce, canary.as_ref());
+    let knock = async { asking.knock && context.attester.is_let_in(ip).await };
+    Ok(join(attest, knock).await)
 }
 
 #[cfg(test)]
@@ -184,6 +234,8 @@ mod tests {
             keyset: None,
             sandbox: false,
             fresh,
+            internal: None,
+            enforcement: Enforcement::Required,
         };
         let pod = PodState {
             ready: true,
@@ -192,18 +244,15 @@ mod tests {
         let report = AttestReport {
             pod: "p".into(),
             ready: true,
-            not_ready: Vec::new(),
             policy_digest: Some("p".into()),
-            cluster_ranges: None,
-            keyset: None,
-            sandbox: screenshot_policy::attest::SandboxFacts::default(),
-            browser: screenshot_policy::attest::BrowserFacts::default(),
+            ..AttestReport::default()
         };
         let at = Instant::now();
         let proof = |answer| Proof {
             pod: pod.clone(),
             at,
             answer,
+            let_in: false,
         };
         let good = proof(Ok(report.clone()));
         assert!(expected(false).counts(&good, &pod, at));

@@ -113,6 +113,21 @@ fn alerts(wanted: &Validated) -> Vec<Value> {
             "Capture pods have had different keysets for a quarter of an hour: a rotation is stuck.",
         ),
     ];
+    alerts.push(alert(
+        "ScreenshotEgressUnenforced",
+        &format!("min by (pod) (screenshot_server_egress_enforced{{{of}}}) == 0"),
+        "2m",
+        "critical",
+        "The cluster does not enforce NetworkPolicies: a capture pod reached an address that none of them opens.",
+    ));
+    alerts.push(alert(
+        "ScreenshotBrowserOld",
+        // 0 is unknown. Chromium brings a new milestone every four weeks and mends the one before for a short time only.
+        &format!("time() - (min(screenshot_server_browser_build_timestamp_seconds{{{of}}}) > 0) > 45 * 86400"),
+        "1h",
+        "warning",
+        "The browser was built more than 45 days ago; newer images have one with later security fixes.",
+    ));
     if wanted.policy.sandbox_mode() == SandboxMode::Required {
         alerts.push(alert(
             "ScreenshotSandboxUnverified",

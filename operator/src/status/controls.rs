@@ -6,7 +6,7 @@ use screenshot_policy::egress::EgressException;
 
 use super::trouble::Trouble;
 use super::verdict::{Verdict, Weight, verdict, word};
-use super::{Pass, sandbox};
+use super::{Pass, egress, sandbox};
 use crate::observe::PodView;
 use crate::rotation::{Step, Wait};
 
@@ -16,6 +16,7 @@ pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>, now: Timest
         policy_in_force(pass, now),
         credentials_ready(pass),
         sandbox::verified(pass),
+        egress::enforced(pass),
         cluster_addresses_known(pass),
         suspended(pass),
     ]
@@ -176,7 +177,7 @@ pub(super) fn every_pod(
 
 /// The pods that can get a request, and those that answer. One that is only starting counts while there is no other: else
 /// every pod that an autoscaler adds would make the service unready for as long as it starts.
-fn counted(pods: &[PodView]) -> impl Iterator<Item = &PodView> {
+pub(super) fn counted(pods: &[PodView]) -> impl Iterator<Item = &PodView> {
     let some_ready = pods.iter().any(|pod| pod.ready);
     pods.iter()
         .filter(move |pod| pod.ready || pod.attested.is_ok() || !some_ready)

@@ -23,7 +23,7 @@ pub const DEGRADED: &str = "Degraded";
 /// What the server attests where it fell back to a jail without namespaces.
 const FELL_BACK: &str = "SandboxDegraded";
 
-const KIND: &str = "SandboxVerified";
+pub(super) const KIND: &str = "SandboxVerified";
 
 pub(super) fn verified(pass: &Pass<'_>) -> Verdict {
     if let Some(message) = profile_missing(pass.pods) {
@@ -102,7 +102,7 @@ pub(super) fn place(pod: &PodView) -> String {
 }
 
 /// The nodes of these pods, sorted and bounded; `None` without pods.
-fn nodes<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<String> {
+pub(super) fn nodes<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<String> {
     let names: BTreeSet<&str> = pods.map(|pod| pod.node.as_deref().unwrap_or("(unknown)")).collect();
     let shown: Vec<&str> = names.iter().copied().take(3).collect();
     let list = shown.join(", ");

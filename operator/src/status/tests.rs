@@ -1,7 +1,8 @@
 //! Tables: what was attested → what the status says.
 
 use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
-use screenshot_policy::attest::{AttestReport, KeysetFacts, NotReady, SandboxFacts};
+use screenshot_policy::attest::{AttestReport, EgressFacts, KeysetFacts, NotReady, SandboxFacts};
+use screenshot_policy::canary::{CanaryFacts, Outcome, Try};
 use screenshot_policy::keyset::{Key, Keyset};
 use screenshot_policy::token::Kid;
 
@@ -26,6 +27,7 @@ struct World {
     autoscaler: Option<AutoscalerView>,
     unresolved: BTreeSet<String>,
     unserved: BTreeSet<Kind>,
+    offer: Offer,
 }
 
 fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
@@ -45,6 +47,18 @@ fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
         cluster: ClusterSettings::default(),
     };
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
+}
+
+fn canary(outcomes: &[Outcome]) -> CanaryFacts {
+    let tries = outcomes.iter().map(|outcome| Try {
+        address: "10.0.0.7:8082".parse().unwrap(),
+        outcome: *outcome,
+        proxy_refuses: true,
+    });
+    CanaryFacts {
+        tries: tries.collect(),
+        ..Default::default()
+    }
 }
 
 fn token() -> TokenFacts {
@@ -85,6 +99,10 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
             verified: true,
             ..Default::default()
         },
+        egress: EgressFacts {
+            canary: Some(canary(&[Outcome::TimedOut])),
+            ..Default::default()
+        },
         ..Default::default()
     };
     World {
@@ -107,6 +125,7 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
             waiting: None,
             unschedulable: None,
             attested: Ok(report),
+            let_in: false,
         }],
         facts: Facts {
             keyset: Some(keyset),
@@ -118,6 +137,7 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
         autoscaler: None,
         unresolved: BTreeSet::new(),
         unserved: BTreeSet::new(),
+        offer: Offer::Made,
     }
 }
 
@@ -134,6 +154,7 @@ impl World {
             autoscaler: self.autoscaler.as_ref(),
             unresolved: &self.unresolved,
             unserved: &self.unserved,
+            offer: self.offer,
         };
         compute(previous, &pass, at)
     }
@@ -171,6 +192,7 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
         ("PolicyInForce", is("True", "PolicyAttested")),
         ("CredentialsReady", is("True", "TokenAccepted")),
         ("SandboxVerified", is("True", "SandboxAttested")),
+        ("EgressEnforced", is("True", "CanaryOutOfReach")),
         ("Suspended", is("False", "NotSuspended")),
     ] {
         assert_eq!(world.says(kind), expected, "{kind}");
@@ -181,7 +203,7 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
 #[test]
 fn no_control_is_assumed() {
     type Edit = fn(&mut World);
-    let table: [(&str, &str, &str, Edit); 13] = [
+    let table: [(&str, &str, &str, Edit); 16] = [
         ("PolicyInForce", "ClusterRangesOutdated", "Reconciling", |w| {
             w.report().cluster_ranges = Some("sha256:other".into());
         }),
@@ -217,6 +239,15 @@ fn no_control_is_assumed() {
         }),
         ("SandboxVerified", "UserNamespacesBlocked", "Stalled", |w| {
             w.report().sandbox = blocked("SeccompFilter");
+        }),
+        ("EgressEnforced", "NetworkPolicyNotEnforced", "Stalled", |w| {
+            w.report().egress.canary = Some(canary(&[Outcome::TimedOut, Outcome::Reached]));
+        }),
+        ("EgressEnforced", "NetworkPolicyNotEnforced", "Stalled", |w| {
+            w.pods[0].let_in = true;
+        }),
+        ("EgressEnforced", "ProxyNotEnforcing", "Stalled", |w| {
+            w.report().egress.canary.as_mut().unwrap().tries[0].proxy_refuses = false;
         }),
         ("CredentialsReady", "TokenMissing", "Reconciling", |w| {
             w.facts.client = Held::Absent;
@@ -592,4 +623,78 @@ fn the_browser_of_the_status_is_the_oldest_that_a_pod_attests() {
     let known = world.status(&none, now());
     world.pods.clear();
     assert_eq!(version(&world, &known).as_deref(), Some("Chrome/99.0.7.1b"));
+}
+
+/// What nobody proved is neither true nor false, and does not stop a service; it is not called verified either.
+#[test]
+fn egress_that_is_not_proven_is_unknown_and_ready_says_so() {
+    type Edit = fn(&mut World);
+    let table: [(&str, Edit); 9] = [
+        ("CanaryUnavailable", |w| w.offer = Offer::NoAddress),
+        ("CanaryUnavailable", |w| w.offer = Offer::Deaf),
+        ("CanaryExcepted", |w| w.offer = Offer::Opened),
+        ("CanaryMistaken", |w| {
+            w.report().egress.canary = Some(canary(&[Outcome::Mistaken, Outcome::Refused]));
+        }),
+        ("CanaryNotTried", |w| {
+            w.report().egress.canary = Some(canary(&[Outcome::NoRoute]));
+        }),
+        ("CanaryNotTried", |w| w.report().egress.canary = Some(canary(&[]))),
+        ("CanaryNotTried", |w| w.report().egress.canary = None),
+        ("PodStarting", |w| {
+            w.report().egress.canary = Some(CanaryFacts {
+                early: true,
+                ..canary(&[Outcome::Reached])
+            });
+        }),
+        ("NotAttested", |w| {
+            w.pods.push(PodView {
+                attested: Err(Unattested::Unreachable),
+                ..w.pods[0].clone()
+            });
+        }),
+    ];
+    for (reason, edit) in table {
+        let mut world = good(|_| {});
+        edit(&mut world);
+        assert_eq!(world.says("EgressEnforced"), is("Unknown", reason));
+        if reason == "NotAttested" {
+            continue;
+        }
+        let status = world.status(&ScreenshotServiceStatus::default(), now());
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("True", "AsWanted"),
+            "{reason}"
+        );
+        assert!(ready.message.contains("is not known"), "{reason}: {}", ready.message);
+    }
+}
+
+#[test]
+fn a_service_that_accepts_it_runs_where_policies_are_not_enforced_and_says_so() {
+    let mut world = good(|spec| spec.network.egress.enforcement = screenshot_api::Enforcement::Advisory);
+    world.report().egress.canary = Some(canary(&[Outcome::Reached]));
+    assert_eq!(world.says("EgressEnforced"), is("False", "NetworkPolicyNotEnforced"));
+    assert_eq!(world.says("Ready"), is("True", "Degraded"));
+    assert_eq!(world.says("Stalled"), None);
+}
+
+#[test]
+fn the_message_names_the_node_where_policies_are_not_enforced() {
+    let mut world = good(|_| {});
+    world.report().egress.canary = Some(canary(&[Outcome::Reached]));
+    let status = world.status(&ScreenshotServiceStatus::default(), now());
+    for kind in ["EgressEnforced", "Ready", "Stalled"] {
+        let found = status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+        assert_eq!(found.reason, "NetworkPolicyNotEnforced", "{kind}");
+        assert!(
+            found
+                .message
+                .starts_with("NetworkPolicies are not enforced on node n1: "),
+            "{}",
+            found.message
+        );
+    }
 }

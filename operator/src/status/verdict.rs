@@ -22,6 +22,8 @@ pub(super) enum Weight {
 pub(super) struct Verdict {
     pub kind: &'static str,
     pub status: bool,
+    /// Whether nobody knows; then `status` is false.
+    pub unknown: bool,
     pub reason: &'static str,
     pub message: String,
     pub weight: Weight,
@@ -32,9 +34,18 @@ pub(super) fn verdict(kind: &'static str, status: bool, reason: &'static str, me
     Verdict {
         kind,
         status,
+        unknown: false,
         reason,
         message: message.into(),
         weight: Weight::Blocks,
+    }
+}
+
+/// A condition of which it is not known whether it holds. It is shown and no more.
+pub(super) fn unknown(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict {
+        unknown: true,
+        ..verdict(kind, false, reason, message).weighing(Weight::Shown)
     }
 }
 
@@ -47,7 +58,11 @@ impl Verdict {
 /// The conditions; `lastTransitionTime` moves only when a status flips.
 pub(super) fn merge(previous: &[Condition], verdicts: Vec<Verdict>, generation: i64, now: Timestamp) -> Vec<Condition> {
     let conditions = verdicts.into_iter().map(|verdict| {
-        let status = if verdict.status { "True" } else { "False" };
+        let status = match (verdict.unknown, verdict.status) {
+            (true, _) => "Unknown",
+            (_, true) => "True",
+            (_, false) => "False",
+        };
         let since = previous
             .iter()
             .find(|old| old.type_ == verdict.kind && old.status == status);

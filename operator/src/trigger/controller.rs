@@ -21,7 +21,9 @@ use crate::context::{Context, random};
 use crate::error::Error;
 use crate::reconcile::reconcile;
 
-const CONCURRENCY: u16 = 16;
+/// Passes at a time. A pass mostly waits for pods, which wait for what the cluster's network drops: half a second for each
+/// service, every 40 seconds.
+const CONCURRENCY: u16 = 32;
 
 /// Where services are looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]

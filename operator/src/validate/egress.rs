@@ -6,13 +6,13 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use screenshot_api::{Egress, EgressExceptionSpec};
+use screenshot_api::{Egress, EgressExceptionSpec, Enforcement};
 use screenshot_policy::address::holds_global;
 use screenshot_policy::cidr::{Cidr, CidrError};
 use screenshot_policy::domain::DomainRule;
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::host::HostError;
-use screenshot_policy::policy::{EffectivePolicy, EgressRules};
+use screenshot_policy::policy::{self, EffectivePolicy, EgressRules};
 use screenshot_policy::unit::{Port, UnitError};
 
 use super::Invalid;
@@ -27,6 +27,10 @@ pub(super) fn fill(rules: &mut EgressRules, egress: &Egress) -> Result<(), Inval
     rules.domains.deny = listed("domains.deny", &egress.domains.deny)?;
     rules.cidrs.allow = listed(ALLOWED_CIDRS, &egress.cidrs.allow)?;
     rules.cidrs.deny = listed("cidrs.deny", &egress.cidrs.deny)?;
+    rules.enforcement = match egress.enforcement {
+        Enforcement::Required => policy::Enforcement::Required,
+        Enforcement::Advisory => policy::Enforcement::Advisory,
+    };
     let exceptions = egress.exceptions.iter().enumerate();
     rules.exceptions = exceptions.map(exception).collect::<Result<_, _>>()?;
     Ok(())

@@ -49,7 +49,7 @@ async fn attest(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     };
     server.asked += 1;
     let nonce = header(&headers, NONCE_HEADER);
-    if server.key.verify_request(nonce, header(&headers, MAC_HEADER)) {
+    if server.key.verify_request(nonce, "", header(&headers, MAC_HEADER)) {
         report(server, nonce)
     } else {
         StatusCode::UNAUTHORIZED.into_response()
@@ -107,7 +107,8 @@ impl World {
             .route(KEYSET_BRING_PATH, put(bring))
             .with_state(Arc::clone(&server));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let adjusted = |context: &mut screenshot_operator::context::Context| context.attester = Attester::on_port(port);
+        let adjusted =
+            |context: &mut screenshot_operator::context::Context| context.attester = Attester::on_ports(port, port);
         let operator = Operator::adjusted(config().await, stage.scope(), whole_seconds, adjusted);
         operator.ready(Duration::from_secs(10)).await;
         let operator = operator.leading();

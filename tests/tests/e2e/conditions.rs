@@ -15,6 +15,7 @@ fn an_empty_spec_runs_and_every_condition_is_true() {
         "PolicyInForce",
         "CredentialsReady",
         "SandboxVerified",
+        "EgressEnforced",
     ] {
         let found = condition(&namespace.0, "shots", kind).map(|condition| condition.status);
         assert_eq!(found.as_deref(), Some("True"), "{kind}");

@@ -19,7 +19,7 @@ pub use autoscaling::Autoscaling;
 pub use exposure::{Exposure, HttpRouteExposure, IngressExposure, ParentReference, Scheme};
 pub use lists::{CidrLists, DomainLists};
 pub use monitoring::{Monitoring, MonitoringObject, PodMonitor};
-pub use network::{Egress, EgressExceptionSpec, Ingress, Network};
+pub use network::{Egress, EgressExceptionSpec, Enforcement, Ingress, Network};
 pub use parts::{Metadata, Peer, SecretReference, Selector};
 pub use sandbox::{Isolation, Sandbox, SandboxMode};
 pub use workload::{
@@ -57,9 +57,11 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Replicas","type":"integer","jsonPath":".status.readyReplicas","description":"Capture pods that take requests."}"#,
     printcolumn = r#"{"name":"Key Age","type":"date","jsonPath":".status.auth.lastRotationTime","description":"Time since the current token was made."}"#,
     printcolumn = r#"{"name":"Sandbox","type":"string","jsonPath":".status.conditions[?(@.type==\"SandboxVerified\")].status","description":"Whether every browser was found confined."}"#,
+    printcolumn = r#"{"name":"Egress","type":"string","jsonPath":".status.conditions[?(@.type==\"EgressEnforced\")].status","description":"Whether the cluster enforces the NetworkPolicies of the capture pods."}"#,
     printcolumn = r#"{"name":"Browser","type":"string","jsonPath":".status.browser.version","description":"Version of the browser, as every capture pod attests it."}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1,"description":"Why Ready is what it is."}"#,
+    printcolumn = r#"{"name":"Browser Age","type":"date","jsonPath":".status.browser.buildTime","priority":1,"description":"Time since the browser was built."}"#,
     printcolumn = r#"{"name":"Next Rotation","type":"string","jsonPath":".status.auth.nextRotationTime","priority":1,"description":"When the token is replaced next."}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1,"description":"Whether the service rests as asked."}"#
 )]

@@ -81,6 +81,22 @@ pub struct Egress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub exceptions: Vec<EgressExceptionSpec>,
+    /// What follows when a capture pod reaches the operator's canary, an address that none of its NetworkPolicies opens: the
+    /// cluster does not enforce them then. `Required`: the pod is not ready until it is kept away again. `Advisory`:
+    /// captures go on behind the proxy alone, and the status says so. What is not known, as while no operator runs, stops
+    /// nothing. Default: `Required`.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+}
+
+/// What follows when the cluster's network plugin does not enforce NetworkPolicies.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, JsonSchema)]
+pub enum Enforcement {
+    /// Capture pods that were found open are not ready.
+    #[default]
+    Required,
+    /// It is told, and captures go on.
+    Advisory,
 }
 
 /// One destination that pages may reach although it is not public. Metadata addresses, loopback and link-local
@@ -129,6 +145,7 @@ impl Default for Egress {
             domains: DomainLists::default(),
             cidrs: CidrLists::default(),
             exceptions: Vec::new(),
+            enforcement: Enforcement::default(),
         }
     }
 }

@@ -40,6 +40,17 @@ pub enum SandboxMode {
     Degraded,
 }
 
+/// What follows when the cluster does not enforce its NetworkPolicies, as a pod that reached the canary knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Enforcement {
+    /// The pod takes no captures until it is out of reach again.
+    #[default]
+    Required,
+    /// It is told, and the proxy alone stands between a page and the cluster.
+    Advisory,
+}
+
 /// How long a browser lives. Different clients never share one, whatever stands here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -121,6 +132,8 @@ pub struct EgressRules {
     /// Named exceptions, the only way to private addresses.
     #[cfg_attr(test, schemars(length(max = 32)))]
     pub exceptions: Vec<EgressException>,
+    /// See [`Enforcement`].
+    pub enforcement: Enforcement,
 }
 
 /// What is asked of the jail.
@@ -175,6 +188,7 @@ impl PolicyDocument {
                 },
                 nat64_prefixes: Vec::new(),
                 exceptions: Vec::new(),
+                enforcement: Enforcement::Required,
             },
             sandbox: SandboxRules {
                 mode: SandboxMode::Required,

@@ -20,8 +20,8 @@ use crate::egress::EgressException;
 use crate::unit::Port;
 
 pub use document::{
-    CidrLists, ClusterRules, DEFAULT_PORTS, DomainLists, EgressRules, Isolation, MAX_CIDRS, MAX_DOCUMENT, MAX_DOMAINS,
-    MAX_EXCEPTIONS, MAX_PORTS, PolicyDocument, SandboxMode, SandboxRules, ServiceRef, VERSION,
+    CidrLists, ClusterRules, DEFAULT_PORTS, DomainLists, EgressRules, Enforcement, Isolation, MAX_CIDRS, MAX_DOCUMENT,
+    MAX_DOMAINS, MAX_EXCEPTIONS, MAX_PORTS, PolicyDocument, SandboxMode, SandboxRules, ServiceRef, VERSION,
 };
 pub(crate) use error::rule;
 pub use error::{List, PolicyError};
@@ -36,6 +36,8 @@ pub struct Ceiling {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Whether [`SandboxMode::Degraded`] may be asked for.
     pub degraded_sandbox: bool,
+    /// Whether [`Enforcement::Advisory`] may be asked for.
+    pub advisory_egress: bool,
 }
 
 impl Ceiling {
@@ -46,6 +48,7 @@ impl Ceiling {
             capture: CaptureLimits::CEILING,
             ports: vec![80..=80, 443..=443, 1024..=u16::MAX],
             degraded_sandbox: true,
+            advisory_egress: true,
         }
     }
 
@@ -88,6 +91,9 @@ impl EffectivePolicy {
         }
         if !ceiling.degraded_sandbox {
             document.sandbox.mode = SandboxMode::Required;
+        }
+        if !ceiling.advisory_egress {
+            document.egress.enforcement = Enforcement::Required;
         }
         let digest = canonical::digest(canonical::json(&document).as_bytes());
         Ok(Self {
@@ -183,6 +189,11 @@ impl EffectivePolicy {
     /// Named exceptions, expired ones included.
     pub fn exceptions(&self) -> &[EgressException] {
         &self.document.egress.exceptions
+    }
+
+    /// What follows when the cluster does not enforce its NetworkPolicies.
+    pub fn enforcement(&self) -> Enforcement {
+        self.document.egress.enforcement
     }
 
     /// Whose policy it is.

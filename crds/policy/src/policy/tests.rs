@@ -292,11 +292,12 @@ prop_compose! {
         (allow, deny) in (some_rules(), some_rules()),
         (allowed, denied, own) in (some_ranges(), some_ranges(), some_ranges()),
         exceptions in some_exceptions(),
-        degraded: bool,
+        (degraded, advisory) in any::<(bool, bool)>(),
     ) -> PolicyDocument {
         let mut document = document();
         document.capture = capture;
         document.sandbox.mode = if degraded { SandboxMode::Degraded } else { SandboxMode::Required };
+        document.egress.enforcement = if advisory { Enforcement::Advisory } else { Enforcement::Required };
         document.egress.ports = ports;
         document.egress.domains = DomainLists { allow, deny };
         document.egress.cidrs = CidrLists { allow: allowed, deny: denied };
@@ -310,10 +311,10 @@ prop_compose! {
     fn some_ceiling()(
         capture in any_limits(),
         ports in prop::collection::vec((any::<u16>(), any::<u16>()), 0..4),
-        degraded_sandbox: bool,
+        (degraded_sandbox, advisory_egress) in any::<(bool, bool)>(),
     ) -> Ceiling {
         let ports = ports.into_iter().map(|(a, b)| a.min(b)..=a.max(b)).collect();
-        Ceiling { capture, ports, degraded_sandbox }
+        Ceiling { capture, ports, degraded_sandbox, advisory_egress }
     }
 }
 
@@ -327,6 +328,7 @@ fn no_wider(document: &PolicyDocument, other: &PolicyDocument) -> bool {
     let same = |a: &[Cidr], b: &[Cidr]| within(a, b) && within(b, a);
     document.capture.within(&other.capture)
         && (document.sandbox.mode == SandboxMode::Required || other.sandbox.mode == SandboxMode::Degraded)
+        && (ours.enforcement == Enforcement::Required || theirs.enforcement == Enforcement::Advisory)
         && within(&ours.ports, &theirs.ports)
         && within(&ours.domains.allow, &theirs.domains.allow)
         && within(&theirs.domains.allow, &ours.domains.allow)
@@ -353,6 +355,7 @@ proptest! {
         let policy = EffectivePolicy::resolve(&ceiling, requested.clone()).unwrap();
         prop_assert!(policy.limits().within(&ceiling.capture));
         prop_assert!(policy.egress_ports().iter().all(|port| ceiling.ports.iter().any(|range| range.contains(&port.get()))));
+        prop_assert!(ceiling.advisory_egress || policy.enforcement() == Enforcement::Required);
         prop_assert!(ceiling.degraded_sandbox || policy.sandbox_mode() == SandboxMode::Required);
         prop_assert!(no_wider(policy.document(), &requested));
     }

@@ -44,6 +44,7 @@ fn pod() -> PodView {
         waiting: None,
         unschedulable: None,
         attested: Err(Unattested::NoAddress),
+        let_in: false,
     }
 }
 

@@ -22,6 +22,8 @@ const Usage = `cluster: a real single-node Kubernetes in namespaces of its own
   status [--json] what runs, and where things are
   kubeconfig      print the kubeconfig's path
   load IMAGE.tar  import a docker-archive or oci-archive
+  network-policy on|off
+                  have the engine of a running cluster enforce policies, or ignore them
   logs [NAME]     print a component's log; without NAME list them
   build           build the third-party programs now
   kubectl ..., helm ...   run these against the cluster
@@ -41,7 +43,7 @@ var ErrHelp = errors.New("help")
 type Command struct {
 	Verb  string
 	Name  string
-	Arg   string // load: the archive; logs: the component
+	Arg   string // load: the archive; logs: the component; network-policy: on or off
 	JSON  bool
 	Port  int
 	Limit time.Duration
@@ -53,7 +55,7 @@ type Command struct {
 // operands says how many arguments besides flags a verb wants.
 var operands = map[string]struct{ min, max int }{
 	"up": {0, 0}, "down": {0, 0}, "status": {0, 0}, "kubeconfig": {0, 0},
-	"load": {1, 1}, "logs": {0, 1}, "build": {0, 0},
+	"load": {1, 1}, "logs": {0, 1}, "build": {0, 0}, "network-policy": {1, 1},
 }
 
 // Parse reads the arguments; defaultName is used without --name.
@@ -95,6 +97,9 @@ func Parse(args []string, defaultName string) (Command, error) {
 func (c *Command) check(minutes int) error {
 	if err := layout.CheckName(c.Name); err != nil {
 		return err
+	}
+	if c.Verb == "network-policy" && c.Arg != "on" && c.Arg != "off" {
+		return fmt.Errorf("network-policy %q: want on or off", c.Arg)
 	}
 	if c.Verb != "up" {
 		return nil

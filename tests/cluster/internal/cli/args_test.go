@@ -19,6 +19,7 @@ func TestArgumentsThatAreUnderstood(t *testing.T) {
 		"load a.tar --name x":    {Verb: "load", Name: "x", Arg: "a.tar"},
 		"load --name x a.tar":    {Verb: "load", Name: "x", Arg: "a.tar"},
 		"logs":                   {Verb: "logs", Name: "dev"},
+		"network-policy off":     {Verb: "network-policy", Name: "dev", Arg: "off"},
 		"logs kubelet":           {Verb: "logs", Name: "dev", Arg: "kubelet"},
 	} {
 		if got, err := Parse(strings.Fields(line), "dev"); err != nil || got != want {
@@ -31,6 +32,7 @@ func TestArgumentsThatAreRefused(t *testing.T) {
 	for _, line := range []string{
 		"fly", "up now", "load", "load a b", "down --time-limit 5", "up --time-limit 0", "up --time-limit 1441", "up --port 80",
 		"up --name ../x", "up --name -x", "up --name X", "up --name aaaaaaaaaaaaaaaaaaaaa", "logs a b", "up --bogus",
+		"network-policy", "network-policy maybe",
 	} {
 		if c, err := Parse(strings.Fields(line), "dev"); err == nil {
 			t.Errorf("%q was taken for %+v", line, c)

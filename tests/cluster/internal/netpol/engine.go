@@ -28,6 +28,12 @@ const (
 	nftTimeout = 10 * time.Second
 )
 
+// Off and On switch enforcement in the running engine: off, every policy is accepted and ignored.
+const (
+	Off = syscall.SIGUSR1
+	On  = syscall.SIGUSR2
+)
+
 // Main is the command `netpol`: it runs until SIGTERM. The rules then stay, so that a restart of the
 // engine opens no gap; -cleanup removes them.
 func Main(args []string) error {
@@ -77,21 +83,29 @@ func run(ctx context.Context, client kubernetes.Interface, podCIDR string) error
 	f.Start(ctx.Done())
 	f.WaitForCacheSync(ctx.Done()) // no rules from half a view
 	poke()
-	loaded := ""
+	switched := make(chan os.Signal, 8)
+	signal.Notify(switched, Off, On)
+	loaded, off := "", false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case s := <-switched:
+			off = s == Off
+			log.Printf("switched off: %t", off)
 		case <-changed:
+			time.Sleep(gather)
 		}
-		time.Sleep(gather)
 		p, e1 := pods.Lister().List(labels.Everything())
 		n, e2 := nss.Lister().List(labels.Everything())
 		l, e3 := nps.Lister().List(labels.Everything())
 		if err := errors.Join(e1, e2, e3); err != nil {
 			return err
 		}
-		text := Render(State{Pods: p, Namespaces: n, Policies: l, PodCIDR: podCIDR})
+		text := ""
+		if !off {
+			text = Render(State{Pods: p, Namespaces: n, Policies: l, PodCIDR: podCIDR})
+		}
 		if text == loaded {
 			continue
 		}

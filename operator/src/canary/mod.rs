@@ -1,0 +1,179 @@
+//! The canary: the operator's own listener, which answers a capture pod only if no NetworkPolicy is enforced.
+//!
+//! In: the addresses of this pod, a random key, connections from anybody. Out: the answer to a challenge of 32 bytes, and
+//! [`Offer`]: whether pods can be asked to try it. It has to be certain to answer, or "out of reach" would prove nothing:
+//! before pods are asked, the listener is tried through the pod's own addresses. The chart's NetworkPolicy lets everybody
+//! in on its port. Must not: read more than the challenge, or hold a connection for longer than a moment.
+
+pub mod knock;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use screenshot_policy::canary::{self, Canary as Asked, CanaryKey, LENGTH};
+use screenshot_policy::policy::EffectivePolicy;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::random;
+use crate::error::Error;
+
+/// Connections at a time; more wait.
+const CONNECTIONS: usize = 128;
+/// For one connection, from its first byte to its last.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For the listener's own answer to this process.
+const SELF_CHECK: Duration = Duration::from_millis(500);
+/// A check of the listener counts for so long.
+const CHECKED: Duration = Duration::from_secs(10);
+
+/// Whether pods can be asked to try the canary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// They can.
+    Made,
+    /// This process knows no address of its pod, or shares the node's.
+    #[default]
+    NoAddress,
+    /// The listener does not answer through the pod's own address.
+    Deaf,
+    /// The service's policy opens the canary's address, so that it would be reached and prove nothing.
+    Opened,
+}
+
+/// The canary of this process.
+#[derive(Debug)]
+pub struct Canary {
+    key: CanaryKey,
+    addresses: Vec<SocketAddr>,
+    checked: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Canary {
+    /// None: no pod is ever asked, and nothing listens.
+    pub fn absent() -> Self {
+        Self {
+            key: CanaryKey::from_bytes([0; 32]),
+            addresses: Vec::new(),
+            checked: Mutex::default(),
+        }
+    }
+
+    /// A canary at `port` of the pod's addresses. Addresses of the node do not count: what is on the node a network plugin
+    /// may let its pods reach whatever policies say.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn at(pod: &[IpAddr], node: &[IpAddr], port: u16) -> Result<Self, Error> {
+        let own = pod.iter().filter(|ip| !node.contains(ip));
+        Ok(Self {
+            key: CanaryKey::from_bytes(random()?),
+            addresses: own.map(|ip| SocketAddr::new(*ip, port)).collect(),
+            checked: Mutex::default(),
+        })
+    }
+
+    /// The addresses that pods try.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Answers until the token is cancelled.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await.ok()?;
+                Some((listener.accept().await, place))
+            };
+            let accepted = tokio::select! {
+                accepted = accepted => accepted,
+                () = stop.cancelled() => return,
+            };
+            let Some((accepted, place)) = accepted else { return };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, for example.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let canary = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _ = timeout(PATIENCE, canary.answer(stream)).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut challenge = [0; LENGTH];
+        stream.read_exact(&mut challenge).await?;
+        stream.write_all(&self.key.answer(&challenge)).await?;
+        stream.shutdown().await
+    }
+
+    /// Whether pods of a service can be asked to try it now.
+    pub async fn offer(&self, policy: &EffectivePolicy, operator_namespace: &str, now: Timestamp) -> Offer {
+        if self.addresses.is_empty() {
+            return Offer::NoAddress;
+        }
+        let closed = |address: &SocketAddr| canary::is_closed(policy, *address, now);
+        let by_selector = || {
+            let active = policy.exceptions().iter().filter(|exception| exception.active(now));
+            let domain = &policy.egress().cluster.domain;
+            let mut services = active.filter_map(|exception| exception.host.in_cluster_service(domain));
+            services.any(|(_, namespace)| namespace == operator_namespace)
+        };
+        if !self.addresses.iter().all(closed) || by_selector() {
+            return Offer::Opened;
+        }
+        if self.answers().await { Offer::Made } else { Offer::Deaf }
+    }
+
+    /// What a pod is asked in an attestation request with this nonce.
+    pub fn asked(&self, nonce: &[u8; LENGTH]) -> Option<Asked> {
+        Asked::new(&self.addresses, &self.key.answer(nonce))
+    }
+
+    /// Whether the listener answers through each address of the pod. Asked at most every ten seconds.
+    pub async fn answers(&self) -> bool {
+        let mut checked = self.checked.lock().await;
+        if let Some((at, answered)) = *checked
+            && at.elapsed() < CHECKED
+        {
+            return answered;
+        }
+        let mut answered = !self.addresses.is_empty();
+        for address in &self.addresses {
+            answered = answered && timeout(SELF_CHECK, self.check(*address)).await.unwrap_or(false);
+        }
+        if !answered && !self.addresses.is_empty() {
+            tracing::warn!("the canary does not answer through this pod's own address");
+        }
+        *checked = Some((Instant::now(), answered));
+        answered
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this pod's own address")]
+    async fn check(&self, address: SocketAddr) -> bool {
+        let Ok(challenge) = random::<LENGTH>() else {
+            return false;
+        };
+        let asked = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(&challenge).await?;
+            let mut answer = [0; LENGTH];
+            stream.read_exact(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        asked.await.is_ok_and(|answer| answer == self.key.answer(&challenge))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the listener on loopback")]
+mod tests;

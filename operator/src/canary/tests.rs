@@ -1,0 +1,113 @@
+//! The listener answers everybody, and is believed only when it does so through the pod's own address.
+
+use screenshot_policy::policy::{Ceiling, PolicyDocument};
+
+use super::*;
+
+const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn policy(exceptions: &str) -> EffectivePolicy {
+    let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
+    document.egress.exceptions = serde_json::from_str(exceptions).unwrap();
+    EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+async fn listening() -> (Arc<Canary>, CancellationToken) {
+    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let canary = Arc::new(Canary::at(&[LOCALHOST], &[], port).unwrap());
+    let stop = CancellationToken::new();
+    tokio::spawn(Arc::clone(&canary).serve(listener, stop.clone()));
+    (canary, stop)
+}
+
+async fn dial(address: SocketAddr, challenge: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(challenge).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn it_answers_a_challenge_as_what_pods_are_asked_expects() {
+    let (canary, _stop) = listening().await;
+    let asked = canary.asked(&[5; LENGTH]).unwrap();
+    assert_eq!(asked.addresses(), canary.addresses());
+    let address = canary.addresses()[0];
+    assert!(asked.gave(&dial(address, &[5; LENGTH]).await));
+    assert!(!asked.gave(&dial(address, &[6; LENGTH]).await));
+    // Another process at the same address has another key.
+    let other = Canary::at(&[LOCALHOST], &[], address.port()).unwrap();
+    assert!(!other.answers().await);
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_it_from_answering_others_for_long() {
+    let (canary, _stop) = listening().await;
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS + 10 {
+        idle.push(TcpStream::connect(canary.addresses()[0]).await.unwrap());
+    }
+    let asked = canary.asked(&[5; LENGTH]).unwrap();
+    let answer = timeout(PATIENCE * 3, dial(canary.addresses()[0], &[5; LENGTH])).await;
+    assert!(asked.gave(&answer.unwrap()));
+}
+
+#[tokio::test]
+async fn pods_are_asked_only_while_it_is_certain_to_answer() {
+    let (canary, stop) = listening().await;
+    let offer = async |canary: &Canary| canary.offer(&policy("[]"), "ops", now()).await;
+    assert_eq!(offer(&canary).await, Offer::Made);
+    stop.cancel();
+    *canary.checked.lock().await = None;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(offer(&canary).await, Offer::Deaf);
+    assert_eq!(offer(&Canary::absent()).await, Offer::NoAddress);
+    let on_the_node = Canary::at(&[LOCALHOST], &[LOCALHOST], 1).unwrap();
+    assert_eq!(offer(&on_the_node).await, Offer::NoAddress);
+}
+
+#[tokio::test]
+async fn a_canary_that_the_policy_opens_is_not_offered() {
+    let (canary, _stop) = listening().await;
+    let port = canary.addresses()[0].port();
+    let far = Canary::at(&["10.0.0.7".parse().unwrap()], &[], port).unwrap();
+    *far.checked.lock().await = Some((Instant::now(), true));
+    for (host, range, expires, expected) in [
+        (
+            "intra.example.com",
+            Some("10.0.0.0/8"),
+            "2027-01-01T00:00:00Z",
+            Offer::Opened,
+        ),
+        (
+            "intra.example.com",
+            Some("10.0.0.0/8"),
+            "2026-01-01T00:00:00Z",
+            Offer::Made,
+        ),
+        (
+            "intra.example.com",
+            Some("10.9.0.0/16"),
+            "2027-01-01T00:00:00Z",
+            Offer::Made,
+        ),
+        ("metrics.ops.svc", None, "2027-01-01T00:00:00Z", Offer::Opened),
+        ("metrics.shop.svc", None, "2027-01-01T00:00:00Z", Offer::Made),
+    ] {
+        let range = range.map(|range| format!("\"cidr\": \"{range}\",")).unwrap_or_default();
+        let exception = format!(
+            "[{{\"host\": \"{host}\", \"ports\": [{port}], {range} \"reason\": \"r\", \"expires\": \"{expires}\"}}]"
+        );
+        assert_eq!(
+            far.offer(&policy(&exception), "ops", now()).await,
+            expected,
+            "{exception}"
+        );
+    }
+}

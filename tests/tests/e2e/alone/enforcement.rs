@@ -1,0 +1,136 @@
+//! The network stops enforcing policies, and enforces them again. For the project's own cluster, whose engine can be
+//! switched: `hack/test-e2e.sh` leaves this out elsewhere.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use screenshot_tests::{
+    Condition, Forward, Kind, Namespace, capture, condition, eventually, fetch, get, kubectl, pods, record, service,
+    token, wait_ready,
+};
+use serde_json::json;
+
+use crate::apply_in;
+
+/// Within so long the condition tells the truth.
+const LIMIT: Duration = Duration::from_secs(60);
+const KIND: &str = "EgressEnforced";
+
+/// The engine ignores policies while this lives.
+struct Unenforced;
+
+impl Unenforced {
+    fn begin() -> Self {
+        switch("off");
+        Self
+    }
+}
+
+impl Drop for Unenforced {
+    fn drop(&mut self) {
+        switch("on");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the cluster's own program")]
+fn switch(to: &str) {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster.sh");
+    let status = Command::new(program).args(["network-policy", to]).status().unwrap();
+    assert!(status.success(), "network-policy {to}");
+}
+
+fn until(namespace: &str, name: &str, status: &str) -> (Duration, Condition) {
+    let start = Instant::now();
+    let found = eventually(&format!("{name}: {KIND} is {status}"), LIMIT, || {
+        condition(namespace, name, KIND).filter(|found| found.status == status)
+    });
+    (start.elapsed(), found.unwrap())
+}
+
+#[test]
+fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_again_after() {
+    let namespace = Namespace::create("e2e-enforcement").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", "{replicas: 1}"));
+    apply_in(
+        name,
+        &service("lenient", "{replicas: 1, network: {egress: {enforcement: Advisory}}}"),
+    );
+    for service in ["shots", "lenient"] {
+        wait_ready(name, service).unwrap();
+        let (_, found) = until(name, service, "True");
+        assert_eq!(found.reason, "CanaryOutOfReach", "{}", found.message);
+    }
+    let ready = |service: &str| get(name, Kind::ScreenshotService, service).unwrap()["status"]["readyReplicas"].clone();
+    let pod = pods(name, "shots").unwrap()[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let health = Forward::open(name, &pod, 8081).unwrap();
+    let reasons = || fetch(health.port(), "/health/ready").unwrap().json()["reasons"].to_string();
+    let events = || {
+        kubectl(&[
+            "-n",
+            name,
+            "get",
+            "events",
+            "-o",
+            "custom-columns=T:.type,R:.reason,O:.involvedObject.name",
+        ])
+    };
+    let token = token(name, "lenient").unwrap();
+    let lenient = Forward::open(name, "service/lenient", 80).unwrap();
+    let shoot = || {
+        capture(lenient.port(), Some(&token), &json!({"html_content": "<p>x"}))
+            .unwrap()
+            .status
+    };
+    assert_eq!((ready("shots"), shoot()), (json!(1), 200));
+
+    let off = Unenforced::begin();
+    let (noticed, found) = until(name, "shots", "False");
+    assert_eq!(found.reason, "NetworkPolicyNotEnforced");
+    assert!(
+        found.message.contains("a capture pod reached the operator"),
+        "{}",
+        found.message
+    );
+    // Required: not ready, with the reason, and a person is called.
+    eventually("the pod takes no requests", LIMIT, || {
+        (ready("shots") == json!(0)).then_some(())
+    })
+    .unwrap();
+    assert!(reasons().contains("egress_not_enforced"), "{}", reasons());
+    let stalled = condition(name, "shots", "Stalled").unwrap();
+    assert_eq!(stalled.reason, "NetworkPolicyNotEnforced");
+    assert!(
+        events()
+            .unwrap()
+            .lines()
+            .any(|line| line.starts_with("Warning") && line.contains("NetworkPolicyNotEnforced"))
+    );
+    // Advisory: told, and captures go on.
+    let (_, found) = until(name, "lenient", "False");
+    assert_eq!(found.reason, "NetworkPolicyNotEnforced");
+    let kept = condition(name, "lenient", "Ready").unwrap();
+    assert_eq!(
+        (kept.status.as_str(), kept.reason.as_str(), shoot()),
+        ("True", "Degraded", 200)
+    );
+
+    drop(off);
+    let (believed, _) = until(name, "shots", "True");
+    for service in ["shots", "lenient"] {
+        wait_ready(name, service).unwrap();
+        until(name, service, "True");
+        let ready = condition(name, service, "Ready").unwrap();
+        assert_eq!(ready.reason, "AsWanted", "{}", ready.message);
+    }
+    assert_eq!(ready("shots"), json!(1));
+    let text = format!(
+        "From the network's change to EgressEnforced\n  False after {:>5.1} s\n  True after  {:>5.1} s\n",
+        noticed.as_secs_f64(),
+        believed.as_secs_f64()
+    );
+    record("egress-enforced", &text).unwrap();
+}
