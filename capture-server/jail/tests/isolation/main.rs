@@ -20,6 +20,7 @@ mod fuzz;
 mod jail;
 mod lifecycle;
 mod look_around;
+mod reasons;
 mod rig;
 mod switches;
 mod weak;
@@ -45,6 +46,7 @@ fn main() {
         fuzz::TESTS,
         jail::TESTS,
         lifecycle::TESTS,
+        reasons::TESTS,
         switches::TESTS,
     ];
     let tests: Vec<Test> = rooms.concat();

@@ -50,6 +50,8 @@ pub enum Kind {
     Weak(PathBuf, &'static [&'static str]),
     /// The same, with names that were put together.
     WeakBy(PathBuf, Vec<String>),
+    /// The product with Chromium, started by a command line that takes something away from it first.
+    Under(&'static [&'static str]),
     /// The product, not told to serve anybody but its own uid.
     OwnUidOnly,
 }
@@ -89,6 +91,11 @@ impl Rig {
         };
         let mut command = match &kind {
             Kind::Weak(..) | Kind::WeakBy(..) => Command::new(std::env::current_exe().unwrap()),
+            Kind::Under(prefix) => {
+                let mut command = Command::new(prefix[0]);
+                command.args(&prefix[1..]).arg(env!("CARGO_BIN_EXE_capture-jail"));
+                command
+            }
             _ => Command::new(env!("CARGO_BIN_EXE_capture-jail")),
         };
         match kind {
@@ -112,6 +119,11 @@ impl Rig {
             }
             Kind::WeakBy(path, names) => {
                 weak(&mut command, &socket, &program(path), &profiles).args(names);
+            }
+            Kind::Under(_) => {
+                command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
+                // Root, as it is seen from outside and from inside of a user namespace without it.
+                command.args(["--allow-peer-uid", "0", "--allow-peer-uid", "65534"]);
             }
             Kind::OwnUidOnly => {
                 command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
