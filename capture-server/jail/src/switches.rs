@@ -164,6 +164,35 @@ pub fn all() -> impl Iterator<Item = &'static Switch> {
 mod tests {
     use super::*;
 
+    /// What no other test would miss: a switch without an effect that can be seen goes by decision, not by accident.
+    #[test]
+    fn the_switches_that_nothing_is_seen_without_are_these() {
+        let unseen: Vec<_> = all()
+            .filter(|switch| matches!(switch.without, Unseen(_)))
+            .map(|switch| switch.name)
+            .collect();
+        let expected = [
+            "--disable-gpu",
+            "--disable-quic",
+            "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-breakpad",
+            "--disable-default-apps",
+            "--no-first-run",
+            "--no-default-browser-check",
+            "--no-pings",
+            "--disable-dev-shm-usage",
+            "AsyncDns",
+            "DnsOverHttps",
+            "OptimizationHints",
+            "Translate",
+            "MediaRouter",
+        ];
+        assert_eq!(unseen, expected);
+    }
+
     #[test]
     fn every_switch_says_what_it_is_for_and_no_name_stands_twice() {
         let mut names: Vec<_> = all().map(|switch| switch.name).collect();
