@@ -1,5 +1,6 @@
 //! The binary: command line, logs, ports, signals. Nothing is decided here.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -202,8 +203,14 @@ fn verify(file: &Path, at: Timestamp) -> Outcome {
     for subject in &subjects {
         let found = netpol::verify::compare(&subject.policy, &network, &subject.pod, at);
         let (compared, differ) = (found.compared, found.disagreements.len());
-        println!("{}: {compared} connections compared, {differ} differ", subject.service);
-        found.disagreements.iter().for_each(|differ| println!("  {differ}"));
+        let mut lines = format!(
+            "{}: {compared} connections compared, {differ} differ\n",
+            subject.service
+        );
+        for differ in &found.disagreements {
+            lines.extend(["  ", &differ.to_string(), "\n"]);
+        }
+        say(&lines)?;
         differences += differ;
     }
     if differences == 0 {
@@ -224,8 +231,16 @@ fn rbac(args: &Rbac) -> Outcome {
 }
 
 fn print_yaml(thing: impl serde::Serialize) -> Outcome {
-    print!("{}", serde_saphyr::to_string(&thing)?);
+    say(&serde_saphyr::to_string(&thing)?)?;
     Ok(())
+}
+
+/// Writes to standard output. Whoever closes it has read enough, as `head` does.
+fn say(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
 }
 
 async fn install(args: Install) -> Outcome {

@@ -20,6 +20,7 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod refusals;
+mod threats;
 mod tracing;
 mod unpacking;
 mod web;

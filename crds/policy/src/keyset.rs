@@ -112,7 +112,7 @@ pub enum KeysetError {
     TooLarge,
     /// Another version.
     #[error("keyset version {0} is not supported, expected {VERSION}")]
-    Version(u32),
+    Version(u64),
     /// No key: would refuse everyone, and is more likely a mistake.
     #[error("keyset has no keys")]
     Empty,
@@ -199,21 +199,31 @@ impl Key {
 impl Keyset {
     /// Parses and checks a keyset.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeysetError> {
+        // The version first: a newer document must be named as such, whatever else in it is unknown.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
         if bytes.len() > MAX_DOCUMENT {
             return Err(KeysetError::TooLarge);
         }
-        let keyset: Self = serde_json::from_slice(bytes).map_err(|error| KeysetError::Syntax {
+        let syntax = |error: serde_json::Error| KeysetError::Syntax {
             rule: rule(&error),
             line: error.line(),
             column: error.column(),
-        })?;
+        };
+        let versioned: Versioned = serde_json::from_slice(bytes).map_err(syntax)?;
+        if versioned.version != u64::from(VERSION) {
+            return Err(KeysetError::Version(versioned.version));
+        }
+        let keyset: Self = serde_json::from_slice(bytes).map_err(syntax)?;
         keyset.check()?;
         Ok(keyset)
     }
 
     fn check(&self) -> Result<(), KeysetError> {
         if self.version != VERSION {
-            return Err(KeysetError::Version(self.version));
+            return Err(KeysetError::Version(u64::from(self.version)));
         }
         if self.keys.is_empty() {
             return Err(KeysetError::Empty);

@@ -104,6 +104,12 @@ fn bad_keysets_are_refused_whole() {
     };
     assert_eq!(parse(&keyset(vec![never])), KeysetError::Never(token(1).kid().clone()));
     assert_eq!(Keyset::parse(&vec![b' '; MAX_DOCUMENT + 1]), Err(KeysetError::TooLarge));
+    let next = br#"{"version":9,"revision":"r9","keys":{},"allowAll":true}"#;
+    assert_eq!(
+        Keyset::parse(next).unwrap_err(),
+        KeysetError::Version(9),
+        "named before what is unknown in it"
+    );
     let extra = br#"{"version":1,"revision":1,"keys":[],"allowAll":true}"#;
     assert!(matches!(Keyset::parse(extra), Err(KeysetError::Syntax { .. })));
     assert!(matches!(Keyset::parse(b"{"), Err(KeysetError::Syntax { .. })));

@@ -1,0 +1,130 @@
+//! What is told, to whom: T29, and the holes H2, H17 and H24 of Pixashot.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{PUBLIC, Target, World, reason, refusal, with_site};
+
+/// What a log line is made of: everything that is written while the subscriber is the thread's own.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn t29_no_secret_of_a_request_is_in_a_log_line_a_report_or_an_answer() {
+    const CANARY: &str = "canary5eed";
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = with_site().await;
+    let proxy = world.open().await;
+    let fields = format!(
+        "Authorization: Bearer {CANARY}\r\nProxy-Authorization: Basic {CANARY}\r\nCookie: a={CANARY}\r\n{CANARY}: {CANARY}\r\n"
+    );
+    let mut answers = Vec::new();
+    for url in [
+        format!("http://site.com/{CANARY}?token={CANARY}"),
+        format!("http://user:{CANARY}@site.com/"),
+        format!("http://127.0.0.1/{CANARY}"),
+        format!("/{CANARY}"),
+        format!("http://site.com:{CANARY}/"),
+        format!("http://{CANARY} x/"),
+    ] {
+        answers.push(
+            proxy
+                .say(&format!("GET {url} HTTP/1.1\r\nHost: x\r\n{fields}\r\n"))
+                .await,
+        );
+    }
+    let decisions = proxy.outcomes(6).await;
+    assert_eq!(decisions[0], "allowed");
+    let (report, _) = proxy.session.finish().await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        text.contains("site.com") && text.contains("loopback_address"),
+        "the log is there: {text}"
+    );
+    for shown in answers.into_iter().chain([text, format!("{report:?}")]) {
+        assert!(!shown.contains(CANARY), "{shown}");
+    }
+}
+
+/// Pixashot's hole H2 as it was used: metadata, cluster services and the server's own health port read as pixels.
+#[tokio::test]
+async fn h2_metadata_cluster_services_and_the_servers_own_ports_are_not_to_be_seen() {
+    let world = World::new();
+    let proxy = world.open().await;
+    for url in [
+        "http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "http://169.254.170.2/v2/credentials/",
+        "http://100.100.100.200/latest/meta-data/",
+        "http://168.63.129.16/machine?comp=goalstate",
+        "http://kubernetes.default.svc/api",
+        "http://10.96.0.1/api",
+        "http://127.0.0.1:8081/health/ready",
+        "http://localhost:9090/metrics",
+        "http://[fd00:ec2::254]/latest/meta-data/",
+    ] {
+        assert_eq!(refusal(&proxy.get(url).await).0, 403, "{url}");
+    }
+    assert!(world.names.asked().is_empty() && world.wires.dialled().is_empty());
+}
+
+/// Pixashot's hole H17: an error must never look like a page.
+#[tokio::test]
+async fn h17_no_refusal_and_no_failure_has_a_body_or_a_status_of_success() {
+    let world = World::new();
+    world.names.set("down.com", &[&[PUBLIC]]);
+    let proxy = world.open().await;
+    for url in [
+        "http://127.0.0.1/",
+        "http://missing.com/",
+        "http://down.com/",
+        "/",
+        "http://site.com:22/",
+    ] {
+        let (status, ..) = refusal(&proxy.get(url).await);
+        assert!(status >= 400, "{url}: {status}");
+    }
+}
+
+/// Pixashot's hole H24: a caller's `Host` or metadata header does not choose where a request goes.
+#[tokio::test]
+async fn h24_a_callers_header_does_not_aim_a_request() {
+    let target = Target::new().await;
+    let world = World::new();
+    world.names.set("site.com", &[&[PUBLIC]]);
+    world.wires.route(&format!("{PUBLIC}:80"), target.address);
+    let proxy = world.open().await;
+    let fields =
+        "Host: 169.254.169.254\r\nMetadata-Flavor: Google\r\nX-Forwarded-Host: metadata.google.internal\r\n\r\n";
+    let mut stream = proxy.connect().await;
+    stream
+        .write_all(format!("GET http://site.com/ HTTP/1.1\r\n{fields}").as_bytes())
+        .await
+        .unwrap();
+    let mut seen = target.accept().await;
+    let head = crate::harness::head_of(&mut seen).await;
+    assert!(
+        head.contains("\r\nHost: site.com\r\n") && !head.contains("Host: 169.254"),
+        "{head}"
+    );
+    let aimed = format!("GET http://169.254.169.254/ HTTP/1.1\r\n{fields}");
+    assert_eq!(reason(&proxy.say(&aimed).await), "metadata_address");
+}
