@@ -101,11 +101,14 @@ while read -r package; do
 done <"$list.packages"
 
 # --- 8. the age of the browser ------------------------------------------------------------------------------------
-# Debian dates a package's files by its changelog, so the binary's date, as installed, is that of the build. It is noted
-# here as every date in the image is made the same below; the server shows it if this is the version that runs.
-version=$(dpkg-query -W -f='${source:Upstream-Version}' chromium-headless-shell)
-built=$(date -u -r "$browser/chromium-headless-shell" +%Y-%m-%dT%H:%M:%SZ)
-printf '{"version":"%s","builtAt":"%s"}\n' "$version" "$built" >"$root$browser/build.json"
+# Debian dates a package's files by its changelog, so the binary's date, as installed, is that of the build. The step that
+# installs it notes it in `built-at`, as a builder may date all files of a finished step alike. The server shows it if this
+# is the version that runs. Without a note, or with a date that is the image's own, nothing is claimed.
+built=$(cat "$browser/built-at" 2>/dev/null || true)
+if [ -n "$built" ] && [ "$built" != "$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)" ]; then
+    version=$(dpkg-query -W -f='${source:Upstream-Version}' chromium-headless-shell)
+    printf '{"version":"%s","builtAt":"%s"}\n' "$version" "$built" >"$root$browser/build.json"
+fi
 
 # --- 9. what must hold ------------------------------------------------------------------------------------------
 if find "$root" -perm /6000 -type f | grep .; then echo "prune: a set-id file" >&2; exit 1; fi
