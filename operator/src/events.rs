@@ -46,6 +46,8 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
                 let again = condition.status == "True" && old.is_some_and(|(status, _)| status == "False");
                 (condition.status == "False", again || condition.status == "False")
             }
+            // That an exception ends soon, and that it has ended.
+            "ExceptionsLasting" => (true, condition.status == "False"),
             _ => (false, false),
         };
         let repeated = notes.iter().any(|note| note.reason == condition.reason);

@@ -6,6 +6,7 @@
 
 mod controls;
 mod egress;
+mod exceptions;
 mod optional;
 mod sandbox;
 mod trouble;
@@ -58,7 +59,7 @@ pub struct Pass<'a> {
 pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timestamp) -> ScreenshotServiceStatus {
     let trouble = trouble::find(pass.wanted, pass.deployment, pass.pods, now);
     let mut details = controls::conditions(pass, trouble.as_ref(), now);
-    details.extend(optional::conditions(pass));
+    details.extend(optional::conditions(pass, now));
     let mut verdicts = summary(pass, &details, trouble);
     verdicts.extend(details);
     let id = &pass.wanted.identity;
@@ -67,6 +68,7 @@ pub fn compute(previous: &ScreenshotServiceStatus, pass: &Pass<'_>, now: Timesta
         observed_generation: id.generation,
         url: Some(url(pass.wanted)),
         policy_digest: Some(pass.wanted.policy.digest().to_owned()),
+        exceptions: exceptions::holding(&pass.wanted.policy, now),
         auth: Some(auth(previous.auth.as_ref(), pass)),
         browser: browser(previous.browser.as_ref(), pass),
         replicas: pass.deployment.map_or(0, |deployment| deployment.replicas),

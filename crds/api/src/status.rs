@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ScreenshotServiceStatus {
     /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, EgressEnforced, ClusterAddressesKnown,
-    /// Suspended; where the spec asks for it, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true,
+    /// Suspended; where the spec asks for it, ExceptionsLasting, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true,
     /// Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
@@ -29,6 +29,10 @@ pub struct ScreenshotServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub policy_digest: Option<String>,
+    /// The egress exceptions that hold now, the first to end first, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub exceptions: Vec<ExceptionStatus>,
     /// State of the token; never the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthStatus>,
@@ -47,6 +51,17 @@ pub struct ScreenshotServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub selector: Option<String>,
+}
+
+/// An egress exception that holds now.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExceptionStatus {
+    /// The host that it opens.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// When it ends by itself, RFC 3339.
+    pub expires: Time,
 }
 
 /// State of the token; never the token.
@@ -94,6 +109,7 @@ impl Default for ScreenshotServiceStatus {
             observed_generation: default_generation(),
             url: None,
             policy_digest: None,
+            exceptions: Vec::new(),
             auth: None,
             browser: None,
             replicas: 0,

@@ -4,16 +4,24 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::Pass;
+use super::exceptions;
 use super::verdict::{Verdict, Weight, quote, verdict, word};
 use crate::plan::Kind;
 use crate::validate::Scale;
 
-pub(super) fn conditions(pass: &Pass<'_>) -> Vec<Verdict> {
-    [autoscaling_active(pass), exposed(pass), monitoring_in_place(pass)]
-        .into_iter()
-        .flatten()
-        .collect()
+pub(super) fn conditions(pass: &Pass<'_>, now: Timestamp) -> Vec<Verdict> {
+    [
+        exceptions::lasting(&pass.wanted.policy, now),
+        autoscaling_active(pass),
+        exposed(pass),
+        monitoring_in_place(pass),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Does not stop a service from being as wanted: it runs with the fewest pods, and metrics may come any time.

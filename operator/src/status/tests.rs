@@ -698,3 +698,48 @@ fn the_message_names_the_node_where_policies_are_not_enforced() {
         );
     }
 }
+
+#[test]
+fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
+    let world = good(|spec| {
+        let one = |host: &str, expires: &str| EgressExceptionSpec {
+            host: host.into(),
+            ports: vec![80],
+            cidr: None,
+            reason: "a test".into(),
+            expires: Time(expires.parse().unwrap()),
+        };
+        spec.network.egress.exceptions = vec![
+            one("10.1.2.4", "2026-09-01T00:00:00Z"),
+            one("10.1.2.3", "2026-06-20T00:00:00Z"),
+        ];
+    });
+    let at = |time: &str| time.parse::<Timestamp>().unwrap();
+    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let shown: Vec<String> = first
+        .exceptions
+        .iter()
+        .map(|e| format!("{} {}", e.host, e.expires.0))
+        .collect();
+    assert_eq!(
+        shown,
+        ["10.1.2.3 2026-06-20T00:00:00Z", "10.1.2.4 2026-09-01T00:00:00Z"]
+    );
+    assert_eq!(says(&first, "ExceptionsLasting"), is("True", "NoneEndsSoon"));
+    assert_eq!(
+        world.status(&first, at("2026-06-12T23:59:59Z")),
+        first,
+        "no day is counted"
+    );
+    let soon = world.status(&first, at("2026-06-14T00:00:00Z"));
+    assert_eq!(says(&soon, "ExceptionsLasting"), is("False", "ExceptionEndsSoon"));
+    assert_eq!(says(&soon, "Ready"), says(&first, "Ready"), "shown, and no more");
+    assert_eq!(world.status(&soon, at("2026-06-19T00:00:00Z")), soon);
+    let told = |before, after| crate::events::notes(before, after, &[]).len();
+    assert_eq!((told(&first, &soon), told(&soon, &soon)), (1, 0));
+    let over = world.status(&soon, at("2026-06-20T00:00:00Z"));
+    assert_eq!(says(&over, "ExceptionsLasting"), is("False", "ExceptionEnded"));
+    assert_eq!(over.exceptions.len(), 1);
+    let none = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
+    assert_eq!((says(&none, "ExceptionsLasting"), none.exceptions.len()), (None, 0));
+}
