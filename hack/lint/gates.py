@@ -85,7 +85,7 @@ def conftest():
 def promtool():
     return [[tool("promtool"), "check", "rules", *files("rules/*.yaml")],
             [tool("promtool"), "test", "rules", "charts/screenshot-operator/ci/alerts-test.yaml",
-             "operator/tests/alerts/test.yaml"]]
+             "operator/tests/alerts/test.yaml", "operator/tests/alerts/days.yaml"]]
 
 
 # A gate is commands that must all succeed, or a function that returns complaints; and one mutation that it must notice:
