@@ -214,7 +214,7 @@ fn slot(child: &Child) -> (Kind, String) {
 ///
 /// # Errors
 /// [`Error::Conflict`] when it exists: the next pass looks at it anew.
-pub async fn create(context: &Context, identity: &Identity, child: &Child) -> Result<String, Error> {
+pub async fn create(context: &Context, identity: &Identity, child: &Child) -> Result<DynamicObject, Error> {
     let object: DynamicObject = serde_json::from_value(child.body.clone()).map_err(|_| Error::Encode)?;
     let params = PostParams {
         field_manager: Some(MANAGER.to_owned()),
@@ -224,7 +224,7 @@ pub async fn create(context: &Context, identity: &Identity, child: &Child) -> Re
     let created = call("create", child.kind.name(), api.create(&params, &object)).await?;
     context.metrics.write(child.kind.name(), "create");
     context.cache.child(child.kind, &created.metadata, None);
-    Ok(created.metadata.resource_version.unwrap_or_default())
+    Ok(created)
 }
 
 /// A Secret whose labels or owner somebody edited, as found.
@@ -282,12 +282,17 @@ pub async fn relabel(context: &Context, identity: &Identity, found: &Mislabelled
 ///
 /// # Errors
 /// [`Error::Conflict`] when somebody else wrote it meanwhile.
-pub async fn update(context: &Context, identity: &Identity, child: &Child, version: &str) -> Result<String, Error> {
+pub async fn update(
+    context: &Context,
+    identity: &Identity,
+    child: &Child,
+    version: &str,
+) -> Result<DynamicObject, Error> {
     let mut body = child.body.clone();
     body["metadata"]["resourceVersion"] = json!(version);
     let written = patch(context, identity, child, &body).await?;
     context.cache.child(child.kind, &written.metadata, None);
-    Ok(written.metadata.resource_version.unwrap_or_default())
+    Ok(written)
 }
 
 /// Deletes a child, if it is still the one that was seen. One that is gone already is fine.
@@ -295,17 +300,9 @@ pub async fn update(context: &Context, identity: &Identity, child: &Child, versi
 /// # Errors
 /// What the API server reports.
 pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &ChildMeta) -> Result<(), Error> {
-    // One that was made in this very pass is known by its version only.
-    let preconditions = if child.uid.is_empty() {
-        Preconditions {
-            uid: None,
-            resource_version: Some(child.version.clone()),
-        }
-    } else {
-        Preconditions {
-            uid: Some(child.uid.clone()),
-            resource_version: None,
-        }
+    let preconditions = Preconditions {
+        uid: Some(child.uid.clone()),
+        resource_version: None,
     };
     let params = DeleteParams {
         preconditions: Some(preconditions),

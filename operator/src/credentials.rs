@@ -5,6 +5,7 @@
 //! kinds only. Every write has a precondition, so that of two writers one is refused and decides anew.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::internal_key::{self, Next};
 use crate::names::{ISSUED_AT, NONCE};
 use crate::observe::{self, ChildMeta, PodView};
-use crate::plan::{Kind, secrets};
+use crate::plan::{Child, Kind, secrets};
 use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, Wait, decide};
 use crate::validate::{Identity, Validated};
 
@@ -298,12 +299,12 @@ async fn turn_internal(
             _ => return Ok(()),
         };
         let child = secrets::internal(identity, &key, next.as_ref(), issued_at);
-        let version = put(context, identity, &child, existing.as_ref()).await?;
+        let meta = put(context, identity, &child, existing.as_ref()).await?;
         if step.replaces() {
             context.metrics.step(step.name());
             tracing::info!(step = step.name(), "internal key");
         }
-        credentials.internal = Some((key, written(&child.name, version)));
+        credentials.internal = Some((key, meta));
         credentials.next_internal = next.map(Ok);
         credentials.internal_issued_at = Some(issued_at);
     }
@@ -316,8 +317,7 @@ async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentia
             let token = Token::generate(&Kid::from_bytes(random()?), random()?);
             let now = (context.now)();
             let child = secrets::pending(identity, &token, now, nonce.as_deref());
-            let version = apply::create(context, identity, &child).await?;
-            let meta = written(&child.name, version);
+            let meta = put(context, identity, &child, None).await?;
             state.pending = Some(WithNotes {
                 token: Some(token),
                 issued_at: Some(now),
@@ -329,18 +329,17 @@ async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentia
             let token = Token::generate(&Kid::from_bytes(random()?), random()?);
             let now = (context.now)();
             let child = secrets::client(identity, &token, now, nonce.as_deref());
-            let version = apply::create(context, identity, &child).await?;
+            let meta = put(context, identity, &child, None).await?;
             state.client = Some(WithNotes {
                 token: Some(token),
                 issued_at: Some(now),
                 nonce,
-                meta: written(&child.name, version),
+                meta,
             });
         }
         Step::WriteKeyset(keyset, _) => {
             let child = secrets::keyset(identity, &keyset);
-            let version = put(context, identity, &child, state.keyset_meta.as_ref()).await?;
-            state.keyset_meta = Some(written(&child.name, version));
+            state.keyset_meta = Some(put(context, identity, &child, state.keyset_meta.as_ref()).await?);
             state.keyset = Some(keyset);
         }
         Step::WriteClient => {
@@ -350,16 +349,11 @@ async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentia
             let Some(token) = &held.token else { return Ok(()) };
             let issued_at = held.issued_at.unwrap_or_else(context.now);
             let child = secrets::client(identity, token, issued_at, held.nonce.as_deref());
-            let version = put(
-                context,
-                identity,
-                &child,
-                state.client.as_ref().map(|client| &client.meta),
-            )
-            .await?;
+            let existing = state.client.as_ref().map(|client| &client.meta);
+            let meta = put(context, identity, &child, existing).await?;
             state.client = Some(WithNotes {
                 issued_at: Some(issued_at),
-                meta: written(&child.name, version),
+                meta,
                 ..held
             });
         }
@@ -373,29 +367,28 @@ async fn carry_out(context: &Context, identity: &Identity, state: &mut Credentia
     Ok(())
 }
 
+/// Creates or replaces a Secret, and remembers what is in it, so that the next pass need not read it.
 async fn put(
     context: &Context,
     identity: &Identity,
-    child: &crate::plan::Child,
+    child: &Child,
     existing: Option<&ChildMeta>,
-) -> Result<String, Error> {
-    match existing {
-        Some(meta) => apply::update(context, identity, child, &meta.version).await,
-        None => apply::create(context, identity, child).await,
-    }
+) -> Result<ChildMeta, Error> {
+    let written = match existing {
+        Some(meta) => apply::update(context, identity, child, &meta.version).await?,
+        None => apply::create(context, identity, child).await?,
+    };
+    let secret: Secret = written.try_parse().map_err(|_| Error::Encode)?;
+    let stored = Arc::new(Stored::of(&secret));
+    let meta = stored.meta.clone();
+    let entry = (meta.version.clone(), stored);
+    context.memories.with(&identity.key(), |memory| {
+        memory.secrets.insert(child.name.clone(), entry)
+    });
+    Ok(meta)
 }
 
 /// The status keeps whole seconds; anything finer would never compare equal.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
-fn written(name: &str, version: String) -> ChildMeta {
-    ChildMeta {
-        name: name.to_owned(),
-        uid: String::new(),
-        mark: version.clone(),
-        version,
-        owner: None,
-    }
 }

@@ -9,8 +9,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+/// Nothing takes longer.
+const PATIENCE: Duration = Duration::from_secs(240);
 const METRICS: &str = "127.0.0.1:19090";
 const HEALTH: &str = "127.0.0.1:18081";
+
+/// Processor time that the calling thread has used.
+pub fn spent_by_this_thread() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let spent = stat.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
+    Duration::from_nanos(spent.expect("nanoseconds"))
+}
 
 pub struct Process {
     child: Child,
@@ -90,14 +99,50 @@ impl Process {
         sum
     }
 
-    /// Waits until no pass was made for a while and none is due.
+    /// Calls that told of something as an event.
+    pub async fn events(&self) -> f64 {
+        self.count("api_calls_total", &["kind=\"Event\""]).await
+    }
+
+    /// How many watches it keeps.
+    pub async fn watches(&self) -> f64 {
+        self.count("watch_up", &[]).await
+    }
+
+    /// Waits until it makes passes.
+    pub async fn leads(&self) {
+        self.until("it leads", async || self.count("leader", &[]).await > 0.0)
+            .await;
+    }
+
+    /// Waits until it has given so many services all that they need but pods, which are not asked for.
+    pub async fn settled(&self, services: usize) {
+        let words = ["condition=\"CredentialsReady\"", "status=\"True\""];
+        let wanted = f64::from(u32::try_from(services).expect("few"));
+        self.until("services settle", async || {
+            self.count("services", &words).await >= wanted
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let start = Instant::now();
+        while !holds().await {
+            assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until it has asked and told the API server nothing for a while and no service waits for a pass. Passes go on
+    /// all the time where there are many services; those of services at rest call nobody.
     pub async fn quiet(&self, still: Duration) {
-        let mut last = (-1.0, Instant::now());
+        let all = ["get", "list", "create", "update", "patch", "delete"];
+        let (begun, mut last) = (Instant::now(), (-1.0, Instant::now()));
         loop {
-            let passes = self.count("reconciles_total", &[]).await + self.count("api_calls_total", &["patch"]).await;
-            let waiting = self.count("queue_depth", &[]).await;
-            if passes.total_cmp(&last.0).is_ne() || waiting > 0.0 {
-                last = (passes, Instant::now());
+            assert!(begun.elapsed() < PATIENCE, "it does not come to rest");
+            let calls = self.calls(&all).await;
+            if calls.total_cmp(&last.0).is_ne() || self.count("queue_depth", &[]).await > 20.0 {
+                last = (calls, Instant::now());
             }
             if last.1.elapsed() >= still {
                 return;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{Key, health};
+use crate::backoff;
 use crate::error::Error;
 use crate::observe;
 use crate::plan::ServiceTarget;
@@ -90,7 +91,7 @@ impl TargetWatches {
         let task = tokio::spawn(async move {
             let api: Api<Service> = Api::namespaced(client, &target.namespace);
             let config = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
-            let mut events = pin!(watch_service(api, config).default_backoff());
+            let mut events = pin!(watch_service(api, config).backoff(backoff::watch()));
             let mut shown = None;
             while let Some(event) = events.next().await {
                 let answer = match event {

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::Watched;
 use super::services::{Guarded, News, key};
 use super::{Key, View, health};
+use crate::backoff;
 use crate::context::Context;
 use crate::names::{all_children_selector, all_pods_selector};
 use crate::plan::Kind;
@@ -35,7 +36,10 @@ use crate::trigger::controller::Scope;
 use crate::views;
 
 /// Seconds until the API server ends a watch and it is begun anew: some fifteen watches then cost two calls a minute.
-pub(crate) const WATCH_SECONDS: u32 = 420;
+pub const WATCH_SECONDS: u32 = 420;
+/// Objects of one answer to a list. Of what an answer holds little is kept: the fewer at a time, the less memory stays
+/// behind for good.
+const PAGE: u32 = 50;
 /// Optional kinds come and go rarely.
 const DISCOVERY: Duration = Duration::from_secs(300);
 /// Until the API server answers for the first time.
@@ -282,9 +286,10 @@ fn follow<K>(
         let config = watcher::Config {
             label_selector: (!selector.is_empty()).then_some(selector),
             timeout: Some(WATCH_SECONDS),
+            page_size: Some(PAGE),
             ..watcher::Config::default()
         };
-        let mut events = pin!(watch(api, config).default_backoff());
+        let mut events = pin!(watch(api, config).backoff(backoff::watch()));
         let mut shown = HashSet::new();
         while let Some(event) = events.next().await {
             let event = match event {

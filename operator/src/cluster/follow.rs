@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Source, found};
+use crate::backoff;
 use crate::cache::{Key, health, watches};
 use crate::context::Context;
 use crate::trigger::controller::Scope;
@@ -93,7 +94,7 @@ fn follow<K>(
     let context = Arc::clone(context);
     let config = config.timeout(watches::WATCH_SECONDS);
     tasks.spawn(async move {
-        let mut events = pin!(watch(api, config).default_backoff());
+        let mut events = pin!(watch(api, config).backoff(backoff::watch()));
         let mut shown = HashMap::new();
         while let Some(event) = events.next().await {
             match event {

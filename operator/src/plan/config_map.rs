@@ -2,17 +2,17 @@
 //! own public ranges, if there are any: pods load those again and again, so no template names them.
 
 use screenshot_policy::layout;
-use serde_json::json;
 
-use super::{Child, Kind};
+use super::{Child, Kind, object};
 use crate::validate::Validated;
 
 pub(super) fn build(wanted: &Validated) -> Child {
-    let mut content = json!({"data": {layout::POLICY_FILE: wanted.policy.canonical_json()}});
+    let mut data = object([(layout::POLICY_FILE, wanted.policy.canonical_json().into())]);
     let ranges = wanted.policy.cluster_ranges();
     if !ranges.is_empty() {
-        content["data"][layout::CLUSTER_RANGES_FILE] = json!(ranges.canonical_json());
+        data[layout::CLUSTER_RANGES_FILE] = ranges.canonical_json().into();
     }
+    let content = object([("data", data)]);
     Child::new(
         &wanted.identity,
         Kind::ConfigMap,

@@ -9,7 +9,7 @@ use screenshot_policy::layout;
 use screenshot_policy::policy::SandboxMode;
 use serde_json::{Map, Value, json};
 
-use super::{Child, Kind, add, autoscaler, placement};
+use super::{Child, Kind, add, autoscaler, object, placement};
 use crate::validate::Validated;
 use crate::views::DeploymentView;
 
@@ -47,12 +47,17 @@ pub(super) fn build(wanted: &Validated, live: Option<&DeploymentView>) -> Child 
         "progressDeadlineSeconds": 600,
         "selector": {"matchLabels": names.selector()},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "template": {"metadata": metadata(wanted), "spec": pod(wanted)},
     });
+    spec["template"] = object([("metadata", metadata(wanted)), ("spec", pod(wanted))]);
     if let Some(replicas) = autoscaler::replicas(wanted, live) {
         spec["replicas"] = json!(replicas);
     }
-    Child::new(&wanted.identity, Kind::Deployment, names.main(), json!({"spec": spec}))
+    Child::new(
+        &wanted.identity,
+        Kind::Deployment,
+        names.main(),
+        object([("spec", spec)]),
+    )
 }
 
 fn metadata(wanted: &Validated) -> Value {
@@ -86,7 +91,6 @@ fn pod(wanted: &Validated) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [server(wanted), browser(wanted)],
         "volumes": [
             {"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}},
             {"name": "keyset", "secret": {"secretName": names.keyset(), "defaultMode": 0o440}},
@@ -96,6 +100,7 @@ fn pod(wanted: &Validated) -> Value {
             memory("browser-tmp", "256Mi"),
         ],
     });
+    spec["containers"] = vec![server(wanted), browser(wanted)].into();
     if let Some(fields) = spec.as_object_mut() {
         fields.extend(placement::fields(wanted));
     }

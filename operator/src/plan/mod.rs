@@ -104,6 +104,16 @@ impl Child {
     }
 }
 
+/// An object of values that are moved into it. `json!` copies them, once for each level that they are put into.
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
 /// Adds entries to the map `key` of an object; what is there already stays.
 fn add<K: AsRef<str>>(object: &mut Value, key: &str, entries: &BTreeMap<K, String>) {
     if object.get(key).is_none() {

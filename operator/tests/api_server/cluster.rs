@@ -9,7 +9,7 @@ use screenshot_operator::plan::Kind;
 use screenshot_operator::rbac::{self, cluster_rules};
 use serde_json::{Value, json};
 
-use crate::faults::restricted;
+use crate::roles::restricted;
 use crate::support::{Operator, Stage, config, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);

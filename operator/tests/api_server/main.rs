@@ -9,12 +9,15 @@
 mod children;
 mod cluster;
 mod drift;
+mod ending;
 mod faults;
+mod input;
 mod leader;
 mod manifests;
 mod pickup;
 mod proxy;
 mod quiet;
 mod rights;
+mod roles;
 mod support;
 mod troubles;

@@ -39,6 +39,8 @@ struct State {
     rules: Mutex<VecDeque<Rule>>,
     /// Text that answers about the resource hold, and what they are made to hold instead.
     garbled: Mutex<Option<(String, String)>>,
+    /// Groups of the API that are not served.
+    hidden: Mutex<Vec<String>>,
     /// Cancelled while the API server is away; every connection ends.
     away: Mutex<CancellationToken>,
 }
@@ -90,6 +92,16 @@ impl Proxy {
         *self.state.garbled.lock().unwrap() = Some((from.into(), to.into()));
     }
 
+    /// From now on the API server does not serve this group: it is asked for one that does not exist.
+    pub fn hide(&self, group: &str) {
+        self.state.hidden.lock().unwrap().push(format!("/apis/{group}"));
+    }
+
+    /// It serves every group again.
+    pub fn show(&self) {
+        self.state.hidden.lock().unwrap().clear();
+    }
+
     /// The API server goes away: connections end, new ones too.
     pub fn away(&self) {
         self.state.away.lock().unwrap().cancel();
@@ -124,7 +136,12 @@ async fn answer(state: Arc<State>, upstream: Client, request: Request<Incoming>)
     let garbled = garbled.filter(|_| request.uri().path().contains("/screenshotservices"));
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(http::header::HOST);
-    parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+    let mut path = parts.uri.path_and_query().unwrap().as_str().to_owned();
+    let hidden = state.hidden.lock().unwrap().clone();
+    if let Some(group) = hidden.iter().find(|group| path.starts_with(group.as_str())) {
+        path.insert_str(group.len(), ".absent");
+    }
+    parts.uri = path.parse().unwrap();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let sent = upstream
         .send(Request::from_parts(parts, Body::from(body.to_vec())))

@@ -14,8 +14,8 @@ use screenshot_operator::rbac::{OWN_RULES, RULES, Rule, own_rules};
 use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
-use crate::faults::restricted;
-use crate::support::{Operator, Stage, inventory, until};
+use crate::roles::restricted;
+use crate::support::{Operator, Stage, until};
 
 /// What a rule grants: group, resource with its subresource, verb.
 type Grant = (String, String, String);
@@ -35,17 +35,25 @@ fn grants(rules: &[Rule]) -> BTreeSet<Grant> {
 /// Granted for what the test's API server does not do: it does not enforce permissions on owner references. There,
 /// `finalizers` are asked for when an owner is named.
 fn unseen(grant: &Grant) -> bool {
-    let unplanned = Kind::ALL
-        .into_iter()
-        .filter(|kind| !planned(*kind))
-        .map(Kind::group_resource);
-    let mut unplanned = unplanned.map(|(group, resource)| (group.to_owned(), resource.to_owned()));
-    grant.1 == "screenshotservices/finalizers" || unplanned.any(|of| of == (grant.0.clone(), grant.1.clone()))
+    grant.1 == "screenshotservices/finalizers"
 }
 
-/// Whether the service of this test has children of the kind.
-fn planned(kind: Kind) -> bool {
-    inventory("shots").iter().any(|(of, _)| *of == kind)
+/// A service with a child of every kind but the route, for which there is room only instead of the Ingress.
+fn everything(host: &str) -> Value {
+    let exception = json!({"host": host, "ports": [80], "reason": "r", "expires": "2099-01-01T00:00:00Z"});
+    json!({
+        "autoscaling": {"minReplicas": 1, "maxReplicas": 2},
+        "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}},
+        "network": {
+            "egress": {"exceptions": [exception]},
+            "exposure": {"ingress": {"className": "nginx", "host": "shots.example.com", "tlsSecretName": "tls"}},
+        },
+    })
+}
+
+fn route() -> Value {
+    json!({"network": {"exposure": {"ingress": null,
+        "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["shots.example.com"]}}}})
 }
 
 /// The calls of a user, from the audit log: what was asked, and whether it was allowed.
@@ -103,13 +111,23 @@ async fn live(stage: &Stage, config: kube::Config) {
     operator.ready(Duration::from_secs(10)).await;
     let operator = operator.leading();
     let host = format!("web.{}.svc", stage.namespace);
-    let exception = json!({"host": host, "ports": [80], "reason": "r", "expires": "2099-01-01T00:00:00Z"});
-    let spec = json!({"replicas": 0, "network": {"egress": {"exceptions": [exception]}}});
-    let service = stage.create("shots", spec).await.unwrap();
-    stage.settled("shots").await;
+    let service = stage.create("shots", everything(&host)).await.unwrap();
+    until("every child is made", Duration::from_secs(20), || async {
+        let rule = stage.children(Kind::PrometheusRule).get_opt("shots").await.unwrap();
+        let status = stage.services().get("shots").await.unwrap().status;
+        rule.is_some() && status.is_some_and(|status| status.auth.is_some())
+    })
+    .await;
     // A change of each child by hand makes the operator read it and write it.
     let owner = serde_json::to_value(identity(&service).unwrap().owner).unwrap();
-    for kind in Kind::ALL.into_iter().filter(|kind| planned(*kind)) {
+    for kind in Kind::ALL {
+        if kind == Kind::HttpRoute {
+            stage.edit("shots", route()).await;
+            until("the route is made", Duration::from_secs(10), || async {
+                stage.children(kind).get_opt("shots").await.unwrap().is_some()
+            })
+            .await;
+        }
         let name = match kind {
             Kind::NetworkPolicy => Names::new("shots").default_deny(),
             Kind::ConfigMap => "shots-policy".into(),
@@ -165,6 +183,7 @@ async fn live(stage: &Stage, config: kube::Config) {
 #[tokio::test]
 async fn every_call_is_allowed_every_rule_is_used_and_nothing_else_is_asked_for() {
     let stage = Stage::new("audit").await;
+    stage.define_optional_kinds().await;
     let config = restricted(&stage, |_| {}).await;
     let user = config.auth_info.impersonate.clone().unwrap();
     grant_own(&stage, &user).await;

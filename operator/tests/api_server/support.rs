@@ -92,6 +92,17 @@ pub fn settings() -> Settings {
     }
 }
 
+/// What an operator's passes share, with a client of its own.
+pub fn context(config: Config, now: fn() -> Timestamp) -> Context {
+    let metrics = Arc::new(Metrics::default());
+    let client = client::build(config, Arc::clone(&metrics)).expect("client");
+    let reporter = Reporter {
+        controller: CONTROLLER.to_owned(),
+        instance: Some("test".into()),
+    };
+    Context::new(client, metrics, settings(), reporter, now)
+}
+
 /// An operator with its watches, and with its controller if asked.
 pub struct Operator {
     pub context: Arc<Context>,
@@ -129,13 +140,7 @@ impl Operator {
         now: fn() -> Timestamp,
         adjust: impl FnOnce(&mut Context),
     ) -> Self {
-        let metrics = Arc::new(Metrics::default());
-        let client = client::build(config, Arc::clone(&metrics)).expect("client");
-        let reporter = Reporter {
-            controller: CONTROLLER.to_owned(),
-            instance: Some("test".into()),
-        };
-        let mut context = Context::new(client, metrics, settings(), reporter, now);
+        let mut context = context(config, now);
         adjust(&mut context);
         let context = Arc::new(context);
         let stop = CancellationToken::new();
@@ -248,6 +253,38 @@ impl Stage {
         Self {
             client,
             namespace: made.metadata.name.expect("name"),
+        }
+    }
+
+    /// Makes the optional kinds known to the API server, by the definitions that the Gateway API and the Prometheus
+    /// operator ship. For all tests that share it: one that needs them absent hides them.
+    pub async fn define_optional_kinds(&self) {
+        let directory = std::env::var("SHOT_TEST_DEFINITIONS")
+            .expect("SHOT_TEST_DEFINITIONS is not set: it is the directory that hack/definitions.sh fills");
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let params = PatchParams::apply("test").force();
+        for file in std::fs::read_dir(&directory).expect("definitions") {
+            let text = std::fs::read_to_string(file.expect("file").path()).expect("text");
+            let definition: CustomResourceDefinition = serde_saphyr::from_str(&text).expect("definition");
+            let (name, group) = (
+                definition.metadata.name.clone().expect("name"),
+                definition.spec.group.clone(),
+            );
+            let mut versions = definition.spec.versions.iter();
+            let version = versions.find(|version| version.storage).expect("version").name.clone();
+            let plural = definition.spec.names.plural.clone();
+            api.patch(&name, &params, &Patch::Apply(definition))
+                .await
+                .expect("defined");
+            // A kind is served a moment after it is established.
+            until(&format!("{name} is served"), Duration::from_secs(20), || async {
+                let list = self
+                    .client
+                    .list_api_group_resources(&format!("{group}/{version}"))
+                    .await;
+                list.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == plural))
+            })
+            .await;
         }
     }
 

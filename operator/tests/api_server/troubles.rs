@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use screenshot_operator::plan::Kind;
 use serde_json::{Value, json};
 
+use crate::proxy::Proxy;
 use crate::support::{Operator, Stage};
 
 /// Waits until the service is stalled for that reason, doing passes as the controller would.
@@ -82,15 +82,17 @@ async fn create(stage: &Stage, version: &str, kind: &str, plural: &str, object: 
 #[tokio::test]
 async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
     let stage = Stage::new("lacking").await;
+    stage.define_optional_kinds().await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    proxy.hide("gateway.networking.k8s.io");
+    proxy.hide("monitoring.coreos.com");
     let spec = json!({"replicas": 1,
         "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}},
         "network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "public", "sectionName": "https"}], "hostnames": ["shots.example.com"]}}}});
     let service = stage.create("shots", spec).await.expect("created");
-    Operator::watching(&stage)
-        .await
-        .pass(&service)
-        .await
-        .expect("a missing kind is no error");
+    let operator = Operator::begin(proxy.config(), stage.scope());
+    operator.ready(Duration::from_secs(10)).await;
+    operator.pass(&service).await.expect("a missing kind is no error");
     let says = async |kind: &str| {
         let status = stage
             .services()
@@ -117,7 +119,6 @@ async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
         .await
         .expect("the dashboard is made");
 
-    define(&stage).await;
     Operator::watching(&stage).await.pass(&service).await.expect("pass");
     assert_eq!(says("MonitoringInPlace").await, is("True", "MonitoringInPlace"));
     assert_eq!(says("Exposed").await, is("True", "RouteInPlace"));
@@ -131,32 +132,6 @@ async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
         let same = stage.children(kind).get("shots").await.expect("there");
         assert_eq!(same.metadata.resource_version, version, "{kind:?}");
     }
-}
-
-/// Makes the optional kinds known to the API server.
-async fn define(stage: &Stage) {
-    let directory = std::env::var("SHOT_TEST_DEFINITIONS")
-        .expect("SHOT_TEST_DEFINITIONS is not set: it is the directory that hack/definitions.sh fills");
-    let api: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
-    for file in std::fs::read_dir(&directory).expect("definitions") {
-        let text = std::fs::read_to_string(file.expect("file").path()).expect("text");
-        let definition: CustomResourceDefinition = serde_saphyr::from_str(&text).expect("definition");
-        let name = definition.metadata.name.clone().expect("name");
-        api.create(&PostParams::default(), &definition).await.expect("defined");
-        for _ in 0..100 {
-            let status = api.get(&name).await.expect("there").status.unwrap_or_default();
-            let conditions = status.conditions.unwrap_or_default();
-            if conditions
-                .iter()
-                .any(|c| c.type_ == "Established" && c.status == "True")
-            {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    // The kinds are served a moment after they are established.
-    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 #[tokio::test]

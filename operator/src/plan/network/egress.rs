@@ -15,6 +15,7 @@ use screenshot_policy::unit::Port;
 use serde_json::{Value, json};
 
 use super::tcp;
+use crate::plan::object;
 use crate::validate::Validated;
 
 /// Where a port of a Service leads.
@@ -63,7 +64,7 @@ fn public(policy: &EffectivePolicy) -> Option<Value> {
     let blocks: Vec<Value> = policy.open_blocks().iter().map(ip_block).collect();
     let ports: Vec<Value> = policy.egress_ports().iter().map(|port| tcp(port.get())).collect();
     // In a NetworkPolicy an empty list of ports means every port, and an empty list of peers everyone.
-    (!blocks.is_empty() && !ports.is_empty()).then(|| json!({"to": blocks, "ports": ports}))
+    (!blocks.is_empty() && !ports.is_empty()).then(|| object([("to", blocks.into()), ("ports", ports.into())]))
 }
 
 fn ip_block(block: &Block) -> Value {
@@ -83,7 +84,7 @@ fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, target
     if !blocks.is_empty() {
         let blocks: Vec<Value> = blocks.iter().map(ip_block).collect();
         let ports: Vec<Value> = exception.ports.iter().map(|port| tcp(port.get())).collect();
-        rules.push(json!({"to": blocks, "ports": ports}));
+        rules.push(object([("to", blocks.into()), ("ports", ports.into())]));
     }
     if let Some((service, namespace)) = exception.host.in_cluster_service(&policy.egress().cluster.domain) {
         let target = targets.get(&(namespace.to_owned(), service.to_owned()));

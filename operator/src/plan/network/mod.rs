@@ -13,7 +13,7 @@ use screenshot_api::{Peer, Selector};
 use screenshot_policy::layout;
 use serde_json::{Value, json};
 
-use super::{Child, Kind, Surroundings};
+use super::{Child, Kind, Surroundings, object};
 use crate::names::NAME_LABEL;
 use crate::validate::{Identity, Validated};
 
@@ -33,11 +33,11 @@ pub(super) fn build(wanted: &Validated, around: &Surroundings<'_>, now: Timestam
     let mut policies = vec![policy(id, &names.default_deny(), both)];
     policies.extend(
         [
-            opening(id, &names.dns(), "Egress", &dns()),
-            opening(id, &names.operator(), "Ingress", &operator(around)),
-            opening(id, &names.clients(), "Ingress", &clients(wanted)),
-            opening(id, &names.monitoring(), "Ingress", &monitoring(wanted)),
-            opening(id, &names.egress(), "Egress", &egress),
+            opening(id, &names.dns(), "Egress", dns()),
+            opening(id, &names.operator(), "Ingress", operator(around)),
+            opening(id, &names.clients(), "Ingress", clients(wanted)),
+            opening(id, &names.monitoring(), "Ingress", monitoring(wanted)),
+            opening(id, &names.egress(), "Egress", egress),
         ]
         .into_iter()
         .flatten(),
@@ -46,14 +46,18 @@ pub(super) fn build(wanted: &Validated, around: &Surroundings<'_>, now: Timestam
 }
 
 /// A policy that opens something; none where there is nothing to open.
-fn opening(id: &Identity, name: &str, direction: &str, rules: &[Value]) -> Option<Child> {
+fn opening(id: &Identity, name: &str, direction: &str, rules: Vec<Value>) -> Option<Child> {
+    if rules.is_empty() {
+        return None;
+    }
     let field = direction.to_ascii_lowercase();
-    (!rules.is_empty()).then(|| policy(id, name, json!({"policyTypes": [direction], field: rules})))
+    let spec = object([("policyTypes", json!([direction])), (&field, rules.into())]);
+    Some(policy(id, name, spec))
 }
 
 fn policy(id: &Identity, name: &str, mut spec: Value) -> Child {
     spec["podSelector"] = json!({"matchLabels": id.names.selector()});
-    Child::new(id, Kind::NetworkPolicy, name, json!({"spec": spec}))
+    Child::new(id, Kind::NetworkPolicy, name, object([("spec", spec)]))
 }
 
 fn dns() -> Vec<Value> {
@@ -84,7 +88,7 @@ fn clients(wanted: &Validated) -> Vec<Value> {
         .cidrs
         .iter()
         .map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
-    from(&pods.chain(ranges).collect::<Vec<_>>(), layout::API_PORT)
+    from(pods.chain(ranges).collect(), layout::API_PORT)
 }
 
 fn operator(around: &Surroundings<'_>) -> Vec<Value> {
@@ -92,7 +96,7 @@ fn operator(around: &Surroundings<'_>) -> Vec<Value> {
         "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: around.operator.namespace}},
         "podSelector": {"matchLabels": {NAME_LABEL: around.operator.name}},
     });
-    from(&[pods], layout::HEALTH_PORT)
+    from(vec![pods], layout::HEALTH_PORT)
 }
 
 fn monitoring(wanted: &Validated) -> Vec<Value> {
@@ -102,15 +106,15 @@ fn monitoring(wanted: &Validated) -> Vec<Value> {
         // The label that the Prometheus operator gives to every Prometheus it runs.
         peers.push(json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {NAME_LABEL: "prometheus"}}}));
     }
-    from(&peers, layout::METRICS_PORT)
+    from(peers, layout::METRICS_PORT)
 }
 
 /// No rule without peers: in a NetworkPolicy an empty list of peers means everybody.
-fn from(peers: &[Value], port: u16) -> Vec<Value> {
+fn from(peers: Vec<Value>, port: u16) -> Vec<Value> {
     if peers.is_empty() {
         return Vec::new();
     }
-    vec![json!({"from": peers, "ports": [tcp(port)]})]
+    vec![object([("from", peers.into()), ("ports", vec![tcp(port)].into())])]
 }
 
 fn peer(peer: &Peer) -> Value {

@@ -1,0 +1,122 @@
+//! What canaries prove of the network, and exceptions that end.
+
+use super::*;
+
+/// What nobody proved is neither true nor false, and does not stop a service; it is not called verified either.
+#[test]
+fn egress_that_is_not_proven_is_unknown_and_ready_says_so() {
+    type Edit = fn(&mut World);
+    let table: [(&str, Edit); 9] = [
+        ("CanaryUnavailable", |w| w.offer = Offer::NoAddress),
+        ("CanaryUnavailable", |w| w.offer = Offer::Deaf),
+        ("CanaryExcepted", |w| w.offer = Offer::Opened),
+        ("CanaryMistaken", |w| {
+            w.report().egress.canary = Some(canary(&[Outcome::Mistaken, Outcome::Refused]));
+        }),
+        ("CanaryNotTried", |w| {
+            w.report().egress.canary = Some(canary(&[Outcome::NoRoute]));
+        }),
+        ("CanaryNotTried", |w| w.report().egress.canary = Some(canary(&[]))),
+        ("CanaryNotTried", |w| w.report().egress.canary = None),
+        ("PodStarting", |w| {
+            w.report().egress.canary = Some(CanaryFacts {
+                early: true,
+                ..canary(&[Outcome::Reached])
+            });
+        }),
+        ("NotAttested", |w| {
+            w.pods.push(PodView {
+                attested: Err(Unattested::Unreachable),
+                ..w.pods[0].clone()
+            });
+        }),
+    ];
+    for (reason, edit) in table {
+        let mut world = good(|_| {});
+        edit(&mut world);
+        assert_eq!(world.says("EgressEnforced"), is("Unknown", reason));
+        if reason == "NotAttested" {
+            continue;
+        }
+        let status = world.status(&ScreenshotServiceStatus::default(), now());
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("True", "AsWanted"),
+            "{reason}"
+        );
+        assert!(ready.message.contains("is not known"), "{reason}: {}", ready.message);
+    }
+}
+
+#[test]
+fn a_service_that_accepts_it_runs_where_policies_are_not_enforced_and_says_so() {
+    let mut world = good(|spec| spec.network.egress.enforcement = screenshot_api::Enforcement::Advisory);
+    world.report().egress.canary = Some(canary(&[Outcome::Reached]));
+    assert_eq!(world.says("EgressEnforced"), is("False", "NetworkPolicyNotEnforced"));
+    assert_eq!(world.says("Ready"), is("True", "Degraded"));
+    assert_eq!(world.says("Stalled"), None);
+}
+
+#[test]
+fn the_message_names_the_node_where_policies_are_not_enforced() {
+    let mut world = good(|_| {});
+    world.report().egress.canary = Some(canary(&[Outcome::Reached]));
+    let status = world.status(&ScreenshotServiceStatus::default(), now());
+    for kind in ["EgressEnforced", "Ready", "Stalled"] {
+        let found = status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+        assert_eq!(found.reason, "NetworkPolicyNotEnforced", "{kind}");
+        assert!(
+            found
+                .message
+                .starts_with("NetworkPolicies are not enforced on node n1: "),
+            "{}",
+            found.message
+        );
+    }
+}
+
+#[test]
+fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
+    let world = good(|spec| {
+        let one = |host: &str, expires: &str| EgressExceptionSpec {
+            host: host.into(),
+            ports: vec![80],
+            cidr: None,
+            reason: "a test".into(),
+            expires: Time(expires.parse().unwrap()),
+        };
+        spec.network.egress.exceptions = vec![
+            one("10.1.2.4", "2026-09-01T00:00:00Z"),
+            one("10.1.2.3", "2026-06-20T00:00:00Z"),
+        ];
+    });
+    let at = |time: &str| time.parse::<Timestamp>().unwrap();
+    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let shown: Vec<String> = first
+        .exceptions
+        .iter()
+        .map(|e| format!("{} {}", e.host, e.expires.0))
+        .collect();
+    assert_eq!(
+        shown,
+        ["10.1.2.3 2026-06-20T00:00:00Z", "10.1.2.4 2026-09-01T00:00:00Z"]
+    );
+    assert_eq!(says(&first, "ExceptionsLasting"), is("True", "NoneEndsSoon"));
+    assert_eq!(
+        world.status(&first, at("2026-06-12T23:59:59Z")),
+        first,
+        "no day is counted"
+    );
+    let soon = world.status(&first, at("2026-06-14T00:00:00Z"));
+    assert_eq!(says(&soon, "ExceptionsLasting"), is("False", "ExceptionEndsSoon"));
+    assert_eq!(says(&soon, "Ready"), says(&first, "Ready"), "shown, and no more");
+    assert_eq!(world.status(&soon, at("2026-06-19T00:00:00Z")), soon);
+    let told = |before, after| crate::events::notes(before, after, &[]).len();
+    assert_eq!((told(&first, &soon), told(&soon, &soon)), (1, 0));
+    let over = world.status(&soon, at("2026-06-20T00:00:00Z"));
+    assert_eq!(says(&over, "ExceptionsLasting"), is("False", "ExceptionEnded"));
+    assert_eq!(over.exceptions.len(), 1);
+    let none = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
+    assert_eq!((says(&none, "ExceptionsLasting"), none.exceptions.len()), (None, 0));
+}
