@@ -193,11 +193,17 @@ async fn an_internal_key_that_is_too_old_is_replaced_and_the_old_one_goes() {
         now["key"] != first["key"] && now.as_object().unwrap().len() == 1
     })
     .await;
-    assert_eq!(operator.count("rotation_steps", &["PromoteInternal"]), 1);
+    // Counted when the API server has answered, which is after the key is there to be read.
+    let promoted = || operator.count("rotation_steps", &["PromoteInternal"]);
+    until("the step is counted", Duration::from_secs(5), || async {
+        promoted() > 0
+    })
+    .await;
     // It is young: nothing more happens.
     let second = data().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(data().await, second);
+    assert_eq!(promoted(), 1);
     operator.stop().await;
 }
 
