@@ -192,7 +192,7 @@ pub fn follows(finding: Finding, enforcement: Enforcement) -> Option<bool> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "listeners on loopback")]
+#[expect(clippy::disallowed_methods, reason = "listeners on loopback")]
 mod tests {
     use screenshot_policy::canary::CanaryKey;
     use tokio::net::TcpListener;

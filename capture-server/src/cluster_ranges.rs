@@ -4,31 +4,29 @@
 //! nothing of the cluster is public. A bad new file keeps the last good ranges and says so; a bad first one keeps the
 //! server from starting its service. Must not: change anything of the policy but these ranges.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use screenshot_policy::cluster::{ClusterRanges, MAX_DOCUMENT};
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::sync::watch;
 
-/// How often the file is looked at.
-const POLL: Duration = Duration::from_secs(1);
+use crate::file::{self, Followed, POLL, Unread};
 
 /// Reads the file; the error is a bounded word.
 ///
 /// # Errors
 /// It is there and cannot be read, or breaks a rule.
 pub fn read(path: &Path) -> Result<ClusterRanges, &'static str> {
-    const UNREADABLE: &str = "cluster_ranges_unreadable";
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClusterRanges::default()),
-        Ok(meta) if meta.len() <= u64::try_from(MAX_DOCUMENT).unwrap_or(u64::MAX) => {}
-        _ => return Err(UNREADABLE),
+    judge(file::read(path, MAX_DOCUMENT).as_deref().map_err(|unread| *unread))
+}
+
+fn judge(content: Result<&[u8], Unread>) -> Result<ClusterRanges, &'static str> {
+    match content {
+        Ok(bytes) => ClusterRanges::load(bytes).map_err(|error| error.reason()),
+        Err(Unread::Missing) => Ok(ClusterRanges::default()),
+        Err(Unread::TooLong | Unread::Unreadable) => Err("cluster_ranges_unreadable"),
     }
-    let bytes = std::fs::read(path).map_err(|_| UNREADABLE)?;
-    ClusterRanges::load(&bytes).map_err(|error| error.reason())
 }
 
 /// What the proxy decides by, and why a newer file is refused.
@@ -87,9 +85,12 @@ impl InForce {
 
     /// Follows the file until it is dropped.
     pub async fn follow(&self, path: &Path) {
+        let mut file = Followed::new(path, MAX_DOCUMENT);
         loop {
             tokio::time::sleep(POLL).await;
-            self.take(read(path));
+            if let Some(content) = file.look().await {
+                self.take(judge(content));
+            }
         }
     }
 }

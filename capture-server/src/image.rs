@@ -9,6 +9,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::file;
+
 /// A file longer than this, in bytes, is not what the image's build wrote.
 const MAX_BYTES: usize = 1024;
 
@@ -21,7 +23,7 @@ struct Build {
 
 /// When the browser that names itself `running` ("HeadlessChrome/156.0.8078.108") was built, by the file at `path`.
 pub fn browser_built_at(path: &Path, running: Option<&str>) -> Option<Timestamp> {
-    let bytes = std::fs::read(path).ok().filter(|bytes| bytes.len() <= MAX_BYTES)?;
+    let bytes = file::read(path, MAX_BYTES).ok()?;
     let build: Build = serde_json::from_slice(&bytes).ok()?;
     let (_, version) = running?.split_once('/')?;
     (version == build.version).then_some(build.built_at)

@@ -13,8 +13,8 @@
 //! 8. `http::capture` answers, or `http::problem` does; the audit line and the metrics come from the same outcome.
 //!
 //! Beside it run `supervisor` (a proven jailer, always), `probe` (the proof), `canary` (the proof of the cluster's half),
-//! `access::keyset` and `cluster_ranges` (the reloads),
-//! `service` (gate, engine and browsers; the crate's face as a library) and `server` (wiring, readiness, shutdown). The process holds no Kubernetes client and no unsafe line.
+//! `access::keyset` and `cluster_ranges` (the reloads, by `file`), `service` (gate, engine and browsers; the crate's face as
+//! a library) and `server` (wiring, readiness, shutdown). The process holds no Kubernetes client and no unsafe line.
 
 pub mod access;
 pub mod browser;
@@ -24,6 +24,7 @@ pub mod child;
 pub mod clock;
 pub mod cluster_ranges;
 pub mod config;
+pub mod file;
 pub mod http;
 pub mod image;
 pub mod limits;

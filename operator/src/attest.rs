@@ -184,5 +184,5 @@ fn request(
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "pods on loopback")]
+#[expect(clippy::disallowed_methods, reason = "pods on loopback")]
 mod tests;

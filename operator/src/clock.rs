@@ -8,8 +8,12 @@ pub fn wall() -> Timestamp {
     Timestamp::now()
 }
 
-/// Wall time in whole seconds: the API server keeps no more, and anything finer would never compare equal.
+/// Wall time in whole seconds.
 pub fn whole_seconds() -> Timestamp {
-    let now = wall();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+    whole(wall())
+}
+
+/// A time without what is finer than a second: the API server keeps no more, and would never give back what was sent.
+pub fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -15,7 +15,6 @@ use screenshot_policy::layout;
 use screenshot_policy::token::{Kid, Token};
 use zeroize::Zeroizing;
 
-use crate::apply;
 use crate::context::{Context, random};
 use crate::error::Error;
 use crate::internal_key::{self, Next};
@@ -24,6 +23,7 @@ use crate::observe::{self, ChildMeta, PodView};
 use crate::plan::{Child, Kind, secrets};
 use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, Wait, decide};
 use crate::validate::{Identity, Validated};
+use crate::{apply, clock};
 
 /// A rotation has no more steps than this between two waits, the bringing of keysets included.
 const MAX_STEPS: usize = 16;
@@ -50,16 +50,16 @@ impl Stored {
         }
     }
 
-    /// The Secret's uid.
-    pub fn uid(&self) -> &str {
-        &self.meta.uid
+    /// Its metadata.
+    pub fn meta(&self) -> &ChildMeta {
+        &self.meta
     }
 
     fn issued_at(&self) -> Option<Timestamp> {
         self.annotations
             .get(ISSUED_AT)
             .and_then(|text| text.parse().ok())
-            .map(whole_seconds)
+            .map(clock::whole)
     }
 
     fn text(&self, key: &str) -> Option<&str> {
@@ -381,14 +381,8 @@ async fn put(
     let secret: Secret = written.try_parse().map_err(|_| Error::Encode)?;
     let stored = Arc::new(Stored::of(&secret));
     let meta = stored.meta.clone();
-    let entry = (meta.version.clone(), stored);
-    context.memories.with(&identity.key(), |memory| {
-        memory.secrets.insert(child.name.clone(), entry)
-    });
+    context
+        .memories
+        .with(&identity.key(), |memory| memory.read_secret(stored));
     Ok(meta)
-}
-
-/// The status keeps whole seconds; anything finer would never compare equal.
-fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -44,12 +44,19 @@ pub struct Proof {
 pub struct Memory {
     /// By kind and name.
     pub sent: HashMap<(Kind, String), Sent>,
-    /// By name, with the resourceVersion that was read.
-    pub secrets: HashMap<String, (String, Arc<Stored>)>,
+    /// By name, as last read or written.
+    pub secrets: HashMap<String, Arc<Stored>>,
     /// By the pod's uid.
     pub proofs: HashMap<String, Proof>,
     /// Passes in a row that waited for pods to attest.
     pub waited: u32,
+}
+
+impl Memory {
+    /// A Secret was read or written.
+    pub fn read_secret(&mut self, stored: Arc<Stored>) {
+        self.secrets.insert(stored.meta().name.clone(), stored);
+    }
 }
 
 /// The memory of all services.

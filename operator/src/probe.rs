@@ -87,7 +87,7 @@ fn root(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "servers on loopback")]
+#[expect(clippy::disallowed_methods, reason = "servers on loopback")]
 mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;

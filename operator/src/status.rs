@@ -24,6 +24,7 @@ use self::trouble::Trouble;
 use self::verdict::{Verdict, Weight, merge, verdict};
 
 use crate::canary::Offer;
+use crate::clock;
 use crate::error::Error;
 use crate::observe::PodView;
 use crate::plan::{Kind, url};
@@ -216,9 +217,7 @@ fn browser(previous: Option<&BrowserStatus>, pass: &Pass<'_>) -> Option<BrowserS
         .min_by_key(|(version, _)| numbers(version))
         .map(|(version, built_at)| BrowserStatus {
             version: Some(plain(version)),
-            build_time: built_at
-                .and_then(|at| Timestamp::from_second(at.as_second()).ok())
-                .map(Time),
+            build_time: built_at.map(clock::whole).map(Time),
         });
     oldest.or_else(|| previous.cloned())
 }

@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
+mod world;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
-use screenshot_operator::cluster::ClusterSettings;
-use screenshot_operator::context::Settings;
 use screenshot_operator::netpol::verify::{Proxy, compare, one, read};
 use screenshot_operator::netpol::{Endpoint, Network, Pod, Protocol};
-use screenshot_operator::plan::{Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan};
+use screenshot_operator::plan::{Kind, Plan, Surroundings, Targets, plan};
 use screenshot_operator::validate::{Validated, identity, validate};
 use screenshot_policy::domain::{DomainRule, any_holds};
 use screenshot_policy::egress::EgressException;
@@ -21,9 +20,7 @@ use screenshot_policy::host::{Host, HostName};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
 use screenshot_policy::unit::Port;
 
-fn now() -> Timestamp {
-    "2026-06-01T00:00:00Z".parse().unwrap()
-}
+use world::{now, operator, settings, targets};
 
 fn policy(change: impl FnOnce(&mut EgressRules)) -> EffectivePolicy {
     let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
@@ -41,23 +38,13 @@ fn validated_as(spec: ScreenshotServiceSpec) -> Validated {
     let mut service = ScreenshotService::new("shots", spec);
     service.metadata.namespace = Some("web".into());
     service.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
-    let settings = Settings {
-        capture_image: Some("example.com/capture-server@sha256:0000".into()),
-        operator_namespace: "screenshot-operator".into(),
-        operator_name: "screenshot-operator".into(),
-        cluster: ClusterSettings::default(),
-    };
-    validate(identity(&service).unwrap(), &service, &settings).unwrap()
+    validate(identity(&service).unwrap(), &service, &settings()).unwrap()
 }
 
 fn plan_of(wanted: &Validated, targets: &Targets) -> Plan {
-    let operator = OperatorPods {
-        namespace: "screenshot-operator".into(),
-        name: "screenshot-operator".into(),
-    };
     let around = Surroundings {
         targets,
-        operator: &operator,
+        operator: &operator(),
         served: &BTreeSet::new(),
         deployment: None,
     };
@@ -90,22 +77,6 @@ fn planned_for(wanted: &Validated) -> (Network, Pod) {
         ports: vec![],
     };
     (network, pod)
-}
-
-/// The Services that exceptions may name: `web.shop` translates 80 and a named port, `db.shop` is headless.
-fn targets() -> Targets {
-    let selector = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
-    let web = ServiceTarget {
-        selector: selector("web"),
-        ports: BTreeMap::from([(80, PortTarget::Number(8080)), (8443, PortTarget::Name("tls".into()))]),
-        headless: false,
-    };
-    let db = ServiceTarget {
-        selector: selector("db"),
-        ports: BTreeMap::new(),
-        headless: true,
-    };
-    Targets::from([(("shop".into(), "web".into()), web), (("shop".into(), "db".into()), db)])
 }
 
 fn shop(app: &str, ip: &str) -> Pod {

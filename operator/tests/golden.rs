@@ -8,17 +8,15 @@ mod refusals;
 mod rules;
 #[path = "golden/shipped.rs"]
 mod shipped;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 use screenshot_operator::cluster::{ClusterSettings, View};
 use screenshot_operator::context::Settings;
 use screenshot_operator::netpol::verify::{compare, read};
-use screenshot_operator::plan::{
-    Child, Kind, OperatorPods, Plan, PortTarget, ServiceTarget, Surroundings, Targets, plan, secrets,
-};
+use screenshot_operator::plan::{Child, Kind, Plan, Surroundings, Targets, plan, secrets};
 use screenshot_operator::validate::{Invalid, Validated, identity, validate};
 use screenshot_operator::views::DeploymentView;
 use screenshot_policy::attest::InternalKey;
@@ -27,18 +25,7 @@ use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::token::{Kid, Token};
 use serde_json::Value;
 
-fn now() -> Timestamp {
-    "2026-06-01T00:00:00Z".parse().unwrap()
-}
-
-fn settings() -> Settings {
-    Settings {
-        capture_image: Some("example.com/capture-server@sha256:0000".into()),
-        operator_namespace: "screenshot-operator".into(),
-        operator_name: "screenshot-operator".into(),
-        cluster: ClusterSettings::default(),
-    }
-}
+use world::{now, operator, settings, targets};
 
 fn service(spec: &str) -> ScreenshotService {
     let spec: ScreenshotServiceSpec = serde_saphyr::from_str(spec).unwrap();
@@ -61,13 +48,9 @@ fn planned(spec: &str, targets: &Targets) -> Plan {
 }
 
 fn planned_where(spec: &str, targets: &Targets, served: &BTreeSet<Kind>, live: Option<&DeploymentView>) -> Plan {
-    let operator = OperatorPods {
-        namespace: "screenshot-operator".into(),
-        name: "screenshot-operator".into(),
-    };
     let around = Surroundings {
         targets,
-        operator: &operator,
+        operator: &operator(),
         served,
         deployment: live,
     };
@@ -100,21 +83,6 @@ network:
     - {host: old.example.com, ports: [443], cidr: 10.8.0.0/16, reason: over, expires: "2026-01-01T00:00:00Z"}
     - {host: gone.shop.svc, ports: [80], reason: no such Service, expires: "2027-01-01T00:00:00Z"}
 "#;
-
-fn targets() -> Targets {
-    let selector = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
-    let web = ServiceTarget {
-        selector: selector("web"),
-        ports: BTreeMap::from([(80, PortTarget::Number(8080)), (8443, PortTarget::Name("tls".into()))]),
-        headless: false,
-    };
-    let db = ServiceTarget {
-        selector: selector("db"),
-        ports: BTreeMap::new(),
-        headless: true,
-    };
-    Targets::from([(("shop".into(), "web".into()), web), (("shop".into(), "db".into()), db)])
-}
 
 #[test]
 fn the_plan_of_a_minimal_service() {
@@ -173,14 +141,10 @@ fn the_clusters_own_ranges_are_closed_without_touching_the_pods() {
         ranges: ranges.clone(),
         ..View::default()
     };
-    let operator = OperatorPods {
-        namespace: "screenshot-operator".into(),
-        name: "screenshot-operator".into(),
-    };
     let (none, served) = (Targets::new(), optional_kinds());
     let around = Surroundings {
         targets: &none,
-        operator: &operator,
+        operator: &operator(),
         served: &served,
         deployment: None,
     };
@@ -238,14 +202,10 @@ fn the_clusters_domain_prefixes_and_denied_ranges_are_in_every_policy() {
     let rules = wanted.policy.egress();
     assert_eq!(rules.cluster.domain.to_string(), "k8s.example.org");
     assert_ne!(wanted.policy.digest(), try_validated("{}").unwrap().policy.digest());
-    let operator = OperatorPods {
-        namespace: "screenshot-operator".into(),
-        name: "screenshot-operator".into(),
-    };
     let (targets, served) = (targets(), optional_kinds());
     let around = Surroundings {
         targets: &targets,
-        operator: &operator,
+        operator: &operator(),
         served: &served,
         deployment: None,
     };

@@ -88,7 +88,7 @@ impl Decider {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a target on loopback")]
+#[expect(clippy::disallowed_methods, reason = "a target on loopback")]
 mod tests {
     use super::*;
     use crate::dial::{Dial, SystemDial};

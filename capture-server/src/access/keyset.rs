@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use screenshot_policy::keyset::Keyset;
 use tokio::sync::watch;
 
-/// How often the file is looked at.
-pub const POLL: Duration = Duration::from_secs(1);
+use crate::file::{Followed, POLL, Unread};
+
 /// A keyset file longer than this, in bytes, is refused unread.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// A file that changed, and is still older than what the operator brought, is taken for the truth after so long: then it
 /// was put back on purpose. A kubelet that is late has brought the next one by then.
@@ -100,25 +100,16 @@ impl State {
     }
 }
 
-/// Reads the file, bounded.
-pub async fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
-    let meta = tokio::fs::metadata(path).await.map_err(|_| "keyset_missing")?;
-    if meta.len() > MAX_BYTES {
-        return Err("keyset_too_long");
-    }
-    tokio::fs::read(path).await.map_err(|_| "keyset_missing")
-}
-
-/// Watches the file until the last receiver is gone. Contents are compared, not dates: a Secret's volume swaps
-/// symbolic links.
+/// Watches the file until the last receiver is gone.
 pub async fn follow(path: &Path, state: &watch::Sender<State>) {
-    let mut last = None;
+    let mut file = Followed::new(path, MAX_BYTES);
     while !state.is_closed() {
-        let content = read(path).await;
-        if last.as_ref() != Some(&content) {
-            let read = || content.as_deref().map_err(|reason| *reason);
-            state.send_if_modified(|state| state.take(read(), Instant::now()));
-            last = Some(content);
+        if let Some(content) = file.look().await {
+            let read = content.map_err(|unread| match unread {
+                Unread::TooLong => "keyset_too_long",
+                Unread::Missing | Unread::Unreadable => "keyset_missing",
+            });
+            state.send_if_modified(|state| state.take(read, Instant::now()));
         }
         state.send_if_modified(|state| state.lapse(Instant::now()));
         tokio::time::sleep(POLL).await;

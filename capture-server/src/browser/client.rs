@@ -43,6 +43,15 @@ struct Tables {
     closed: Option<DriverError>,
 }
 
+impl Tables {
+    /// Ends the events of a session, and of those that joined it.
+    fn unsubscribe(&mut self, session: &str) {
+        self.sessions.remove(session);
+        self.sessions
+            .retain(|_, listener| listener.page.as_deref() != Some(session));
+    }
+}
+
 struct Inner {
     next_id: AtomicU64,
     tables: Mutex<Tables>,
@@ -168,11 +177,7 @@ impl Client {
 
     /// Ends the events of a session, and of those that joined it.
     pub fn unsubscribe(&self, session: &str) {
-        let mut tables = self.inner.tables();
-        tables.sessions.remove(session);
-        tables
-            .sessions
-            .retain(|_, listener| listener.page.as_deref() != Some(session));
+        self.inner.tables().unsubscribe(session);
     }
 
     /// Whether the pipe still stands.
@@ -263,10 +268,7 @@ impl Inner {
         if listener.events.try_send(event).is_err() {
             // The page is given up with all that joined it.
             let page = listener.page.clone().unwrap_or_else(|| session.to_owned());
-            tables.sessions.remove(&page);
-            tables
-                .sessions
-                .retain(|_, listener| listener.page.as_deref() != Some(&page));
+            tables.unsubscribe(&page);
         }
     }
 

@@ -168,7 +168,7 @@ impl AsyncWrite for Unstalled {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a server and its callers on loopback")]
+#[expect(clippy::disallowed_methods, reason = "a server and its callers on loopback")]
 mod tests {
     use super::*;
     use axum::routing::get;

@@ -7,7 +7,7 @@
 //! Over the wire: 32 bytes of challenge to the canary, 32 bytes of answer back, and the end.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -216,20 +216,15 @@ impl CanaryFacts {
 /// NetworkPolicy opens by the selector of a Service is not known here.
 pub fn is_closed(policy: &EffectivePolicy, address: SocketAddr, now: Timestamp) -> bool {
     let (ip, port) = (address.ip().to_canonical(), address.port());
-    let public = || policy.egress_ports().iter().any(|open| open.get() == port) && holds(&policy.open_blocks(), ip);
+    let opens = |blocks: &[Block]| blocks.iter().any(|block| block.opens(ip));
+    let public = || policy.egress_ports().iter().any(|open| open.get() == port) && opens(&policy.open_blocks());
     let excepted = || {
         let exceptions = policy.exceptions().iter().filter(|exception| exception.active(now));
         exceptions
             .filter(|exception| exception.ports.iter().any(|open| open.get() == port))
-            .any(|exception| holds(&policy.exception_blocks(exception), ip))
+            .any(|exception| opens(&policy.exception_blocks(exception)))
     };
     policy.admit_host(&Host::Ip(ip), port, now).is_err() && !public() && !excepted()
-}
-
-fn holds(blocks: &[Block], ip: IpAddr) -> bool {
-    blocks
-        .iter()
-        .any(|block| block.cidr.contains(&ip) && !block.except.iter().any(|net| net.contains(&ip)))
 }
 
 #[cfg(test)]

@@ -175,5 +175,5 @@ impl Canary {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the listener on loopback")]
+#[expect(clippy::disallowed_methods, reason = "the listener on loopback")]
 mod tests;

@@ -79,14 +79,12 @@ pub fn endpoints(slice: &EndpointSlice) -> Vec<IpNet> {
         .collect()
 }
 
-#[allow(clippy::ptr_arg)] // What the iterators above give.
-fn ip(text: &String) -> Option<IpNet> {
-    text.parse::<IpAddr>().ok().map(host)
+fn ip(text: impl AsRef<str>) -> Option<IpNet> {
+    text.as_ref().parse::<IpAddr>().ok().map(host)
 }
 
-#[allow(clippy::ptr_arg)]
-fn range(text: &String) -> Option<IpNet> {
-    text.parse::<IpNet>().ok().map(|net| net.trunc())
+fn range(text: impl AsRef<str>) -> Option<IpNet> {
+    text.as_ref().parse::<IpNet>().ok().map(|net| net.trunc())
 }
 
 #[cfg(test)]

@@ -82,11 +82,14 @@ pub fn domain_of(resolv_conf: &str) -> Option<HostName> {
 
 /// Where the cluster's addresses are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
 pub enum Source {
+    /// Addresses of nodes, and the ranges of their pods.
     Nodes,
+    /// Addresses of Services and their load balancers.
     Services,
+    /// Ranges that Services get their addresses from.
     ServiceCidrs,
+    /// Where the API server listens.
     ApiServer,
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -167,15 +167,7 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
     nets.extend(address::never_excepted());
     nets.extend(address::metadata());
     nets.push(IpNet::V6(V6_GLOBAL));
-    let rules = policy.egress();
-    let own = rules
-        .cidrs
-        .allow
-        .iter()
-        .chain(&rules.cidrs.deny)
-        .chain(&rules.cluster.cidrs)
-        .chain(policy.cluster_ranges().cidrs());
-    nets.extend(own.map(|cidr| cidr.net()));
+    nets.extend(policy.own_ranges());
     nets.extend(
         policy
             .exceptions()
@@ -191,27 +183,12 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
         let texts = blocks.flat_map(|block| std::iter::once(&block.cidr).chain(block.except.iter().flatten()));
         nets.extend(texts.filter_map(|text| text.parse::<IpNet>().ok()));
     }
-    nets.into_iter().flat_map(around).collect()
-}
-
-/// First and last address of a range, and the neighbours of both.
-fn around(net: IpNet) -> impl Iterator<Item = IpAddr> {
-    let neighbours = match net {
-        IpNet::V4(net) => {
-            let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
-            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()))
-        }
-        IpNet::V6(net) => {
-            let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
-            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv6Addr::from(bits).into()))
-        }
-    };
-    let ends = [net.network(), net.broadcast()];
     // An IPv4-mapped address is no address of its own on the wire.
     let mapped = |ip: &IpAddr| *ip != ip.to_canonical();
-    ends.into_iter()
-        .chain(neighbours.into_iter().flatten())
-        .filter(move |ip| !mapped(ip))
+    nets.into_iter()
+        .flat_map(address::edges)
+        .filter(|ip| !mapped(ip))
+        .collect()
 }
 
 fn ports(policy: &EffectivePolicy, network: &Network) -> BTreeSet<u16> {

@@ -152,8 +152,8 @@ async fn secrets(
 
 fn remembered(context: &Context, identity: &Identity, name: &str, version: &str) -> Option<Arc<Stored>> {
     context.memories.with(&identity.key(), |memory| {
-        let (read, stored) = memory.secrets.get(name)?;
-        (read == version).then(|| Arc::clone(stored))
+        let stored = memory.secrets.get(name)?;
+        (stored.meta().version == version).then(|| Arc::clone(stored))
     })
 }
 
@@ -167,11 +167,12 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
         context.memories.with(&key, |memory| memory.secrets.remove(name));
         return Ok(None);
     };
-    let meta = ChildMeta::of(&secret.metadata);
+    let stored = Arc::new(Stored::of(&secret));
+    let meta = stored.meta();
     // One that we have read as ours before is ours, whoever edited its owner.
     let known = context.memories.with(&key, |memory| {
         let before = memory.secrets.get(name);
-        before.is_some_and(|(_, stored)| stored.uid() == meta.uid)
+        before.is_some_and(|before| before.meta().uid == meta.uid)
     });
     if meta.owner.as_deref() != Some(&identity.owner.uid) && !known {
         return Err(Error::NotOurs {
@@ -179,11 +180,9 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
             name: name.to_owned(),
         });
     }
-    let stored = Arc::new(Stored::of(&secret));
-    let entry = (meta.version, Arc::clone(&stored));
     context
         .memories
-        .with(&key, |memory| memory.secrets.insert(name.to_owned(), entry));
+        .with(&key, |memory| memory.read_secret(Arc::clone(&stored)));
     context.cache.child(Kind::Secret, &secret.metadata, None);
     Ok(Some((stored, apply::mislabelled(identity, &secret.metadata))))
 }

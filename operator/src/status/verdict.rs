@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::clock;
+
 /// Longest text from elsewhere within a message, in characters.
 const MAX_QUOTE: usize = 300;
 
@@ -70,18 +72,12 @@ pub(super) fn merge(previous: &[Condition], verdicts: Vec<Verdict>, generation: 
             type_: verdict.kind.to_owned(),
             status: status.to_owned(),
             observed_generation: Some(generation),
-            // Seconds are all that the API server keeps.
-            last_transition_time: since
-                .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone()),
+            last_transition_time: since.map_or_else(|| Time(clock::whole(now)), |old| old.last_transition_time.clone()),
             reason: verdict.reason.to_owned(),
             message: verdict.message,
         }
     });
     conditions.collect()
-}
-
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// What a pod says is shown only as a short plain word.

@@ -79,9 +79,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, limit: Duration, check:
     panic!("not within {limit:?}: {what}");
 }
 
-pub fn whole_seconds() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).expect("now")
-}
+pub use screenshot_operator::clock::whole_seconds;
 
 pub fn settings() -> Settings {
     Settings {

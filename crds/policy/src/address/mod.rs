@@ -54,6 +54,22 @@ pub(crate) fn behind(ip: IpAddr, nat64: &[Nat64Prefix]) -> Option<IpAddr> {
     prefix.decode(ip).map(IpAddr::V4)
 }
 
+/// First and last address of a range, and the neighbours of both where there are any: where a judgement may change.
+pub fn edges(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let neighbours = match net {
+        IpNet::V4(net) => {
+            let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()))
+        }
+        IpNet::V6(net) => {
+            let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
+            [first.checked_sub(1), last.checked_add(1)].map(|bits| bits.map(|bits| Ipv6Addr::from(bits).into()))
+        }
+    };
+    let ends = [net.network(), net.broadcast()];
+    ends.into_iter().chain(neighbours.into_iter().flatten())
+}
+
 /// The IPv6 ranges that mean the same on every network.
 pub(crate) fn fixed() -> impl Iterator<Item = IpNet> {
     let rows = table::V6_IN_GLOBAL.iter().chain(table::V6_OUTSIDE);

@@ -26,30 +26,29 @@ fn opened(open: &[Block], ip: IpAddr) -> bool {
 
 /// First and last address of every range of the table, and the neighbours of both.
 fn boundaries() -> Vec<IpAddr> {
-    let v4 = table::V4.iter().map(|(net, _)| *net);
+    let v4 = table::V4.iter().map(|(net, _)| IpNet::V4(*net));
     let v6 = table::V6_IN_GLOBAL.iter().chain(table::V6_OUTSIDE).map(|(net, _)| *net);
-    let mut out = Vec::new();
-    for net in v4 {
-        let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
-        let around = [first.checked_sub(1), Some(first), Some(last), last.checked_add(1)];
-        out.extend(
-            around
-                .into_iter()
-                .flatten()
-                .map(|bits| IpAddr::from(Ipv4Addr::from(bits))),
-        );
-    }
-    for net in v6.chain([V6_GLOBAL]) {
-        let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
-        let around = [first.checked_sub(1), Some(first), Some(last), last.checked_add(1)];
-        out.extend(
-            around
-                .into_iter()
-                .flatten()
-                .map(|bits| IpAddr::from(Ipv6Addr::from(bits))),
-        );
-    }
-    out
+    let v6 = v6.chain([V6_GLOBAL]).map(IpNet::V6);
+    v4.chain(v6).flat_map(edges).collect()
+}
+
+#[test]
+fn the_edges_of_a_range_are_its_ends_and_what_lies_beside_them() {
+    let of = |net: &str| edges(net.parse().unwrap()).map(|ip| ip.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        of("10.0.0.0/8"),
+        ["10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"]
+    );
+    assert_eq!(of("0.0.0.0/0"), ["0.0.0.0", "255.255.255.255"]);
+    assert_eq!(
+        of("ff00::/8"),
+        [
+            "ff00::",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+        ]
+    );
+    assert_eq!(of("fd00::7/128"), ["fd00::7", "fd00::7", "fd00::6", "fd00::8"]);
 }
 
 #[test]

@@ -201,6 +201,14 @@ impl EffectivePolicy {
         Ok(addresses.iter().map(IpAddr::to_canonical).collect())
     }
 
+    /// Every range that the policy names for this cluster, allowed or denied, those that were found included.
+    pub fn own_ranges(&self) -> impl Iterator<Item = IpNet> {
+        let rules = self.egress();
+        let denied = rules.cidrs.deny.iter().chain(&rules.cluster.cidrs);
+        let own = rules.cidrs.allow.iter().chain(denied);
+        own.chain(self.cluster_ranges().cidrs()).map(|cidr| cidr.net())
+    }
+
     /// What a NetworkPolicy opens on the policy's ports: every global address but the cluster's and the denied ones.
     pub fn open_blocks(&self) -> Vec<Block> {
         Reach::of(self).open()

@@ -1,12 +1,12 @@
 //! The two faces of a policy's address space, the proxy's and the NetworkPolicy's, over every boundary of every range.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::MAX_EXCEPTS;
+use crate::address::{MAX_EXCEPTS, edges};
 use crate::cidr::Cidr;
 use crate::cluster::ClusterRanges;
 use crate::policy::{Ceiling, EgressRules, PolicyDocument};
@@ -17,53 +17,23 @@ fn policy(change: impl FnOnce(&mut EgressRules)) -> EffectivePolicy {
     EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap()
 }
 
-/// First and last address of a range, and the neighbours of both.
-fn around(net: IpNet) -> Vec<IpAddr> {
-    let step = |ip: IpAddr, up: bool| match ip {
-        IpAddr::V4(ip) => {
-            let bits = u32::from(ip);
-            let moved = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
-            moved.map(|bits| IpAddr::from(Ipv4Addr::from(bits)))
-        }
-        IpAddr::V6(ip) => {
-            let bits = u128::from(ip);
-            let moved = if up { bits.checked_add(1) } else { bits.checked_sub(1) };
-            moved.map(|bits| IpAddr::from(Ipv6Addr::from(bits)))
-        }
-    };
-    let (first, last) = (net.network(), net.broadcast());
-    let mut out = vec![first, last];
-    out.extend(step(first, false));
-    out.extend(step(last, true));
-    out
-}
-
 fn boundaries(policy: &EffectivePolicy) -> Vec<IpAddr> {
-    let rules = policy.egress();
-    let own = rules
-        .cidrs
-        .allow
-        .iter()
-        .chain(&rules.cidrs.deny)
-        .chain(&rules.cluster.cidrs)
-        .chain(policy.cluster_ranges().cidrs());
-    let own: Vec<IpNet> = own.map(|cidr| cidr.net()).collect();
     let mut nets: Vec<IpNet> = crate::address::v4_excepts().into_iter().map(IpNet::V4).collect();
     nets.extend(crate::address::v6_excepts().into_iter().map(IpNet::V6));
     nets.extend(crate::address::never_excepted());
-    nets.extend(&own);
+    nets.extend(policy.own_ranges());
     for block in policy.open_blocks() {
         nets.push(block.cidr);
         nets.extend(block.except);
     }
-    for prefix in &rules.nat64_prefixes {
+    for prefix in &policy.egress().nat64_prefixes {
         let v4 = nets.clone().into_iter().filter_map(|net| match net {
             IpNet::V4(net) => Some(IpNet::V6(prefix.image(net))),
             IpNet::V6(_) => None,
         });
         nets.extend(v4.collect::<Vec<_>>());
     }
-    nets.into_iter().flat_map(around).collect()
+    nets.into_iter().flat_map(edges).collect()
 }
 
 /// Whether only the proxy can see why it refuses: an ISATAP interface id, or the reserved octet of a NAT64 address.
@@ -181,7 +151,7 @@ fn an_exception_opens_for_a_network_policy_what_it_opens_for_the_proxy() {
         let mut nets = crate::address::never_excepted();
         nets.extend(blocks.iter().map(|block| block.cidr));
         nets.extend(policy.egress().cidrs.deny.iter().map(|cidr| cidr.net()));
-        for ip in nets.into_iter().flat_map(around) {
+        for ip in nets.into_iter().flat_map(edges) {
             let open = blocks.iter().any(|block| block.opens(ip));
             // For a literal host the proxy never sees another address.
             let same = matches!(exception.host, Host::Name(_)) || exception.host == Host::Ip(ip);

@@ -53,12 +53,16 @@ pub enum PolicyError {
 
 /// A list with a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum List {
+    /// Ports that pages may use.
     Ports,
+    /// Names that are allowed or denied.
     Domains,
+    /// Ranges that are allowed or denied.
     Cidrs,
+    /// Prefixes that the network translates to IPv4.
     Nat64Prefixes,
+    /// Named exceptions.
     Exceptions,
 }
 

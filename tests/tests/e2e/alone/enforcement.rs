@@ -32,7 +32,7 @@ impl Drop for Unenforced {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the cluster's own program")]
+#[expect(clippy::disallowed_methods, reason = "the cluster's own program")]
 fn switch(to: &str) {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster.sh");
     let status = Command::new(program).args(["network-policy", to]).status().unwrap();
