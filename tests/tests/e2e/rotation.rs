@@ -1,6 +1,6 @@
 //! A rotation under load: verifier first, so that nobody who reads the Secret is ever refused.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ fn shoot(pod: &Forward, token: &str) -> u16 {
         .status
 }
 
-/// A client of one pod: reads the Secret and captures, again and again. Gives each token that it used and how often.
-fn client(namespace: &str, pod: &Forward, stop: &AtomicBool) -> Vec<(String, usize)> {
+/// A client of one pod: reads the Secret and captures, again and again. Gives each token that it used and how often, and
+/// says in `accepted` with how many it was served so far.
+fn client(namespace: &str, pod: &Forward, stop: &AtomicBool, accepted: &AtomicUsize) -> Vec<(String, usize)> {
     let mut used: Vec<(String, usize)> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let token = token(namespace, "shots").unwrap();
@@ -36,6 +37,7 @@ fn client(namespace: &str, pod: &Forward, stop: &AtomicBool) -> Vec<(String, usi
             status, 200,
             "a client that reads its Secret was refused; captures by token so far: {counts:?}"
         );
+        accepted.store(used.len(), Ordering::Relaxed);
     }
     used
 }
@@ -56,15 +58,23 @@ fn a_token_rotates_under_streams_of_captures_on_two_replicas_without_one_refusal
     let first = token(name, "shots").unwrap();
 
     let stop = AtomicBool::new(false);
+    let accepted = [const { AtomicUsize::new(0) }; 2];
     let streams: Vec<Vec<(String, usize)>> = thread::scope(|scope| {
         let stop = &stop;
         let clients: Vec<_> = pods
             .iter()
-            .map(|pod| scope.spawn(move || client(name, pod, stop)))
+            .zip(&accepted)
+            .map(|(pod, accepted)| scope.spawn(move || client(name, pod, stop, accepted)))
             .collect();
-        apply_in(name, &service("shots", &spec("two")));
         // A client that was refused has ended; its own words say why.
         let failed = || clients.iter().any(thread::ScopedJoinHandle::is_finished);
+        let served = |what, tokens| {
+            let all = || accepted.iter().all(|used| used.load(Ordering::Relaxed) >= tokens);
+            eventually(what, Duration::from_secs(30), || (failed() || all()).then_some(()))
+        };
+        // A rotation without overlap takes a second: the streams have to begin before it and to go on after it.
+        let begun = served("both streams use the first token", 1);
+        apply_in(name, &service("shots", &spec("two")));
         let retired = eventually(
             "the first token is refused by both pods",
             Duration::from_secs(90),
@@ -73,9 +83,10 @@ fn a_token_rotates_under_streams_of_captures_on_two_replicas_without_one_refusal
                 pods.iter().all(refused).then_some(())
             },
         );
+        let spanned = served("both streams use the second token", 2);
         stop.store(true, Ordering::Relaxed);
         let streams = clients.into_iter().map(|client| client.join().unwrap()).collect();
-        retired.unwrap();
+        begun.and(retired).and(spanned).unwrap();
         streams
     });
     for used in &streams {
