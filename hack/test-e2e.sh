@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The end-to-end suite: brings cluster and operator up, runs every test, and ends the clusters that it made.
+# The end-to-end suite: brings cluster and operator up, runs every test, and ends the cluster if it made it.
 #   hack/test-e2e.sh [FILTER]    a nextest filter such as 'test(rotation)'; default: every test
 # Out: figures in target/e2e/figures; after a failure what was in the cluster in target/e2e.
 # Settings: SHOT_KEEP=1 leaves the cluster, and in it what failed; CONTEXT uses another cluster (see hack/env.sh).
@@ -25,27 +25,10 @@ finish() {
 }
 trap finish EXIT
 
-run() { cargo nextest run --locked -p screenshot-tests "$@"; }
-
-# The check that the network enforces policies, in a cluster that does not: it has to notice.
-unenforced() (
-  name=unenforced
-  trap '"$CLUSTER" down --name $name' EXIT
-  "$CLUSTER" up --name $name --port 16445 --no-network-policy --time-limit 10
-  KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
-  export KUBECONFIG
-  run -E 'test(/^unenforced::/)'
-)
-
 hack/install.sh up
 # Only our own cluster's network can be told to stop enforcing.
 possible=$filter
 if [ "$WHERE" != local ]; then possible="not test(/^alone::enforcement::/) and ($filter)"; fi
 # Four at a time: a test mostly waits for pods, and two cores carry the browsers of four.
-run --test-threads 4 -E "not test(/^unenforced::/) and ($possible)"
-if [ "$filter" = "all()" ] && [ "$WHERE" = local ]; then
-  unenforced
-else
-  echo "not run: the check of the check for enforced policies (it is for the whole suite on the project's own cluster)"
-fi
+cargo nextest run --locked -p screenshot-tests --test-threads 4 -E "$possible"
 cat target/e2e/figures/*.txt 2>/dev/null || true

@@ -2,7 +2,6 @@
 //!
 //! The modules beside this one run at the same time, each test in a namespace of its own. `alone` holds the tests that
 //! take something from the node or the operator and measure: nextest gives them the machine (`.config/nextest.toml`).
-//! `unenforced` needs another cluster and runs in a step of its own (`hack/test-e2e.sh`).
 
 // Helper functions of a test file are test code, too; clippy only knows the functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -15,7 +14,6 @@ mod pictures;
 mod recovery;
 mod requests;
 mod rotation;
-mod unenforced;
 
 use screenshot_tests::{Answer, Namespace, apply, kubectl, kubectl_with, wait_ready};
 

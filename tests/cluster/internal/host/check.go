@@ -21,10 +21,11 @@ const (
 	checkWithin    = 60 * time.Second
 )
 
-// checkPolicies proves with real pods that NetworkPolicies act and that Pod Security does. `fenced` is
-// under a policy that allows one address: it must reach that one and not the other. `free` is the control:
-// without a policy it must reach the other one, else "blocked" would prove nothing.
-func (w waiter) checkPolicies(ctx context.Context) error {
+// checkPolicies proves with real pods that NetworkPolicies act, or are ignored where `enforced` is false, and that
+// Pod Security acts. `fenced` is under a policy that allows one address: it must reach that one, and the other only
+// where policies are ignored. `free` is the control: without a policy it must reach the other one, else "blocked"
+// would prove nothing.
+func (w waiter) checkPolicies(ctx context.Context, enforced bool) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: checkNamespace, Labels: map[string]string{
 		"pod-security.kubernetes.io/enforce": "restricted",
 	}}}
@@ -44,8 +45,12 @@ func (w waiter) checkPolicies(ctx context.Context) error {
 		return err
 	}
 	public, metadata := layout.PublicIP+":8080", layout.MetadataIP+":80"
+	fence := "+"
+	if enforced {
+		fence = "-"
+	}
 	for name, args := range map[string][]string{
-		"fenced": {"check", "+" + public, "-" + metadata},
+		"fenced": {"check", "+" + public, fence + metadata},
 		"free":   {"check", "+" + public, "+" + metadata},
 	} {
 		if _, err := w.client.CoreV1().Pods(checkNamespace).Create(ctx, checkPod(name, args), metav1.CreateOptions{}); err != nil {

@@ -137,14 +137,14 @@ func startNode(ctx context.Context, w waiter, spec layout.Spec, images <-chan er
 		return err
 	}
 	say("CoreDNS Available")
-	if !spec.NetworkPolicy {
-		say("no policy engine: network policies are accepted and ignored")
-		return nil
-	}
-	if err := w.checkPolicies(ctx); err != nil {
+	if err := w.checkPolicies(ctx, spec.NetworkPolicy); err != nil {
 		return err
 	}
-	say("checked with real pods: network policies and Pod Security act")
+	if spec.NetworkPolicy {
+		say("checked with real pods: network policies and Pod Security act")
+	} else {
+		say("checked with real pods: network policies are accepted and ignored, Pod Security acts")
+	}
 	return nil
 }
 

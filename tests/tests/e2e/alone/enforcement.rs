@@ -11,6 +11,7 @@ use screenshot_tests::{
 use serde_json::json;
 
 use crate::apply_in;
+use crate::network::{CLOSED, dial_past_the_proxy};
 
 /// Within so long the condition tells the truth.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,8 +40,7 @@ fn switch(to: &str) {
     assert!(status.success(), "network-policy {to}");
 }
 
-fn until(namespace: &str, name: &str, status: &str) -> (Duration, Condition) {
-    let start = Instant::now();
+fn until(namespace: &str, name: &str, status: &str, start: Instant) -> (Duration, Condition) {
     let found = eventually(&format!("{name}: {KIND} is {status}"), LIMIT, || {
         condition(namespace, name, KIND).filter(|found| found.status == status)
     });
@@ -58,7 +58,7 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     );
     for service in ["shots", "lenient"] {
         wait_ready(name, service).unwrap();
-        let (_, found) = until(name, service, "True");
+        let (_, found) = until(name, service, "True", Instant::now());
         assert_eq!(found.reason, "CanaryOutOfReach", "{}", found.message);
     }
     let ready = |service: &str| get(name, Kind::ScreenshotService, service).unwrap()["status"]["readyReplicas"].clone();
@@ -87,8 +87,14 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     };
     assert_eq!((ready("shots"), shoot()), (json!(1), 200));
 
+    let labels = get(name, Kind::Deployment, "shots").unwrap()["spec"]["template"]["metadata"]["labels"].to_string();
     let off = Unenforced::begin();
-    let (noticed, found) = until(name, "shots", "False");
+    let begin = Instant::now();
+    // The check that `network` makes with a pod without the proxy: it notices, too.
+    let walk = dial_past_the_proxy(name, &labels);
+    let open = format!("{} is open", CLOSED[0]);
+    assert!(!walk.as_expected && walk.log.contains(&open), "{}", walk.log);
+    let (noticed, found) = until(name, "shots", "False", begin);
     assert_eq!(found.reason, "NetworkPolicyNotEnforced");
     assert!(
         found.message.contains("a capture pod reached the operator"),
@@ -110,7 +116,7 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
             .any(|line| line.starts_with("Warning") && line.contains("NetworkPolicyNotEnforced"))
     );
     // Advisory: told, and captures go on.
-    let (_, found) = until(name, "lenient", "False");
+    let (_, found) = until(name, "lenient", "False", Instant::now());
     assert_eq!(found.reason, "NetworkPolicyNotEnforced");
     let kept = condition(name, "lenient", "Ready").unwrap();
     assert_eq!(
@@ -119,10 +125,10 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     );
 
     drop(off);
-    let (believed, _) = until(name, "shots", "True");
+    let (believed, _) = until(name, "shots", "True", Instant::now());
     for service in ["shots", "lenient"] {
         wait_ready(name, service).unwrap();
-        until(name, service, "True");
+        until(name, service, "True", Instant::now());
         let ready = condition(name, service, "Ready").unwrap();
         assert_eq!(ready.reason, "AsWanted", "{}", ready.message);
     }
