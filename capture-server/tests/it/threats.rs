@@ -3,6 +3,8 @@
 //! T13, as far as pages without TLS go: service workers, the Cache API and HSTS need a certificate that the browser
 //! trusts. T17: callers that hang up at any moment.
 
+mod scratch;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 

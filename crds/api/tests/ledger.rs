@@ -1,5 +1,6 @@
 //! `docs/controls.md` is complete and true: every field of the schema stands in it, every test it names exists, and no
-//! row of a control leaves a cell empty. `docs/life-of-a-request.md` walks through functions that are there.
+//! row of a control leaves a cell empty. `docs/life-of-a-request.md` walks through functions that are there, and
+//! `docs/attacks.md` names a test against each attack.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
@@ -10,13 +11,17 @@ use serde_json::Value;
 
 const LEDGER: &str = include_str!("../../../docs/controls.md");
 
-/// The cells of every row of the table under a heading.
+/// The cells of every row of the ledger's table under a heading.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, section) = LEDGER
         .split_once(&format!("## {heading}\n"))
         .unwrap_or_else(|| panic!("no section {heading}"));
-    let section = section.split("\n## ").next().unwrap();
-    let lines = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    cells(section.split("\n## ").next().unwrap())
+}
+
+/// The cells of every row of the table on this page.
+fn cells(page: &'static str) -> Vec<Vec<&'static str>> {
+    let lines = page.lines().filter(|line| line.starts_with('|')).skip(2);
     lines
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect()
@@ -100,6 +105,32 @@ fn every_test_that_the_ledger_names_exists() {
                 assert!(tests.contains(name), "{}: no test {name}", row[0]);
             }
         }
+    }
+}
+
+#[test]
+fn every_attack_has_a_test_against_the_server_and_names_only_tests_that_exist() {
+    let page = include_str!("../../../docs/attacks.md");
+    let tests = test_functions();
+    let rows = cells(page);
+    let numbers: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    let all: Vec<String> = (1..=31).filter(|n| *n != 26).map(|n| format!("T{n}")).collect();
+    assert_eq!(numbers, all);
+    for row in &rows {
+        assert_eq!(row.len(), 6, "{row:?}");
+        assert!(!quoted(row[3]).is_empty(), "{}: no test against the server", row[0]);
+        for cell in &row[4..] {
+            assert!(*cell == "-" || !quoted(cell).is_empty(), "{}: {cell}", row[0]);
+        }
+        for name in row[3..].iter().flat_map(|cell| quoted(cell)) {
+            assert!(tests.contains(name), "{}: no test {name}", row[0]);
+        }
+    }
+    let (_, holes) = page.split_once("Of Pixashot's holes").unwrap();
+    let named = quoted(holes);
+    assert!(named.len() >= 4, "{named:?}");
+    for name in named {
+        assert!(tests.contains(name), "no test {name}");
     }
 }
 
