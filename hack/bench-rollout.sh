@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# How long a developer and a user wait: the cluster's start, apply to the first picture, a changed program to a new pod.
+# How long a developer and a user wait: the cluster's start, apply to the first picture, a changed policy until
+# every pod attests it, a changed program to a new pod.
 #
-#   hack/bench-rollout.sh [--rounds N] [--only cluster|apply|change]...      default: 3 rounds of all three
+#   hack/bench-rollout.sh [--rounds N] [--only cluster|apply|policy|change]...      default: 3 rounds of each
 #
 # Out: a table, target/bench/cluster.json (rows as in capture.json). Needs the local cluster (not CONTEXT's) and ends it.
 # What is built the first time (cluster's programs, images) is built before the clock runs.
@@ -17,7 +18,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift 2 ;;
     --only) only+=("$2"); shift 2 ;;
-    *) echo "usage: bench-rollout.sh [--rounds N] [--only cluster|apply|change]..." >&2; exit 2 ;;
+    *) echo "usage: bench-rollout.sh [--rounds N] [--only cluster|apply|policy|change]..." >&2; exit 2 ;;
   esac
 done
 wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
@@ -127,6 +128,34 @@ apply_to_picture() {
 pods() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o name; }
 pod_image() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o jsonpath='{.items[0].status.containerStatuses[0].imageID}'; }
 
+in_force() { kubectl -n $namespace get shot demo -o jsonpath='{.status.policyDigest} {.status.conditions[?(@.type=="PolicyInForce")].status}'; }
+
+policy_to_pods() { # with two pods; the digest stands in the status of the pass that saw it attested by each
+  local before now
+  quiet kubectl apply -f "$work/shot.yaml"
+  quiet kubectl -n $namespace patch shot demo --type=merge -p '{"spec":{"replicas":2}}'
+  quiet kubectl -n $namespace rollout status deployment/demo --timeout=120s
+  quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=120s
+  for ((round = 1; round <= rounds; round++)); do
+    before=$(in_force)
+    begin
+    quiet kubectl -n $namespace patch shot demo --type=merge \
+      -p "{\"spec\":{\"network\":{\"egress\":{\"domains\":{\"deny\":[\"round-$round.example\"]}}}}}"
+    for _ in $(seq 1000); do
+      now=$(in_force)
+      if [ "${now% *}" != "${before% *}" ] && [ "${now#* }" = True ]; then break; fi
+      sleep 0.1
+    done
+    took policy
+    if [ "${now% *}" = "${before% *}" ] || [ "${now#* }" != True ]; then
+      echo "bench: the policy is not in force: $now" >&2
+      return 1
+    fi
+    quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=120s
+  done
+  row policy "changed policy until every pod attests it, two pods" s 90
+}
+
 change_to_pod() {
   local arch target before after old
   case $(uname -m) in
@@ -167,7 +196,8 @@ change_to_pod() {
 }
 
 if wanted cluster; then cluster_starts; fi
-if wanted apply || wanted change; then start; fi
+if wanted apply || wanted policy || wanted change; then start; fi
 if wanted apply; then apply_to_picture; fi
+if wanted policy; then policy_to_pods; fi
 if wanted change; then change_to_pod; fi
 finish_rows target/bench/cluster.json

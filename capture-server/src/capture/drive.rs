@@ -4,9 +4,11 @@
 //! also when the deadline cuts in. Must not: keep time, judge who is to blame, or answer with a picture when the page's
 //! own navigation failed.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use screenshot_policy::policy::CaptureLimits;
+use tokio::time::{Sleep, sleep};
 use url::Url;
 
 use super::engine::Picture;
@@ -28,6 +30,9 @@ const FAILED: &str = "net::ERR_FAILED";
 /// How often a document that goes away while it is asked is asked again, and how long it is waited for.
 const ASK_AGAIN: usize = 5;
 const MOVED_ON: Duration = Duration::from_millis(20);
+/// A document that has not loaded by then may never do: it is asked for its status once, so that an error page with a
+/// picture that does not come is told as what it is when the time runs out.
+const SLOW: Duration = Duration::from_secs(1);
 /// How long a whole page may be scrolled through, in milliseconds.
 const SCROLL_BUDGET_MS: u64 = 5_000;
 
@@ -234,6 +239,7 @@ async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
 /// Waits for the page's document, and asks it for its status.
 async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
     let mut asked = 0;
+    let mut slow = Slow::new();
     loop {
         match drive.wait.progress() {
             Progress::Ready => {}
@@ -242,7 +248,7 @@ async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(),
                 return Err(Stop::Signalled);
             }
             Progress::Pending | Progress::Crashed => {
-                next(events, drive).await?;
+                slow.next(page, events, drive).await?;
                 continue;
             }
         }
@@ -262,6 +268,47 @@ async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(),
             }
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// The wait for a document that is not loaded yet.
+struct Slow {
+    /// The document that is waited for.
+    loader: Option<String>,
+    /// When it is asked; `None` once it was.
+    ask: Option<Pin<Box<Sleep>>>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self {
+            loader: None,
+            ask: None,
+        }
+    }
+
+    /// Takes in one event, or asks a slow document for its status. Every document has its own second.
+    async fn next(&mut self, page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
+        if self.loader.as_deref() != drive.wait.loader() {
+            self.loader = drive.wait.loader().map(str::to_owned);
+            self.ask = Some(Box::pin(sleep(SLOW)));
+            drive.signals.status = None;
+        }
+        let Some(ask) = &mut self.ask else {
+            return next(events, drive).await;
+        };
+        tokio::select! {
+            biased;
+            taken = next(events, drive) => return taken,
+            () = ask => self.ask = None,
+        }
+        match watched(page.document_status(), events, drive).await {
+            Ok(status) if self.loader.as_deref() == drive.wait.loader() => drive.signals.status = status,
+            // It went away under the question.
+            Ok(_) | Err(Stop::Driver(DriverError::Rejected { .. })) => {}
+            Err(stop) => return Err(stop),
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,8 @@ pub enum CaptureError {
     TargetBlocked {
         /// The refusal's bounded word.
         rule: &'static str,
+        /// The proxy's error type (RFC 9209).
+        error: &'static str,
     },
     /// The page's host name has no address.
     DnsFailed,
@@ -69,7 +71,7 @@ impl CaptureError {
             Self::NavigationFailed => "navigation_failed",
             Self::Download => "download",
             Self::HttpStatus(_) => "http_status",
-            Self::BudgetSpent { .. } => "budget_spent",
+            Self::BudgetSpent { .. } => "budget_exceeded",
             Self::PageCrashed => "page_crashed",
             Self::PageTooLarge => "page_too_large",
             Self::ElementNotFound => "element_not_found",
@@ -86,6 +88,21 @@ impl CaptureError {
 }
 
 impl CaptureError {
+    /// The value of `Proxy-Status` (RFC 9209): what the proxy between browser and page has to say of it, if it has.
+    pub fn proxy_status(&self) -> Option<String> {
+        let error = |word: &str| format!("capture-egress; error={word}");
+        let detailed = |word: &str, details: &str| format!("capture-egress; error={word}; details=\"{details}\"");
+        match self {
+            Self::TargetBlocked { rule, error } => Some(detailed(error, rule)),
+            Self::DnsFailed => Some(error("dns_error")),
+            Self::ConnectFailed => Some(error("destination_unavailable")),
+            Self::TlsFailed => Some(error("tls_protocol_error")),
+            Self::HttpStatus(status) => Some(format!("capture-egress; received-status={status}")),
+            Self::BudgetSpent { budget } => Some(detailed("connection_limit_reached", budget)),
+            _ => None,
+        }
+    }
+
     /// What a jail is blamed for after such an end: it serves nobody any more. `None`: the page merely was not there.
     pub const fn incident(&self) -> Option<&'static str> {
         match self {
@@ -167,7 +184,10 @@ fn refused_document(signals: &Signals) -> Option<CaptureError> {
         .find(|refused| refused.host == *host && refused.port == *port)?;
     let refusal = refusal.refusal.as_ref()?;
     match refusal.fault() {
-        Fault::Policy | Fault::Request => Some(CaptureError::TargetBlocked { rule: refusal.reason() }),
+        Fault::Policy | Fault::Request => Some(CaptureError::TargetBlocked {
+            rule: refusal.reason(),
+            error: refusal.proxy_error(),
+        }),
         Fault::Budget => None,
         Fault::Target if refusal.reason().starts_with("dns_") || refusal.reason() == "no_address" => {
             Some(CaptureError::DnsFailed)
@@ -257,7 +277,7 @@ mod tests {
         }
         let expected = [
             "target_blocked",
-            "budget_spent",
+            "budget_exceeded",
             "page_crashed",
             "connect_failed",
             "http_status",

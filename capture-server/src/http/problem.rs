@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::access::AccessError;
@@ -16,6 +16,8 @@ use crate::capture::request::InvalidRequest;
 use crate::capture::{CaptureError, Phase};
 use crate::limits::admission::Refused;
 
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Every problem's type begins with this.
 pub const TYPE_BASE: &str = "https://screenshot-operator.io/problems/";
 
@@ -179,6 +181,11 @@ impl Failure {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
+        if let Self::Capture(error) = self
+            && let Some(status) = error.proxy_status().and_then(|status| status.try_into().ok())
+        {
+            headers.insert(PROXY_STATUS, status);
+        }
         response
     }
 }
@@ -276,7 +283,7 @@ fn capture(error: &CaptureError) -> Row {
     let render = |status, title| Row::new(kind, status, title, Phase::Shot.as_str());
     let ours = |title| Row::new(kind, StatusCode::SERVICE_UNAVAILABLE, title, Phase::Open.as_str()).retry(SHORTLY);
     match error {
-        CaptureError::TargetBlocked { rule } => {
+        CaptureError::TargetBlocked { rule, .. } => {
             page(StatusCode::FORBIDDEN, "The policy does not let the page be reached").detail(format!(
                 "The page's address, or one that it redirects to, is refused by the rule {rule}"
             ))
@@ -330,86 +337,4 @@ fn capture(error: &CaptureError) -> Row {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use screenshot_policy::keyset::Reject;
-
-    fn status(failure: impl Into<Failure>) -> u16 {
-        failure.into().status().as_u16()
-    }
-
-    #[test]
-    fn each_error_has_its_status() {
-        let retry_after = Duration::from_millis(1500);
-        let table = [
-            (status(AccessError::Missing), 401),
-            (status(AccessError::Scope), 403),
-            (status(AccessError::NoKeyset), 503),
-            (status(InvalidRequest::Syntax), 400),
-            (status(TransportError::BodyTooLarge), 413),
-            (status(TransportError::MediaType), 415),
-            (status(Refused::QueueFull { retry_after }), 503),
-            (status(Refused::Deadline), 504),
-            (status(CaptureError::TargetBlocked { rule: "x" }), 403),
-            (status(CaptureError::DnsFailed), 502),
-            (status(CaptureError::TlsFailed), 502),
-            (status(CaptureError::Timeout(Phase::Load)), 504),
-            (status(CaptureError::PageTooLarge), 422),
-            (status(CaptureError::BrowserLost), 503),
-        ];
-        for (got, expected) in table {
-            assert_eq!(got, expected);
-        }
-    }
-
-    fn body(failure: &Failure) -> serde_json::Value {
-        use http_body_util::BodyExt as _;
-        let body = failure.response("id-1").into_body();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    #[test]
-    fn a_refused_token_has_one_public_text_whatever_was_wrong_with_it() {
-        let all = [
-            AccessError::Missing,
-            AccessError::Malformed,
-            AccessError::Rejected(Reject::Unknown),
-            AccessError::Rejected(Reject::Expired),
-        ];
-        for error in all {
-            assert_eq!(body(&error.into()), body(&AccessError::Missing.into()));
-            let response = Failure::from(error).response("id-1");
-            assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
-        }
-    }
-
-    #[test]
-    fn a_problem_names_type_phase_field_and_request() {
-        let error = InvalidRequest::Field {
-            field: "quality",
-            rule: "must be a whole number from 1 to 100".into(),
-        };
-        let problem = body(&error.into());
-        assert_eq!(problem["type"], "https://screenshot-operator.io/problems/invalid_field");
-        assert_eq!(
-            (&problem["field"], &problem["phase"]),
-            (&"quality".into(), &"request".into())
-        );
-        assert_eq!(
-            (&problem["request_id"], &problem["status"]),
-            (&"id-1".into(), &400.into())
-        );
-        let timeout = body(&CaptureError::Timeout(Phase::Load).into());
-        assert_eq!(timeout["phase"], "load");
-    }
-
-    #[test]
-    fn retry_after_is_rounded_up() {
-        let failure = Failure::from(Refused::QueueFull {
-            retry_after: Duration::from_millis(1500),
-        });
-        assert_eq!(failure.response("id").headers()[RETRY_AFTER], "2");
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const FREE: Duration = Duration::from_secs(5);
 
 /// Ends that are all in order, where the page may or may not get away with it within its bounds.
-const ANY: &[&str] = &["ok", "timeout", "page_crashed", "budget_spent"];
+const ANY: &[&str] = &["ok", "timeout", "page_crashed", "budget_exceeded"];
 
 struct Hostile {
     name: &'static str,
@@ -64,12 +64,12 @@ fn busy() -> Vec<Hostile> {
         page(
             "reload loop",
             "<script>location.reload()</script>",
-            &["timeout", "budget_spent"],
+            &["timeout", "budget_exceeded"],
         ),
         page(
             "navigation loop",
             "<script>location='/?'+Math.random()</script>",
-            &["timeout", "budget_spent", "navigation_failed", "http_status"],
+            &["timeout", "budget_exceeded", "navigation_failed", "http_status"],
         ),
     ]
 }
@@ -131,7 +131,7 @@ fn rude() -> Vec<Hostile> {
         at(
             "redirect loop",
             "/redirect",
-            &["navigation_failed", "connect_failed", "budget_spent"],
+            &["navigation_failed", "connect_failed", "budget_exceeded"],
         ),
         at("slow body", "/slow", &["timeout"]),
         at("endless body", "/endless", ANY),

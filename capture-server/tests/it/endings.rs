@@ -42,6 +42,16 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
             "403 No\r\ncontent-type: text/html\r\ncontent-security-policy: sandbox; default-src 'none'".into(),
             GREEN.into(),
         ),
+        "/404-unfinished" => (
+            "404 Not Found\r\ncontent-type: text/html".into(),
+            b"<img src=/never>".into(),
+        ),
+        "/unfinished" => page("<img src=/never>"),
+        "/moves-to-unfinished" => (
+            "503 Busy\r\ncontent-type: text/html".into(),
+            b"<img src=/never><script>setTimeout(()=>location='/unfinished',1500)</script>".into(),
+        ),
+        "/never" => (String::new(), Vec::new()),
         "/204" => ("204 No Content".into(), Vec::new()),
         "/download" => (
             "200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment".into(),
@@ -133,5 +143,25 @@ async fn every_way_that_a_document_can_fail_has_its_own_name_wherever_it_was_led
     let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
     assert!(!metrics.contains("browser_messages_not_understood_total{"), "{metrics}");
     drop(jailer);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_never_has_all_of_its_parts_is_told_by_its_own_status() {
+    let site = Site::new(limits(4_000));
+    let _jailer = Jailer::start(&site);
+    let args = site.args();
+    let server = Server::start_on(args, web::network(answers).await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    for (path, status, problem) in [
+        ("404-unfinished", 502, "http_status"),
+        ("unfinished", 504, "timeout"),
+        // The status of a document that was left is not the next one's.
+        ("moves-to-unfinished", 504, "timeout"),
+    ] {
+        let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
+        assert_eq!(answer.problem(), (status, problem.into()), "{path}: {}", answer.json());
+    }
     server.stop().await;
 }

@@ -73,7 +73,7 @@ async fn a_page_that_spends_a_budget_is_told_so() {
     let (server, _jailer) = Running::ready(budget).await;
     let html = "<script>for(let i=0;i<30;i++)document.write(`<img src='/${i}.png'>`)</script>";
     let answer = server.html(html).await;
-    assert_eq!(answer.problem(), (422, "budget_spent".into()));
+    assert_eq!(answer.problem(), (422, "budget_exceeded".into()));
     assert!(answer.json()["detail"].as_str().unwrap().contains("budget_requests"));
     server.stop().await;
 }

@@ -27,6 +27,8 @@ async fn a_page_at_a_forbidden_address_is_a_typed_refusal_and_never_a_picture() 
             answer.json()
         );
         assert!(!answer.json()["detail"].as_str().unwrap().contains("meta-data"));
+        let said = answer.header("proxy-status").unwrap();
+        assert!(said.starts_with("capture-egress; error="), "{url}: {said}");
     }
     server.stop().await;
 }

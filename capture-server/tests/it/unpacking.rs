@@ -59,7 +59,7 @@ async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
     for path in ["page", "frame", "nested", "worker"] {
         let began = Instant::now();
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
-        assert_eq!(answer.problem(), (422, "budget_spent".into()), "{path}");
+        assert_eq!(answer.problem(), (422, "budget_exceeded".into()), "{path}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("budget_decoded_bytes"), "{path}: {detail}");
         assert!(
