@@ -116,9 +116,19 @@ fn a_pod_with_another_policy_than_its_own_is_not_ready_and_the_operator_mends_it
         assert_eq!(answer.status, 503, "{}", answer.json());
     }
     away.back();
+    // What the status says is what it said before the operator went away, until it has looked again.
+    eventually("the policy is put back", LIMIT, || {
+        let data = get(name, Kind::ConfigMap, "shots-policy").ok()?["data"].clone();
+        (data["policy.json"] == policy).then_some(())
+    })
+    .unwrap();
+    eventually("the pod is ready", LIMIT, || {
+        let pod = pods(name, "shots").ok()?.into_iter().next()?;
+        let health = Forward::open(name, pod["metadata"]["name"].as_str()?, 8081).ok()?;
+        (fetch(health.port(), "/health/ready").ok()?.status == 200).then_some(())
+    })
+    .unwrap();
     wait_ready(name, "shots").unwrap();
-    let mended = get(name, Kind::ConfigMap, "shots-policy").unwrap()["data"]["policy.json"].clone();
-    assert_eq!(mended, policy);
     let forward = Forward::open(name, "service/shots", 80).unwrap();
     let answer = capture(forward.port(), Some(&token), &json!({"html_content": "x"})).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.json());
