@@ -15,6 +15,7 @@ mod input;
 mod leader;
 mod manifests;
 mod pickup;
+mod privacy;
 mod proxy;
 mod quiet;
 mod rights;
