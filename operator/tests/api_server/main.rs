@@ -8,6 +8,7 @@
 
 mod children;
 mod cluster;
+mod conventions;
 mod drift;
 mod ending;
 mod faults;

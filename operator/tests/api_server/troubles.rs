@@ -95,6 +95,16 @@ async fn a_full_quota_stalls_and_is_quoted() {
 }
 
 #[tokio::test]
+async fn a_limit_that_capture_pods_exceed_stalls_and_is_quoted() {
+    let stage = Stage::new("limits").await;
+    let limits = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "8Mi"}}]}});
+    create(&stage, "v1", "LimitRange", "limitranges", limits).await;
+    stage.create("shots", json!({"replicas": 1})).await.expect("created");
+    stalls(&stage, "shots", "AdmissionRefused", "maximum memory usage per Container is 8Mi").await;
+}
+
+#[tokio::test]
 async fn a_pod_that_its_node_does_not_begin_stalls_with_what_the_kubelet_told_of_it_alone() {
     let stage = Stage::new("userns").await;
     let spec = json!({"replicas": 1, "sandbox": {"hostUsers": false}});

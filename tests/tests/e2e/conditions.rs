@@ -66,3 +66,15 @@ fn a_pod_whose_runtime_no_node_has_is_named_with_its_node() {
     wait_ready(name, "shots").unwrap();
     assert_eq!(condition(name, "shots", "Stalled"), None);
 }
+
+#[test]
+fn an_image_that_cannot_be_had_is_named_with_the_node_that_wants_it() {
+    let namespace = Namespace::create("e2e-image").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", "{replicas: 1, image: 'localhost/nowhere:1'}"));
+    let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "ImagePullFailed");
+    let found = eventually("the image is named", Duration::from_secs(60), found)
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
+    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
+    assert_eq!(found.message, format!("node {node} cannot get the image localhost/nowhere:1"));
+}
