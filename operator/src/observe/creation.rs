@@ -37,7 +37,11 @@ pub(super) async fn refusal(context: &Context, identity: &Identity, pod: &PodSta
     match call("list", "Event", api.list(&params)).await {
         Ok(events) => latest(&events.items),
         Err(error) => {
-            tracing::debug!(pod = pod.name, reason = error.reason(), "the events of a pod cannot be read");
+            tracing::debug!(
+                pod = pod.name,
+                reason = error.reason(),
+                "the events of a pod cannot be read"
+            );
             None
         }
     }
@@ -69,7 +73,10 @@ mod tests {
     fn of_several_events_the_one_told_last_counts_however_its_time_is_written() {
         let event = |note: &str, times: serde_json::Value| -> Event {
             let mut event = json!({"metadata": {"name": note}, "eventTime": null, "note": note});
-            event.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+            event
+                .as_object_mut()
+                .unwrap()
+                .extend(times.as_object().unwrap().clone());
             serde_json::from_value(event).unwrap()
         };
         let old = event("old", json!({"deprecatedLastTimestamp": "2026-06-01T00:00:03Z"}));

@@ -50,14 +50,21 @@ pub(super) fn find(
 ) -> Option<Trouble> {
     let missing = || Some(stalled(sandbox::PROFILE_MISSING, sandbox::profile_missing(pods)?));
     let all = [
-        deployment.and_then(|deployment| deployment.failure.as_ref()).map(creation),
+        deployment
+            .and_then(|deployment| deployment.failure.as_ref())
+            .map(creation),
         missing(),
-        pods.iter().find_map(|pod| Some(placement(pod.unschedulable.as_ref()?, now))),
+        pods.iter()
+            .find_map(|pod| Some(placement(pod.unschedulable.as_ref()?, now))),
         pods.iter().find_map(|pod| Some(refusal(pod, pod.refused.as_ref()?))),
-        pods.iter().find_map(|pod| Some(start(wanted, pod, pod.waiting.as_ref()?))),
+        pods.iter()
+            .find_map(|pod| Some(start(wanted, pod, pod.waiting.as_ref()?))),
     ];
     let found = || all.iter().flatten();
-    found().find(|trouble| trouble.person).or_else(|| found().next()).cloned()
+    found()
+        .find(|trouble| trouble.person)
+        .or_else(|| found().next())
+        .cloned()
 }
 
 /// The ReplicaSet controller passes on what the API server answered to the creation of a pod.
@@ -138,7 +145,11 @@ fn without_ids(text: &str) -> String {
     let plain = pieces.map(|piece| {
         let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let id = word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit());
-        if id { piece.replacen(word, "(id)", 1) } else { piece.to_owned() }
+        if id {
+            piece.replacen(word, "(id)", 1)
+        } else {
+            piece.to_owned()
+        }
     });
     plain.collect()
 }

@@ -13,7 +13,11 @@ async fn table(stage: &Stage) -> Value {
         stage.namespace
     );
     let request = Request::get(path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
-    let text = stage.client.request_text(request.body(Vec::new()).unwrap()).await.unwrap();
+    let text = stage
+        .client
+        .request_text(request.body(Vec::new()).unwrap())
+        .await
+        .unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -22,7 +26,10 @@ async fn columns_selectable_fields_and_scale_are_served_and_say_what_is_so() {
     let stage = Stage::new("tools").await;
     let operator = Operator::running(&stage).await;
     stage.resting("shots").await;
-    stage.create("quiet", json!({"suspend": true, "sandbox": {"mode": "Degraded"}})).await.unwrap();
+    stage
+        .create("quiet", json!({"suspend": true, "sandbox": {"mode": "Degraded"}}))
+        .await
+        .unwrap();
     stage.settled("shots").await;
 
     let table = table(&stage).await;
@@ -33,7 +40,10 @@ async fn columns_selectable_fields_and_scale_are_served_and_say_what_is_so() {
         rows.find(|row| row["cells"][0] == name).unwrap()["cells"].clone()
     };
     let shots = row("shots");
-    assert_eq!((&shots[place("Ready")], &shots[place("Replicas")]), (&json!("True"), &json!(0)));
+    assert_eq!(
+        (&shots[place("Ready")], &shots[place("Replicas")]),
+        (&json!("True"), &json!(0))
+    );
     let url = format!("http://shots.{}.svc", stage.namespace);
     assert!(shots[place("URL")].as_str().unwrap().starts_with(&url), "{shots}");
 
@@ -44,16 +54,26 @@ async fn columns_selectable_fields_and_scale_are_served_and_say_what_is_so() {
         ("spec.sandbox.mode=Degraded", "quiet"),
         ("spec.sandbox.mode=Required", "shots"),
     ] {
-        let found = services.list(&ListParams::default().fields(selector)).await.unwrap().items;
+        let found = services
+            .list(&ListParams::default().fields(selector))
+            .await
+            .unwrap()
+            .items;
         let names: Vec<_> = found.into_iter().filter_map(|service| service.metadata.name).collect();
         assert_eq!(names, [expected], "{selector}");
     }
 
     let scale = services.get_scale("shots").await.unwrap();
     let selector = scale.status.as_ref().and_then(|status| status.selector.clone());
-    assert!(selector.is_some_and(|selector| selector.contains("instance=shots")), "{scale:?}");
+    assert!(
+        selector.is_some_and(|selector| selector.contains("instance=shots")),
+        "{scale:?}"
+    );
     let more = Patch::Merge(json!({"spec": {"replicas": 3}}));
-    services.patch_scale("shots", &PatchParams::default(), &more).await.unwrap();
+    services
+        .patch_scale("shots", &PatchParams::default(), &more)
+        .await
+        .unwrap();
     assert_eq!(services.get("shots").await.unwrap().spec.replicas, 3);
     operator.stop().await;
 }

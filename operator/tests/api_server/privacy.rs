@@ -30,7 +30,9 @@ async fn secrets_and_children_that_tell_nothing_are_listed_and_watched_as_metada
     stage.settled("shots").await;
     operator.stop().await;
     let heard = proxy.heard();
-    let asked = heard.iter().filter_map(|(path, accept)| Some((collection(path)?, accept)));
+    let asked = heard
+        .iter()
+        .filter_map(|(path, accept)| Some((collection(path)?, accept)));
     let (mut metadata, mut whole) = (BTreeSet::new(), BTreeSet::new());
     for (resource, accept) in asked {
         let part = accept.contains("as=PartialObjectMetadata");

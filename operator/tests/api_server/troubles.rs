@@ -26,7 +26,10 @@ pub async fn refused_by_its_node(stage: &Stage, node: &str, note: &str) {
         .await
         .expect("status");
     // Of the kind that the kubelet makes, of another pod as well.
-    for (event, uid, note) in [("refused", pod.metadata.uid.as_deref(), note), ("other", Some("other"), "no")] {
+    for (event, uid, note) in [
+        ("refused", pod.metadata.uid.as_deref(), note),
+        ("other", Some("other"), "no"),
+    ] {
         let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": event},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": stage.namespace, "name": "shots-refused", "uid": uid},
             "type": "Warning", "reason": "FailedCreatePodSandBox", "message": note, "source": {"component": "kubelet"},
@@ -101,7 +104,13 @@ async fn a_limit_that_capture_pods_exceed_stalls_and_is_quoted() {
         "spec": {"limits": [{"type": "Container", "max": {"memory": "8Mi"}}]}});
     create(&stage, "v1", "LimitRange", "limitranges", limits).await;
     stage.create("shots", json!({"replicas": 1})).await.expect("created");
-    stalls(&stage, "shots", "AdmissionRefused", "maximum memory usage per Container is 8Mi").await;
+    stalls(
+        &stage,
+        "shots",
+        "AdmissionRefused",
+        "maximum memory usage per Container is 8Mi",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -111,7 +120,11 @@ async fn a_pod_that_its_node_does_not_begin_stalls_with_what_the_kubelet_told_of
     let service = stage.create("shots", spec).await.expect("created");
     let first = Operator::watching(&stage).await;
     first.pass(&service).await.expect("pass");
-    assert_eq!(first.count("api_calls_total", &["list", "Event"]), 0, "events are read without need");
+    assert_eq!(
+        first.count("api_calls_total", &["list", "Event"]),
+        0,
+        "events are read without need"
+    );
     let note = r#"Failed to create pod sandbox: RuntimeClass handler "" does not support user namespaces"#;
     refused_by_its_node(&stage, "old-node", note).await;
     let expected = format!("node old-node cannot do `spec.sandbox.hostUsers: false`: {note}");

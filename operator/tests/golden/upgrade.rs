@@ -26,9 +26,18 @@ fn today() -> BTreeMap<String, String> {
         ("exceptions", EXCEPTIONS),
         ("lists", LISTED),
         ("degraded", "{sandbox: {mode: Degraded}}"),
-        ("sandbox", "{sandbox: {seccompProfile: own/profile.json, hostUsers: false, runtimeClassName: gvisor}}"),
-        ("placed", "{scheduling: {nodeSelector: {pool: browsers}, priorityClassName: captures, topologySpread: Required}}"),
-        ("sized", "{resources: {server: {limits: {cpu: '1'}}, browser: {requests: {memory: 512Mi}}}}"),
+        (
+            "sandbox",
+            "{sandbox: {seccompProfile: own/profile.json, hostUsers: false, runtimeClassName: gvisor}}",
+        ),
+        (
+            "placed",
+            "{scheduling: {nodeSelector: {pool: browsers}, priorityClassName: captures, topologySpread: Required}}",
+        ),
+        (
+            "sized",
+            "{resources: {server: {limits: {cpu: '1'}}, browser: {requests: {memory: 512Mi}}}}",
+        ),
     ];
     let digest = |spec| {
         let text = serde_json::to_vec(&template(spec)).unwrap();
@@ -85,5 +94,9 @@ fn which_operator_it_is_is_no_part_of_a_pod() {
     };
     let there = plan(&wanted, &around, now());
     assert_eq!(there.deployment.body["spec"]["template"], before);
-    assert_ne!(whole(&there), whole(&planned("{}", &Targets::new())), "it is another operator");
+    assert_ne!(
+        whole(&there),
+        whole(&planned("{}", &Targets::new())),
+        "it is another operator"
+    );
 }

@@ -50,12 +50,20 @@ fn a_pod_whose_runtime_no_node_has_is_named_with_its_node() {
     let namespace = Namespace::create("e2e-runtime").unwrap();
     let name = namespace.0.as_str();
     let class = Class::new(name);
-    let spec = |class: &str| service("shots", &format!("{{replicas: 1, sandbox: {{runtimeClassName: {class}}}}}"));
+    let spec = |class: &str| {
+        service(
+            "shots",
+            &format!("{{replicas: 1, sandbox: {{runtimeClassName: {class}}}}}"),
+        )
+    };
     apply_in(name, &spec(&class.0));
     let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "RuntimeHandlerMissing");
     let found = eventually("what the kubelet told is said", Duration::from_secs(60), found)
         .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
-    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
+    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let expected = format!("node {node} lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: ");
     assert!(
         found.message.starts_with(&expected) && found.message.contains("nowhere"),
@@ -75,6 +83,12 @@ fn an_image_that_cannot_be_had_is_named_with_the_node_that_wants_it() {
     let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "ImagePullFailed");
     let found = eventually("the image is named", Duration::from_secs(60), found)
         .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
-    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
-    assert_eq!(found.message, format!("node {node} cannot get the image localhost/nowhere:1"));
+    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        found.message,
+        format!("node {node} cannot get the image localhost/nowhere:1")
+    );
 }

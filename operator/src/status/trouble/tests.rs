@@ -186,7 +186,10 @@ fn a_pod_that_its_node_does_not_begin_names_the_node_and_the_field_that_asks_too
         assert_eq!(found.message, format!("{text}{message}"));
     }
     let attempt = |id: &str| {
-        let note = format!("failed to setup network for sandbox \"{}\": no such network", id.repeat(64));
+        let note = format!(
+            "failed to setup network for sandbox \"{}\": no such network",
+            id.repeat(64)
+        );
         let refused = PodView {
             refused: Some(said("FailedCreatePodSandBox", &note)),
             ..pod()
@@ -215,7 +218,10 @@ fn what_a_person_has_to_mend_is_named_before_what_may_pass() {
     let both = [crashing, unplaced];
     assert_eq!(found(&both), Some(("Unschedulable", false)));
     let [crashing, unplaced] = both;
-    assert_eq!(found(&[crashing, unplaced, refused]), Some(("RuntimeHandlerMissing", true)));
+    assert_eq!(
+        found(&[crashing, unplaced, refused]),
+        Some(("RuntimeHandlerMissing", true))
+    );
 }
 
 #[test]

@@ -83,7 +83,13 @@ fn words(reasons: &Value) -> Vec<&str> {
 /// The operator's log is JSON, and a line of a pass says of which service and which pass it is.
 fn logged(namespace: &str) {
     let label = "app.kubernetes.io/managed-by";
-    merge(namespace, Kind::Service, "shots", &json!({"metadata": {"labels": {label: "somebody"}}})).unwrap();
+    merge(
+        namespace,
+        Kind::Service,
+        "shots",
+        &json!({"metadata": {"labels": {label: "somebody"}}}),
+    )
+    .unwrap();
     eventually("the edit is put back", LIMIT, || {
         let service = get(namespace, Kind::Service, "shots").ok()?;
         (service["metadata"]["labels"][label] != "somebody").then_some(())
