@@ -12,7 +12,7 @@ use crate::proxy::Proxy;
 use crate::support::{Operator, Stage};
 
 /// A capture pod that its node does not begin, and what the kubelet says of it: no node is there, so both are objects only.
-pub async fn refused_by_its_node(stage: &Stage, node: &str, note: &str) {
+pub async fn refused_by_its_node(stage: &Stage, node: &str, text: &str) {
     let api: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let deployment = stage.children(Kind::Deployment).get("shots").await.expect("Deployment");
     let labels = &deployment.data["spec"]["template"]["metadata"]["labels"];
@@ -26,13 +26,13 @@ pub async fn refused_by_its_node(stage: &Stage, node: &str, note: &str) {
         .await
         .expect("status");
     // Of the kind that the kubelet makes, of another pod as well.
-    for (event, uid, note) in [
-        ("refused", pod.metadata.uid.as_deref(), note),
+    for (event, uid, text) in [
+        ("refused", pod.metadata.uid.as_deref(), text),
         ("other", Some("other"), "no"),
     ] {
         let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": event},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": stage.namespace, "name": "shots-refused", "uid": uid},
-            "type": "Warning", "reason": "FailedCreatePodSandBox", "message": note, "source": {"component": "kubelet"},
+            "type": "Warning", "reason": "FailedCreatePodSandBox", "message": text, "source": {"component": "kubelet"},
             "lastTimestamp": "2026-01-01T00:00:05Z", "count": 3});
         create(stage, "v1", "Event", "events", event).await;
     }

@@ -13,7 +13,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Version {
+struct Entry {
     version: String,
     why: String,
     templates: BTreeMap<String, String>,
@@ -52,7 +52,7 @@ fn today() -> BTreeMap<String, String> {
 
 #[test]
 fn an_upgrade_replaces_capture_pods_only_where_the_list_says_why() {
-    let versions: Vec<Version> = serde_saphyr::from_str(LIST).unwrap();
+    let versions: Vec<Entry> = serde_saphyr::from_str(LIST).unwrap();
     let last = versions.last().unwrap();
     assert!(versions.iter().all(|entry| !entry.why.trim().is_empty()));
     let names: BTreeSet<&str> = versions.iter().map(|entry| entry.version.as_str()).collect();
