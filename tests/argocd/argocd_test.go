@@ -143,7 +143,11 @@ func deletionIsHealed(t *testing.T, r *rig) {
 }
 
 func restartWorks(t *testing.T, r *rig) {
-	before := r.podNames(t, demo, demoPods)
+	var before []string
+	eventually(t, 60*time.Second, "pods that earlier steps ended are gone", func() (bool, string) {
+		before = r.podNames(t, demo, demoPods)
+		return len(before) == 1, fmt.Sprint(before)
+	})
 	stop := r.record(t, servicesApp)
 	r.act(t, servicesApp, demo, "demo", "restart")
 	eventually(t, 90*time.Second, "the pods are others", func() (bool, string) {
