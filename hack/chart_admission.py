@@ -5,6 +5,7 @@ Must not: talk to anything but that cluster.
 """
 
 import copy
+import json
 import subprocess
 import sys
 import time
@@ -142,7 +143,9 @@ def metadata():
 
 
 def updates():
-    wide = excepting(opening("10.1.0.0", "10.1.0.0/16", ports=(80, 443))) | {"sandbox": {"mode": "Degraded"}}
+    wide = excepting(opening("10.1.0.0", "10.1.0.0/16", ports=(80, 443)))
+    wide["network"]["egress"]["enforcement"] = "Advisory"
+    wide["sandbox"] = {"mode": "Degraded", "seccompProfile": "own/profile.json"}
     kubectl.must("create", "-f", "-", given=service("wide", wide))
 
     def apply(user, change, subresource=None):
@@ -158,8 +161,10 @@ def updates():
     same = [lambda s: s["metadata"].update(labels={"team": "web"}), lambda s: s["spec"].update(replicas=3),
             lambda s: first(s).update(reason="another"), lambda s: first(s).update(ports=[443]),
             lambda s: first(s).update(expires="2029-01-01T00:00:00Z"),
-            lambda s: s["spec"].pop("network"), lambda s: s["spec"].update(sandbox={"mode": "Required"})]
-    expect("what is wide already is edited, and narrowed, by anyone who may edit",
+            lambda s: s["spec"].pop("network"), lambda s: s["spec"].update(sandbox={"mode": "Required"}),
+            lambda s: s["spec"]["network"]["egress"].update(enforcement="Required"),
+            lambda s: s["spec"]["sandbox"].pop("seccompProfile")]
+    expect("what is wide already in every way is edited, and narrowed, by anyone who may edit",
            [(apply("editor", change), None) for change in same])
     wider = {
         "10.1.0.0/16": [lambda s: first(s).update(ports=[80, 443, 8080]),
@@ -168,15 +173,26 @@ def updates():
         "10.0.0.0/8": [lambda s: first(s).update(cidr="10.0.0.0/8")],
         "10.9.9.9/32": [lambda s: s["spec"]["network"]["egress"]["exceptions"].append(opening("10.9.9.9"))],
     }
+    another = [lambda s: s["spec"]["sandbox"].update(seccompProfile="another/profile.json")]
+    asked = [(change, PRIVATE.format(shown)) for shown, changes in wider.items() for change in changes] + [
+        (change, PROFILE.replace("own/profile.json", "another/profile.json")) for change in another]
     expect("what would be wider than before is asked for again",
-           [(apply("editor", change), PRIVATE.format(shown)) for shown, changes in wider.items() for change in changes]
-           + [(apply("trusted", change), None) for changes in wider.values() for change in changes])
+           [(apply("editor", change), refused) for change, refused in asked]
+           + [(apply("trusted", change), None) for change, _ in asked])
     kubectl.must("create", "-f", "-", given=service("strict", {}))
-    degrade = ["patch", "shot", "strict", "-n", NAMESPACE, "--type=merge", "--dry-run=server", "-p",
-               '{"spec":{"sandbox":{"mode":"Degraded"}}}']
-    expect("turning the sandbox down later is refused as at creation",
-           [(kubectl.refusal(kubectl.run(*degrade, user="editor")), DEGRADED),
-            (kubectl.refusal(kubectl.run(*degrade, user="degrader")), None)])
+
+    def patch(user, spec):
+        return kubectl.refusal(kubectl.run("patch", "shot", "strict", "-n", NAMESPACE, "--type=merge", "--dry-run=server",
+                                           "-p", json.dumps({"spec": spec}), user=user))
+
+    later = [({"sandbox": {"mode": "Degraded"}}, "degrader", DEGRADED),
+             ({"sandbox": {"seccompProfile": "own/profile.json"}}, "profiler", PROFILE),
+             ({"network": {"egress": {"enforcement": "Advisory"}}}, "adviser", UNENFORCED),
+             (excepting(opening("10.1.2.3")), "opener", PRIVATE.format("10.1.2.3/32"))]
+    expect("turning any of it down later is refused as at creation",
+           [(patch("editor", spec), refused) for spec, _, refused in later]
+           + [(patch(user, spec), None) for spec, user, _ in later]
+           + [(patch("trusted", excepting(opening("169.254.169.254"))), METADATA.format("169.254.169.254/32"))])
     scale = ["scale", "shot/wide", "-n", NAMESPACE, "--replicas=1"]
     operator = "system:serviceaccount:operators:release-screenshot-operator"
     # Server-side apply, as the operator has it: its rights on the status are to write it, not to read it.

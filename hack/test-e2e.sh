@@ -26,6 +26,8 @@ finish() {
 trap finish EXIT
 
 hack/install.sh up
+# The chart's own test: a pod of the cluster asks the operator through its Service and its NetworkPolicy.
+hack/step.sh "helm test" helm test screenshot-operator --namespace "$OPERATOR_NAMESPACE" --timeout 90s
 # Only our own cluster's network can be told to stop enforcing.
 possible=$filter
 if [ "$WHERE" != local ]; then possible="not test(/^alone::enforcement::/) and ($filter)"; fi

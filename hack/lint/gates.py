@@ -105,6 +105,7 @@ GATES = {
                             "operators/screenshot-operator\"}) == 2")),
     "kubesec": (findings.kubesec_gate, (OPERATOR, "serviceAccountName: release-screenshot-operator", "")),
     "polaris": (findings.polaris_gate, (OPERATOR, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true")),
+    "scores": (findings.scores_gate, ("objects/hardened.yaml", "appArmorProfile:", "appArmourProfile:")),
     "kube-linter": (findings.kube_linter_gate, (OPERATOR, "unhealthyPodEvictionPolicy: AlwaysAllow", "")),
 }
 

@@ -92,8 +92,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "events.k8s.io",
         resources: &["events"],
-        verbs: &["create", "patch"],
-        why: "transitions, and counting their repetition",
+        verbs: &["list", "create", "patch"],
+        why: "transitions, and counting their repetition; what the kubelet says of one pod that it does not begin",
     },
 ];
 

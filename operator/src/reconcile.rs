@@ -133,7 +133,8 @@ async fn finish(
         memory.waited = if awaiting { memory.waited.saturating_add(1) } else { 0 };
         memory.waited
     });
-    let next = next_pass(turns, &plan, &turn.stopped, now);
+    let due = plan.changes_at.into_iter().chain(seen.next_look).min();
+    let next = next_pass(turns, due, &turn.stopped, now);
     Ok((after, spread(next, &wanted.identity.owner.uid), turn.taken))
 }
 
@@ -234,12 +235,12 @@ async fn publish(
 
 /// Soon while pods have yet to attest something, ever less soon; else at the next known change, [`LATE`] at most.
 /// Everything else that happens is watched.
-fn next_pass(waited: u32, plan: &Plan, stopped: &Step, now: Timestamp) -> Duration {
+fn next_pass(waited: u32, due: Option<Timestamp>, stopped: &Step, now: Timestamp) -> Duration {
     let rest = match stopped {
         Step::Rest(at) | Step::Wait(Wait::Overlap(at)) => Some(*at),
         _ => None,
     };
-    let until = rest.into_iter().chain(plan.changes_at).min();
+    let until = rest.into_iter().chain(due).min();
     let wait = until.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
     let late = wait.map_or(LATE, |wait| wait.clamp(Duration::from_secs(1), LATE));
     let [first, most] = SOON;

@@ -76,6 +76,8 @@ pub struct PodState {
     pub restarts: i32,
     /// Why the first container that cannot start cannot, if any.
     pub waiting: Option<Said>,
+    /// Since when its node has been about to begin its containers, while it has begun none.
+    pub creating: Option<Timestamp>,
     /// Why no node was found for it, while none is.
     pub unschedulable: Option<Said>,
 }
@@ -157,6 +159,7 @@ pub fn pod(pod: &Pod) -> PodState {
         started: server_runs(&status),
         restarts: server(&status).map_or(0, |container| container.restart_count),
         waiting: waiting(&status),
+        creating: creating(pod, &status),
         unschedulable: condition(&status, "PodScheduled", "False"),
     }
 }
@@ -189,13 +192,29 @@ fn waiting(status: &PodStatus) -> Option<Said> {
     status.container_statuses.iter().flatten().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.clone()?;
-        let starting = matches!(reason.as_str(), "ContainerCreating" | "PodInitializing");
-        (!starting).then(|| Said {
+        (!starting(&reason)).then(|| Said {
             reason,
             message: waiting.message.clone().unwrap_or_default(),
             since: None,
         })
     })
+}
+
+/// What the kubelet says of a container that it has not got to yet.
+fn starting(reason: &str) -> bool {
+    matches!(reason, "ContainerCreating" | "PodInitializing")
+}
+
+fn creating(pod: &Pod, status: &PodStatus) -> Option<Timestamp> {
+    pod.spec.as_ref()?.node_name.as_ref()?;
+    let begun = status.container_statuses.iter().flatten().any(|container| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        !waiting.is_some_and(|waiting| waiting.reason.as_deref().is_some_and(starting))
+    });
+    if begun || status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    condition(status, "PodScheduled", "True")?.since
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod refusals;
 mod rules;
 #[path = "golden/shipped.rs"]
 mod shipped;
+#[path = "golden/upgrade.rs"]
+mod upgrade;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

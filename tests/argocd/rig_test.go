@@ -138,9 +138,14 @@ func (r *rig) installArgoCD(t *testing.T) {
 	r.apply(t, empty.String())
 	r.kubectl(t, "apply", "--server-side", "-f", filepath.Join(os.Getenv("ARGOCD_MANIFESTS"), "crds/application-crd.yaml"),
 		"-f", filepath.Join(os.Getenv("ARGOCD_MANIFESTS"), "crds/appproject-crd.yaml"))
-	// As gitops/README.md says.
-	r.kubectl(t, "patch", "configmap", "argocd-cm", "--namespace", "argocd", "--patch-file", cases.Root("gitops/argocd/argocd-cm.yaml"))
+	r.teach(t)
 	r.kubectl(t, "wait", "--for=condition=Established", "crd/applications.argoproj.io", "crd/appprojects.argoproj.io", "--timeout=30s")
+}
+
+// teach gives Argo CD our scripts, as gitops/README.md says.
+func (r *rig) teach(t *testing.T) {
+	t.Helper()
+	r.kubectl(t, "patch", "configmap", "argocd-cm", "--namespace", "argocd", "--patch-file", cases.Root("gitops/argocd/argocd-cm.yaml"))
 }
 
 // start runs a program until the test ends, and waits until it listens.

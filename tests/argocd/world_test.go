@@ -28,6 +28,7 @@ var (
 	services     = schema.GroupVersionResource{Group: "screenshot-operator.io", Version: "v1alpha1", Resource: "screenshotservices"}
 	deployments  = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	kubeServices = schema.GroupVersionResource{Version: "v1", Resource: "services"}
+	configMaps   = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 	pods         = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 )
 
@@ -121,6 +122,21 @@ func (r *rig) podNames(t *testing.T, namespace, selector string) []string {
 	return names
 }
 
+// generations are those of the ScreenshotServices of a namespace, by name: 1 until a spec is written again.
+func (r *rig) generations(t *testing.T, namespace string) map[string]int64 {
+	t.Helper()
+	list, err := r.kube.Resource(services).Namespace(namespace).List(context.Background(), metav1.ListOptions{})
+	must(t, err)
+	found := map[string]int64{}
+	for _, service := range list.Items {
+		found[service.GetName()] = service.GetGeneration()
+	}
+	if len(found) == 0 {
+		t.Fatalf("no service in %s", namespace)
+	}
+	return found
+}
+
 // field is a value in an object, as text; nothing is "".
 func field(obj *unstructured.Unstructured, path string) string {
 	value, found, _ := unstructured.NestedFieldNoCopy(obj.Object, strings.Split(path, ".")...)
@@ -165,6 +181,15 @@ func (r *rig) offered(t *testing.T, app, namespace, name string) []string {
 // record notes every state of an Application until it is stopped.
 func (r *rig) record(t *testing.T, name string) (stop func() []string) {
 	t.Helper()
+	return r.recordBy(t, name, func(app *unstructured.Unstructured) string {
+		a := applicationOf(app)
+		return a.sync + " " + a.health
+	})
+}
+
+// recordBy notes what a look at an Application says, whenever it says another thing, until it is stopped.
+func (r *rig) recordBy(t *testing.T, name string, look func(*unstructured.Unstructured) string) (stop func() []string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	watcher, err := r.kube.Resource(applications).Namespace("argocd").Watch(ctx, metav1.SingleObject(metav1.ObjectMeta{Name: name}))
 	must(t, err)
@@ -178,9 +203,9 @@ func (r *rig) record(t *testing.T, name string) (stop func() []string) {
 			if !ok {
 				continue
 			}
-			a := applicationOf(obj)
+			state := look(obj)
 			mutex.Lock()
-			if state := a.sync + " " + a.health; len(states) == 0 || states[len(states)-1] != state {
+			if len(states) == 0 || states[len(states)-1] != state {
 				states = append(states, state)
 			}
 			mutex.Unlock()

@@ -2,16 +2,19 @@
 //!
 //! In: what is wanted of a service. Out: [`Observed`], a plain value that everything after decides from.
 //! Nearly all of it comes from the watches. Read by name: the service's own four Secrets, when the watch says that they
-//! changed; asked over the network: pods, when something is awaited of them or the last answer is old.
+//! changed; the events of a pod, when its node does not begin it; asked over the network: pods, when something is awaited
+//! of them or the last answer is old.
 //! [`Freshness::Live`] reads pods and Secrets anew, for a pass that is about to act on them. Must not write anything.
 
 mod children;
+mod creation;
 mod pods;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
@@ -60,6 +63,8 @@ pub struct Observed {
     pub served: BTreeSet<Kind>,
     /// Whether a running pod has yet to attest what is wanted of it.
     pub awaiting: bool,
+    /// When to look why a pod's node does not begin it, if it has not by then.
+    pub next_look: Option<Timestamp>,
     /// Whether pods were asked to try the canary.
     pub offer: Offer,
 }
@@ -117,6 +122,7 @@ pub async fn observe(context: &Context, wanted: &Validated, freshness: Freshness
         pods,
         served: context.served.kinds(),
         awaiting,
+        next_look: creation::next_look(&serving, now),
         offer,
     })
 }

@@ -15,6 +15,7 @@ use screenshot_policy::canary::{CanaryFacts, Finding};
 use screenshot_policy::keyset::Keyset;
 use screenshot_policy::policy::Enforcement;
 
+use super::creation;
 use crate::apply::call;
 use crate::attest::Unattested;
 use crate::canary::Offer;
@@ -45,6 +46,8 @@ pub struct PodView {
     pub started: bool,
     /// Why the first container that cannot start cannot, if any.
     pub waiting: Option<Said>,
+    /// Why its node does not begin its containers, as far as the kubelet told.
+    pub refused: Option<Said>,
     /// Why no node was found for it, while none is.
     pub unschedulable: Option<Said>,
     /// What it attested.
@@ -197,6 +200,7 @@ pub(super) async fn attested(
             ready: pod.ready,
             started: pod.started,
             waiting: pod.waiting.clone(),
+            refused: creation::refusal(context, identity, pod).await,
             unschedulable: pod.unschedulable.clone(),
             attested,
             let_in,

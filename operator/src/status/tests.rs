@@ -127,6 +127,7 @@ fn good(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> World {
             ready: true,
             started: true,
             waiting: None,
+            refused: None,
             unschedulable: None,
             attested: Ok(report),
             let_in: false,

@@ -1,6 +1,6 @@
 //! Why capture pods cannot be made, placed or started, in terms of what a person can change.
 //!
-//! In: what the Deployment and the pods say of themselves. Out: the first [`Trouble`], or none. Texts of the cluster's own
+//! In: what the Deployment and the pods say of themselves, and the kubelet of pods. Out: the first [`Trouble`], or none. Texts of the cluster's own
 //! parts are recognised by the words that their sources use (named beside each); what is not recognised is quoted.
 
 use jiff::{SignedDuration, Timestamp};
@@ -40,26 +40,31 @@ fn passing(reason: &'static str, message: impl Into<String>) -> Trouble {
     }
 }
 
-/// The first trouble in the order in which a pod meets them: made, placed, started.
+/// The first trouble in the order in which a pod meets them (made, placed, begun, started); one that a person has to mend
+/// before one that may pass.
 pub(super) fn find(
     wanted: &Validated,
     deployment: Option<&DeploymentView>,
     pods: &[PodView],
     now: Timestamp,
 ) -> Option<Trouble> {
-    let creation = deployment
-        .and_then(|deployment| deployment.failure.as_ref())
-        .map(creation);
     let missing = || Some(stalled(sandbox::PROFILE_MISSING, sandbox::profile_missing(pods)?));
-    let unplaced = || {
-        let said = pods.iter().find_map(|pod| pod.unschedulable.as_ref())?;
-        Some(placement(said, now))
-    };
-    let waiting = || {
+    let all = [
+        deployment
+            .and_then(|deployment| deployment.failure.as_ref())
+            .map(creation),
+        missing(),
         pods.iter()
-            .find_map(|pod| Some(start(wanted, pod, pod.waiting.as_ref()?)))
-    };
-    creation.or_else(missing).or_else(unplaced).or_else(waiting)
+            .find_map(|pod| Some(placement(pod.unschedulable.as_ref()?, now))),
+        pods.iter().find_map(|pod| Some(refusal(pod, pod.refused.as_ref()?))),
+        pods.iter()
+            .find_map(|pod| Some(start(wanted, pod, pod.waiting.as_ref()?))),
+    ];
+    let found = || all.iter().flatten();
+    found()
+        .find(|trouble| trouble.person)
+        .or_else(|| found().next())
+        .cloned()
 }
 
 /// The ReplicaSet controller passes on what the API server answered to the creation of a pod.
@@ -111,6 +116,42 @@ fn placement(said: &Said, now: Timestamp) -> Trouble {
         person: long,
         ..stalled("Unschedulable", message)
     }
+}
+
+/// The kubelet passes on what it found out itself or what the container runtime answered to the creation of the pod.
+fn refusal(pod: &PodView, said: &Said) -> Trouble {
+    let (node, text) = (sandbox::place(pod), quote(&without_ids(&said.message)));
+    let has = |part: &str| text.contains(part);
+    // The kubelet's userns_manager, runc ("user namespaces", "userns"), and kernels without idmapped mounts.
+    if has("user namespace") || has("userns") || has("idmap") {
+        return stalled(
+            "UserNamespacesUnsupported",
+            format!("{node} cannot do `spec.sandbox.hostUsers: false`: {text}"),
+        );
+    }
+    // containerd, CRI-O, and the kubelet where `hostUsers` has it look first.
+    if has("no runtime for") || has("failed to find runtime handler") || (has("handler") && has("not known")) {
+        return stalled(
+            "RuntimeHandlerMissing",
+            format!("{node} lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: {text}"),
+        );
+    }
+    passing("PodNotBegun", format!("{node} cannot begin a capture pod: {text}"))
+}
+
+/// Every attempt has an id of its own, and a status that names it would be written for each.
+fn without_ids(text: &str) -> String {
+    let pieces = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let plain = pieces.map(|piece| {
+        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let id = word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit());
+        if id {
+            piece.replacen(word, "(id)", 1)
+        } else {
+            piece.to_owned()
+        }
+    });
+    plain.collect()
 }
 
 fn start(wanted: &Validated, pod: &PodView, said: &Said) -> Trouble {

@@ -146,3 +146,33 @@ fn a_pod_is_cut_down_to_where_it_is_and_what_stops_it() {
         ("Unschedulable", Some(time("2026-06-01T00:00:00Z")))
     );
 }
+
+#[test]
+fn a_pod_is_in_creation_from_its_node_on_until_the_first_container_was_begun() {
+    let scheduled = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-06-01T00:00:00Z"}]);
+    let with = |phase: &str, states: &[Value]| {
+        let containers = states.iter().map(|state| {
+            json!({"name": "server", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+        });
+        let containers: Vec<Value> = containers.collect();
+        a_pod(&json!({"phase": phase, "conditions": scheduled, "containerStatuses": containers})).creating
+    };
+    let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
+    let since = Some(time("2026-06-01T00:00:00Z"));
+    assert_eq!(with("Pending", &[]), since);
+    assert_eq!(
+        with("Pending", &[waiting("ContainerCreating"), waiting("PodInitializing")]),
+        since
+    );
+    for begun in [
+        waiting("ErrImagePull"),
+        json!({"running": {}}),
+        json!({"terminated": {"exitCode": 1}}),
+    ] {
+        assert_eq!(with("Pending", &[waiting("ContainerCreating"), begun]), None);
+    }
+    assert_eq!(with("Running", &[]), None);
+    let nowhere = json!({"metadata": {"name": "p"}, "spec": {"containers": []},
+        "status": {"phase": "Pending", "conditions": scheduled}});
+    assert_eq!(pod(&serde_json::from_value(nowhere).unwrap()).creating, None);
+}

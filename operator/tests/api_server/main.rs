@@ -8,6 +8,7 @@
 
 mod children;
 mod cluster;
+mod conventions;
 mod drift;
 mod ending;
 mod faults;
@@ -15,6 +16,7 @@ mod input;
 mod leader;
 mod manifests;
 mod pickup;
+mod privacy;
 mod proxy;
 mod quiet;
 mod rights;

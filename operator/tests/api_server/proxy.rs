@@ -41,6 +41,8 @@ struct State {
     garbled: Mutex<Option<(String, String)>>,
     /// Groups of the API that are not served.
     hidden: Mutex<Vec<String>>,
+    /// What was asked for by GET, and as what.
+    heard: Mutex<Vec<(String, String)>>,
     /// Cancelled while the API server is away; every connection ends.
     away: Mutex<CancellationToken>,
 }
@@ -87,6 +89,11 @@ impl Proxy {
             .push_back((Box::new(calls), times, fault));
     }
 
+    /// Path and `Accept` of everything that was asked for by GET.
+    pub fn heard(&self) -> Vec<(String, String)> {
+        self.state.heard.lock().unwrap().clone()
+    }
+
     /// From now on, answers about the resource hold another text.
     pub fn garble(&self, from: &str, to: &str) {
         *self.state.garbled.lock().unwrap() = Some((from.into(), to.into()));
@@ -116,6 +123,12 @@ impl Proxy {
 type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
 async fn answer(state: Arc<State>, upstream: Client, request: Request<Incoming>) -> Result<Answer, std::io::Error> {
+    if request.method() == Method::GET {
+        let accept = request.headers().get(http::header::ACCEPT);
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let heard = (request.uri().path().to_owned(), accept.to_owned());
+        state.heard.lock().unwrap().push(heard);
+    }
     let fault = {
         let mut rules = state.rules.lock().unwrap();
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());

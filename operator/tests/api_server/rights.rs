@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::roles::restricted;
 use crate::support::{Operator, Stage, until};
+use crate::troubles::refused_by_its_node;
 
 /// What a rule grants: group, resource with its subresource, verb.
 type Grant = (String, String, String);
@@ -172,6 +173,12 @@ async fn live(stage: &Stage, config: kube::Config) {
         })
         .await;
     }
+    refused_by_its_node(stage, "old-node", "no runtime for \"none\" is configured").await;
+    until("what the kubelet told is said", Duration::from_secs(10), || async {
+        let stalled = stage.condition("shots", "Stalled").await;
+        stalled.is_some_and(|(_, reason, _)| reason == "RuntimeHandlerMissing")
+    })
+    .await;
     stage
         .services()
         .delete("shots", &DeleteParams::default())

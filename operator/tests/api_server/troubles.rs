@@ -2,13 +2,41 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use screenshot_operator::plan::Kind;
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
 use crate::support::{Operator, Stage};
+
+/// A capture pod that its node does not begin, and what the kubelet says of it: no node is there, so both are objects only.
+pub async fn refused_by_its_node(stage: &Stage, node: &str, text: &str) {
+    let api: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let deployment = stage.children(Kind::Deployment).get("shots").await.expect("Deployment");
+    let labels = &deployment.data["spec"]["template"]["metadata"]["labels"];
+    let pod = json!({"metadata": {"name": "shots-refused", "labels": labels},
+        "spec": {"nodeName": node, "containers": [{"name": "server", "image": "none"}]}});
+    let pod = serde_json::from_value(pod).expect("pod");
+    let pod = api.create(&PostParams::default(), &pod).await.expect("pod");
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = Patch::Merge(json!({"status": {"phase": "Pending", "conditions": [scheduled]}}));
+    api.patch_status("shots-refused", &PatchParams::default(), &status)
+        .await
+        .expect("status");
+    // Of the kind that the kubelet makes, of another pod as well.
+    for (event, uid, text) in [
+        ("refused", pod.metadata.uid.as_deref(), text),
+        ("other", Some("other"), "no"),
+    ] {
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": event},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": stage.namespace, "name": "shots-refused", "uid": uid},
+            "type": "Warning", "reason": "FailedCreatePodSandBox", "message": text, "source": {"component": "kubelet"},
+            "lastTimestamp": "2026-01-01T00:00:05Z", "count": 3});
+        create(stage, "v1", "Event", "events", event).await;
+    }
+}
 
 /// Waits until the service is stalled for that reason, doing passes as the controller would.
 async fn stalls(stage: &Stage, name: &str, reason: &str, quoted: &str) {
@@ -67,6 +95,40 @@ async fn a_full_quota_stalls_and_is_quoted() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.create("shots", json!({"replicas": 1})).await.expect("created");
     stalls(&stage, "shots", "QuotaExceeded", "exceeded quota: small").await;
+}
+
+#[tokio::test]
+async fn a_limit_that_capture_pods_exceed_stalls_and_is_quoted() {
+    let stage = Stage::new("limits").await;
+    let limits = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "8Mi"}}]}});
+    create(&stage, "v1", "LimitRange", "limitranges", limits).await;
+    stage.create("shots", json!({"replicas": 1})).await.expect("created");
+    stalls(
+        &stage,
+        "shots",
+        "AdmissionRefused",
+        "maximum memory usage per Container is 8Mi",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_its_node_does_not_begin_stalls_with_what_the_kubelet_told_of_it_alone() {
+    let stage = Stage::new("userns").await;
+    let spec = json!({"replicas": 1, "sandbox": {"hostUsers": false}});
+    let service = stage.create("shots", spec).await.expect("created");
+    let first = Operator::watching(&stage).await;
+    first.pass(&service).await.expect("pass");
+    assert_eq!(
+        first.count("api_calls_total", &["list", "Event"]),
+        0,
+        "events are read without need"
+    );
+    let note = r#"Failed to create pod sandbox: RuntimeClass handler "" does not support user namespaces"#;
+    refused_by_its_node(&stage, "old-node", note).await;
+    let expected = format!("node old-node cannot do `spec.sandbox.hostUsers: false`: {note}");
+    stalls(&stage, "shots", "UserNamespacesUnsupported", &expected).await;
 }
 
 async fn create(stage: &Stage, version: &str, kind: &str, plural: &str, object: Value) {

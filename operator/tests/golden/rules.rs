@@ -52,7 +52,7 @@ fn network_rules_come_before_everything_that_can_start_a_pod() {
     );
 }
 
-fn template(spec: &str) -> Value {
+pub(super) fn template(spec: &str) -> Value {
     planned(spec, &Targets::new()).deployment.body["spec"]["template"].clone()
 }
 

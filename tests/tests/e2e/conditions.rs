@@ -1,8 +1,27 @@
 //! What a service that lacks nothing says of itself.
 
-use screenshot_tests::{Namespace, condition, service, wait_ready};
+use std::time::Duration;
+
+use screenshot_tests::{Namespace, apply, condition, conditions, eventually, kubectl, pods, service, wait_ready};
 
 use crate::apply_in;
+
+/// A class whose runtime is on no node, while this lives.
+struct Class(String);
+
+impl Class {
+    fn new(name: &str) -> Self {
+        let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nhandler: nowhere\nmetadata:\n  name: ";
+        apply(&format!("{class}{name}\n")).unwrap();
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Class {
+    fn drop(&mut self) {
+        let _ = kubectl(&["delete", "runtimeclass", &self.0, "--wait=false"]);
+    }
+}
 
 #[test]
 fn an_empty_spec_runs_and_every_condition_is_true() {
@@ -23,4 +42,53 @@ fn an_empty_spec_runs_and_every_condition_is_true() {
     for absent in ["Reconciling", "Stalled"] {
         assert_eq!(condition(&namespace.0, "shots", absent), None, "{absent}");
     }
+}
+
+/// Everything that the API server sees is right, and only the kubelet knows better: it says so in an Event and nowhere else.
+#[test]
+fn a_pod_whose_runtime_no_node_has_is_named_with_its_node() {
+    let namespace = Namespace::create("e2e-runtime").unwrap();
+    let name = namespace.0.as_str();
+    let class = Class::new(name);
+    let spec = |class: &str| {
+        service(
+            "shots",
+            &format!("{{replicas: 1, sandbox: {{runtimeClassName: {class}}}}}"),
+        )
+    };
+    apply_in(name, &spec(&class.0));
+    let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "RuntimeHandlerMissing");
+    let found = eventually("what the kubelet told is said", Duration::from_secs(60), found)
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
+    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let expected = format!("node {node} lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: ");
+    assert!(
+        found.message.starts_with(&expected) && found.message.contains("nowhere"),
+        "{}",
+        found.message
+    );
+    apply_in(name, &spec("null"));
+    wait_ready(name, "shots").unwrap();
+    assert_eq!(condition(name, "shots", "Stalled"), None);
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_named_with_the_node_that_wants_it() {
+    let namespace = Namespace::create("e2e-image").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", "{replicas: 1, image: 'localhost/nowhere:1'}"));
+    let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "ImagePullFailed");
+    let found = eventually("the image is named", Duration::from_secs(60), found)
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
+    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        found.message,
+        format!("node {node} cannot get the image localhost/nowhere:1")
+    );
 }

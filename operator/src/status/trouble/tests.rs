@@ -42,6 +42,7 @@ fn pod() -> PodView {
         ready: false,
         started: false,
         waiting: None,
+        refused: None,
         unschedulable: None,
         attested: Err(Unattested::NoAddress),
         let_in: false,
@@ -150,6 +151,77 @@ fn a_container_that_cannot_start_names_the_node_and_what_is_missing() {
         let found = find(&wanted(), None, &[waiting], now()).unwrap();
         assert_eq!((found.reason, found.person, found.message.as_str()), expected);
     }
+}
+
+#[test]
+fn a_pod_that_its_node_does_not_begin_names_the_node_and_the_field_that_asks_too_much() {
+    for (message, expected, text) in [
+        (
+            r#"Failed to create pod sandbox: RuntimeClass handler "" does not support user namespaces"#,
+            ("UserNamespacesUnsupported", true),
+            "node n1 cannot do `spec.sandbox.hostUsers: false`: ",
+        ),
+        (
+            "Failed to create pod sandbox: rpc error: OCI runtime create failed: failed to set MOUNT_ATTR_IDMAP: idmap",
+            ("UserNamespacesUnsupported", true),
+            "node n1 cannot do `spec.sandbox.hostUsers: false`: ",
+        ),
+        (
+            r#"Failed to create pod sandbox: rpc error: failed to get sandbox runtime: no runtime for "runsc" is configured"#,
+            ("RuntimeHandlerMissing", true),
+            "node n1 lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: ",
+        ),
+        (
+            "Failed to create pod sandbox: plugin type=\"bridge\" failed (add): no addresses left",
+            ("PodNotBegun", false),
+            "node n1 cannot begin a capture pod: ",
+        ),
+    ] {
+        let refused = PodView {
+            refused: Some(said("FailedCreatePodSandBox", message)),
+            ..pod()
+        };
+        let found = find(&wanted(), None, &[refused], now()).unwrap();
+        assert_eq!((found.reason, found.person), expected, "{message}");
+        assert_eq!(found.message, format!("{text}{message}"));
+    }
+    let attempt = |id: &str| {
+        let note = format!(
+            "failed to setup network for sandbox \"{}\": no such network",
+            id.repeat(64)
+        );
+        let refused = PodView {
+            refused: Some(said("FailedCreatePodSandBox", &note)),
+            ..pod()
+        };
+        find(&wanted(), None, &[refused], now())
+    };
+    assert_eq!(attempt("a"), attempt("b"), "every attempt is told as another trouble");
+}
+
+#[test]
+fn what_a_person_has_to_mend_is_named_before_what_may_pass() {
+    let unplaced = PodView {
+        unschedulable: Some(said("Unschedulable", "0/1 nodes are available")),
+        node: None,
+        ..pod()
+    };
+    let crashing = PodView {
+        waiting: Some(said("CrashLoopBackOff", "back-off")),
+        ..pod()
+    };
+    let refused = PodView {
+        refused: Some(said("FailedCreatePodSandBox", "no runtime for \"x\" is configured")),
+        ..pod()
+    };
+    let found = |pods: &[PodView]| in_short(find(&wanted(), None, pods, now()));
+    let both = [crashing, unplaced];
+    assert_eq!(found(&both), Some(("Unschedulable", false)));
+    let [crashing, unplaced] = both;
+    assert_eq!(
+        found(&[crashing, unplaced, refused]),
+        Some(("RuntimeHandlerMissing", true))
+    );
 }
 
 #[test]

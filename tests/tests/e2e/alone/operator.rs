@@ -80,6 +80,32 @@ fn words(reasons: &Value) -> Vec<&str> {
     reasons.iter().filter_map(|reason| reason["reason"].as_str()).collect()
 }
 
+/// The operator's log is JSON, and a line of a pass says of which service and which pass it is.
+fn logged(namespace: &str) {
+    let label = "app.kubernetes.io/managed-by";
+    merge(
+        namespace,
+        Kind::Service,
+        "shots",
+        &json!({"metadata": {"labels": {label: "somebody"}}}),
+    )
+    .unwrap();
+    eventually("the edit is put back", LIMIT, || {
+        let service = get(namespace, Kind::Service, "shots").ok()?;
+        (service["metadata"]["labels"][label] != "somebody").then_some(())
+    })
+    .unwrap();
+    let pods = format!("app.kubernetes.io/name={OPERATOR}");
+    let log = kubectl(&["-n", &operator_namespace(), "logs", "-l", &pods, "--tail=-1"]).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = lines.iter().find(|line| {
+        line["fields"]["message"] == "an edited child was put back" && line["span"]["namespace"] == namespace
+    });
+    let told = told.unwrap_or_else(|| panic!("the log does not tell of the edit:\n{log}"));
+    assert_eq!(told["span"]["service"], "shots", "{told}");
+    assert!(told["span"]["pass"].is_u64(), "{told}");
+}
+
 #[test]
 fn a_pod_with_another_policy_than_its_own_is_not_ready_and_the_operator_mends_it() {
     let namespace = Namespace::create("e2e-policy").unwrap();
@@ -129,6 +155,7 @@ fn a_pod_with_another_policy_than_its_own_is_not_ready_and_the_operator_mends_it
     })
     .unwrap();
     wait_ready(name, "shots").unwrap();
+    logged(name);
     let forward = Forward::open(name, "service/shots", 80).unwrap();
     let answer = capture(forward.port(), Some(&token), &json!({"html_content": "x"})).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.json());
