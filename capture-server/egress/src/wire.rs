@@ -108,6 +108,8 @@ where
         }
         activity.touch();
         to.write_all(space.get(..count).unwrap_or_default()).await?;
+        // A TCP stream keeps nothing back; one over TLS to an upstream may.
+        to.flush().await?;
         activity.touch();
         left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
     }

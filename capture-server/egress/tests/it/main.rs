@@ -20,3 +20,5 @@ mod rebinding;
 mod sessions;
 mod threats;
 mod tunnels;
+mod upstream;
+mod upstream_server;
