@@ -179,6 +179,7 @@ fn a_whole_document_has_no_field_that_its_schema_lacks() {
         cidr: Some("10.0.0.0/8".parse().unwrap()),
         resolve: Resolution::Remote,
         authenticated: true,
+        ca_bundle: true,
     });
     let schema: Value = serde_json::from_str(&text::<PolicyDocument>()).unwrap();
     covered(

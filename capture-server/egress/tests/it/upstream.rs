@@ -24,6 +24,7 @@ fn upstream(scheme: UpstreamScheme, host: &str) -> UpstreamProxy {
         cidr: None,
         resolve: Resolution::Local,
         authenticated: false,
+        ca_bundle: false,
     }
 }
 

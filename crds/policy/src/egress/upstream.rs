@@ -60,6 +60,8 @@ pub struct UpstreamProxy {
     pub resolve: Resolution,
     /// Whether it is asked with a user name and a password; then never without.
     pub authenticated: bool,
+    /// Whether its certificate must be from the authorities that the pod is given, instead of the public ones.
+    pub ca_bundle: bool,
 }
 
 /// Which rule an upstream proxy breaks.

@@ -17,6 +17,7 @@ fn upstream(host: &str, cidr: Option<&str>) -> UpstreamProxy {
         cidr: cidr.map(|text| text.parse().unwrap()),
         resolve: Resolution::Local,
         authenticated: false,
+        ca_bundle: false,
     }
 }
 
@@ -149,6 +150,7 @@ pub(crate) fn some_upstream() -> impl Strategy<Value = Option<UpstreamProxy>> {
         cidr: cidr.map(|text| text.parse().unwrap()),
         resolve: if remote { Resolution::Remote } else { Resolution::Local },
         authenticated,
+        ca_bundle: authenticated && scheme == UpstreamScheme::Https,
     }))
 }
 
