@@ -160,6 +160,9 @@ impl Proxy {
                 continue;
             }
             let verdict = self.policy.admit_host(host, port, self.now);
+            // What no exception names goes through the upstream.
+            let verdict = verdict.map(|verdict| (upstream.is_none() || verdict.is_excepted()).then_some(verdict));
+            let Some(verdict) = verdict.transpose() else { continue };
             let judged = verdict.and_then(|verdict| self.policy.admit_addresses(&verdict, &[address], self.now));
             match judged {
                 Ok(_) => return Ok(host.clone()),
