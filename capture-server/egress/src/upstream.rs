@@ -161,3 +161,6 @@ async fn through(
         UpstreamScheme::Socks5 => socks::ask(tcp, target, credentials).await.map(Either::Left),
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use screenshot_policy::host::Host;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{Error, TargetAddr};
 
@@ -15,11 +15,14 @@ use super::{Credentials, UpstreamError};
 use crate::decide::Target;
 
 /// Asks for a connection to the target.
-pub(super) async fn ask(
-    stream: TcpStream,
+pub(super) async fn ask<S>(
+    stream: S,
     target: &Target,
     credentials: Option<&Credentials>,
-) -> Result<TcpStream, UpstreamError> {
+) -> Result<S, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let to = match target.host() {
         Host::Ip(ip) => TargetAddr::Ip((*ip, target.port()).into()),
         Host::Name(name) => TargetAddr::Domain(Cow::Borrowed(name.as_str()), target.port()),
