@@ -21,4 +21,3 @@ mod sessions;
 mod threats;
 mod tunnels;
 mod upstream;
-mod upstream_server;

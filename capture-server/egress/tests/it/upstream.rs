@@ -1,16 +1,19 @@
 //! Everything public goes through the upstream, what it is asked for is decided here, and it is not trusted.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod answers;
+mod server;
+mod tls;
 
-use capture_egress::{Access, Answers, Credentials, MAX_ANSWER, MAX_CREDENTIAL};
+use std::sync::Arc;
+
+use capture_egress::{Access, Answers, Credentials, MAX_CREDENTIAL};
 use screenshot_policy::egress::{EgressException, Resolution, UpstreamProxy, UpstreamScheme};
 use screenshot_policy::unit::Port;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{OK, PUBLIC, Target, World, exactly, hello, reason, refusal};
 use crate::threats::told::Lines;
-use crate::upstream_server::{Manner, PASSWORD, USER, UpstreamServer};
+use server::{Manner, PASSWORD, USER, UpstreamServer};
 
 const SCHEMES: [UpstreamScheme; 3] = [UpstreamScheme::Http, UpstreamScheme::Https, UpstreamScheme::Socks5];
 /// Where the upstream is, as the policy has it.
@@ -236,69 +239,6 @@ async fn credentials_are_in_no_log_line_report_or_answer() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_answers_badly_costs_a_bounded_time_and_is_named() {
-    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(MAX_ANSWER));
-    let endless = vec![b'x'; 10 * MAX_ANSWER];
-    let http = UpstreamScheme::Http;
-    let socks = UpstreamScheme::Socks5;
-    for (scheme, says, word) in [
-        (http, &b""[..], "upstream_timeout"),
-        (http, b"HTTP/1.1 200", "upstream_timeout"),
-        (socks, b"\x05", "upstream_timeout"),
-        (http, b"rubbish\r\n\r\n", "upstream_protocol"),
-        (http, long.as_bytes(), "upstream_protocol"),
-        (http, &endless, "upstream_protocol"),
-        (http, b"HTTP/1.1 200 OK\r\n\r\nnot the destination", "upstream_protocol"),
-        (http, b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "upstream_protocol"),
-        (http, b"HTTP/1.1 302 Found\r\nLocation: http://a.com/\r\n\r\n", "upstream_protocol"),
-        (http, b"HTTP/1.1 403 Forbidden\r\n\r\n", "upstream_refused"),
-        (http, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "upstream_destination"),
-        (socks, b"HTTP/1.1 400 Bad Request\r\n\r\n", "upstream_protocol"),
-        (socks, b"\x05\xff", "upstream_credentials"),
-        (socks, b"\x05\x02", "upstream_credentials"),
-        (socks, b"\x05\x00\x05\x02\x00\x01\0\0\0\0\0\0", "upstream_refused"),
-        (socks, b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0", "upstream_destination"),
-        (socks, b"\x05\x00\x05\x00\x00\x09", "upstream_protocol"),
-    ] {
-        let server = UpstreamServer::start(scheme, Manner::Says(says.to_vec()), PUBLIC_NOWHERE.parse().unwrap()).await;
-        let mut world = behind(&server, scheme);
-        world.timings.connect = Duration::from_millis(300);
-        let proxy = world.open().await;
-        let begun = Instant::now();
-        let shown: String = String::from_utf8_lossy(says).chars().take(40).collect();
-        assert_eq!(reason(&proxy.get("http://site.com/").await), word, "{scheme:?} {shown:?}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{shown:?} took {:?}", begun.elapsed());
-        assert!(proxy.session.report().decisions[0].via_upstream);
-    }
-}
-
-/// An honest upstream of these tests leads nowhere else than to its target, so this is never dialled.
-const PUBLIC_NOWHERE: &str = "127.0.0.1:1";
-
-#[tokio::test]
-async fn what_an_upstream_could_not_do_has_its_error_type() {
-    for (says, expected) in [
-        (&b""[..], (504, "connection_timeout")),
-        (b"HTTP/1.1 403 No\r\n\r\n", (502, "http_request_denied")),
-        (b"HTTP/1.1 407 No\r\n\r\n", (502, "proxy_configuration_error")),
-        (b"HTTP/1.1 504 No\r\n\r\n", (502, "destination_unavailable")),
-        (b"no\r\n\r\n", (502, "http_protocol_error")),
-    ] {
-        let manner = Manner::Says(says.to_vec());
-        let server = UpstreamServer::start(UpstreamScheme::Http, manner, PUBLIC_NOWHERE.parse().unwrap()).await;
-        let mut world = behind(&server, UpstreamScheme::Http);
-        world.timings.connect = Duration::from_millis(300);
-        let (status, error, _) = refusal(&world.open().await.get("http://site.com/").await);
-        assert_eq!((status, error.as_str()), expected);
-    }
-    let server = honest(UpstreamScheme::Http).await;
-    let mut world = behind(&server, UpstreamScheme::Http);
-    change(&mut world, |upstream| upstream.host = "10.9.9.8".parse().unwrap());
-    let told = refusal(&world.open().await.get("http://site.com/").await);
-    assert_eq!(told, (502, "connection_refused".into(), "upstream_unreachable".into()));
-}
-
-#[tokio::test]
 async fn another_address_of_the_destination_is_tried_when_the_first_is_out_of_reach() {
     for scheme in SCHEMES {
         let site = Target::new().await.answering(OK);
@@ -369,60 +309,4 @@ async fn only_where_the_policy_says_so_the_upstream_resolves_and_the_rules_for_n
         assert_eq!(reason(&proxy.get("http://site.com/").await), "unlisted_name");
         assert!(proxy.get("http://good.com/").await.starts_with("HTTP/1.1 200"));
     }
-}
-
-#[tokio::test]
-async fn an_upstream_over_tls_is_the_one_that_was_named_or_hears_nothing() {
-    let https = UpstreamScheme::Https;
-    let site = Target::new().await.answering(OK);
-    let (named, other) = (honest(https).await, honest(https).await);
-    let misnamed = UpstreamServer::named(https, Manner::Honest, site, &["proxy.example.org", "10.9.9.8"]).await;
-    let plain = honest(UpstreamScheme::Http).await;
-    for (server, bundle, word) in [
-        (&named, Some(&other.bundle), "upstream_certificate"),
-        (&named, None, "upstream_certificate"),
-        (&misnamed, Some(&misnamed.bundle), "upstream_certificate"),
-        (&plain, Some(&named.bundle), "upstream_tls"),
-    ] {
-        let mut world = behind(server, https);
-        world.timings.connect = Duration::from_millis(500);
-        let access = Access::new(https, None, bundle.map(|pem| pem.as_bytes())).unwrap();
-        world.access.send_replace(Arc::new(access));
-        let answer = world.open().await.get("http://site.com/").await;
-        // Who speaks no TLS may also wait for a line that does not come.
-        let told = reason(&answer);
-        assert!(told == word || (word == "upstream_tls" && told == "upstream_timeout"), "{word}: {answer}");
-        assert!(server.asked().is_empty(), "{:?}", server.heard());
-    }
-    let world = behind(&named, https);
-    world.access.send_replace(Arc::default());
-    assert_eq!(reason(&world.open().await.get("http://site.com/").await), "upstream_tls");
-}
-
-#[tokio::test]
-async fn much_is_carried_both_ways_through_an_upstream_over_tls() {
-    let target = Target::new().await;
-    let server = UpstreamServer::start(UpstreamScheme::Https, Manner::Honest, target.address).await;
-    let world = behind(&server, UpstreamScheme::Https);
-    let proxy = world.open().await;
-    let first = hello(Some("site.com"));
-    let (mut stream, _) = proxy.tunnel("site.com:443").await;
-    stream.write_all(&first).await.unwrap();
-    let mut seen = target.accept().await;
-    assert_eq!(exactly(&mut seen, first.len()).await, first);
-    let much = vec![7; 3_000_000];
-    // The target reads only after everything was written: what does not fit into the sockets must not be lost on the way.
-    let sent = async {
-        stream.write_all(&much).await.unwrap();
-        stream.flush().await.unwrap();
-    };
-    let received = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        exactly(&mut seen, 3_000_000).await
-    };
-    let (_, there) = tokio::join!(sent, received);
-    assert!(there == much);
-    seen.write_all(&much).await.unwrap();
-    assert!(exactly(&mut stream, 3_000_000).await == much);
-    assert!(proxy.session.report().bytes >= 6_000_000);
 }
