@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use capture_egress::{Access, Credentials, MAX_CREDENTIAL};
+use capture_egress::{Access, AccessError, Credentials, MAX_CREDENTIAL};
 use screenshot_policy::egress::UpstreamProxy;
 use screenshot_policy::layout::{UPSTREAM_CA_FILE, UPSTREAM_PASSWORD_FILE, UPSTREAM_USERNAME_FILE};
 use screenshot_policy::policy::EffectivePolicy;
@@ -49,7 +49,7 @@ impl Files {
                 Err(Unread::Unreadable) => Err("upstream_credentials_unreadable"),
             };
             let (username, password) = (needed(&self.username)?, needed(&self.password)?);
-            Some(Credentials::parse(&username, &password).map_err(|error| error.reason())?)
+            Some(Credentials::parse(&username, &password).map_err(AccessError::reason)?)
         } else {
             None
         };
@@ -59,7 +59,7 @@ impl Files {
             Err(Unread::Missing) => return Err("upstream_ca_bundle_missing"),
             Err(Unread::TooLong | Unread::Unreadable) => return Err("upstream_ca_bundle_unreadable"),
         };
-        Access::new(upstream.scheme, credentials, bundle).map_err(|error| error.reason())
+        Access::new(upstream.scheme, credentials, bundle).map_err(AccessError::reason)
     }
 }
 
@@ -118,7 +118,10 @@ impl Follower {
                 tracing::info!("what the upstream proxy is asked with is in force");
             }
             Err(reason) if self.good => {
-                tracing::warn!(reason, "what the upstream proxy shall be asked with is refused; the old stays");
+                tracing::warn!(
+                    reason,
+                    "what the upstream proxy shall be asked with is refused; the old stays"
+                );
             }
             Err(reason) => {
                 let message = "there is nothing usable to ask the upstream proxy with";
@@ -182,7 +185,9 @@ mod tests {
         let status = Arc::new(Status::default());
         let against = || {
             let reasons = status.not_ready().into_iter().map(|not| not.reason);
-            reasons.filter(|reason| reason.starts_with("upstream_")).collect::<Vec<_>>()
+            reasons
+                .filter(|reason| reason.starts_with("upstream_"))
+                .collect::<Vec<_>>()
         };
         let (mut access, task) = start(&policy, Some(directory.path().to_owned()), &status);
         assert_eq!(against(), ["upstream_not_loaded"]);

@@ -328,14 +328,25 @@ fn with_an_upstream_nothing_public_is_open_but_the_upstream() {
         network.allows(Endpoint::Pod(&pod), to, Protocol::Tcp, port)
     };
     assert!(open("10.20.30.41", 3128));
-    for (ip, port) in [("93.184.216.34", 443), ("93.184.216.34", 3128), ("10.20.30.41", 443), ("10.20.30.42", 3128)] {
+    for (ip, port) in [
+        ("93.184.216.34", 443),
+        ("93.184.216.34", 3128),
+        ("10.20.30.41", 443),
+        ("10.20.30.42", 3128),
+    ] {
         assert!(!open(ip, port), "{ip}:{port}");
     }
     // A compiler that left the public rule in is found out.
     let straight = planned(&self::policy(|_| {})).0;
     let found = listed(&policy, &straight, &pod);
-    assert!(found.contains("tcp 1.0.0.0:443: the proxy refuses (not_the_upstream)"), "{found}");
-    assert!(found.contains("tcp 10.20.30.41:3128: the proxy connects (as 10.20.30.41)"), "{found}");
+    assert!(
+        found.contains("tcp 1.0.0.0:443: the proxy refuses (not_the_upstream)"),
+        "{found}"
+    );
+    assert!(
+        found.contains("tcp 10.20.30.41:3128: the proxy connects (as 10.20.30.41)"),
+        "{found}"
+    );
 }
 
 #[test]

@@ -133,7 +133,9 @@ fn an_upstream_that_does_not_exist_is_named_and_opens_nothing() {
 #[test]
 fn only_the_servers_container_mounts_what_the_upstream_is_asked_with() {
     let plan = planned(UPSTREAM, &targets());
-    let containers = plan.deployment.body["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    let containers = plan.deployment.body["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .unwrap();
     let mounting: Vec<&Value> = containers
         .iter()
         .filter(|container| container["volumeMounts"].to_string().contains("upstream"))

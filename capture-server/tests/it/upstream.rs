@@ -71,7 +71,9 @@ async fn lead(mut stream: TcpStream, site: SocketAddr, seen: &Mutex<Vec<String>>
     let good = head.contains(&format!("Basic {}\r\n", STANDARD.encode(format!("ada:{PASSWORD}"))));
     seen.lock().unwrap().push(head);
     if !good {
-        return stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
+        return stream
+            .write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            .await;
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
     let mut to = TcpStream::connect(site).await?;
@@ -125,10 +127,16 @@ async fn a_capture_goes_through_the_upstream_and_by_no_other_way() {
     assert!(detail.ends_with("upstream_credentials"), "{detail}");
     // A Secret that changes counts without a restart.
     server.site.write("upstream/password", PASSWORD);
-    until("the new password", async || server.capture(page.clone()).await.status == 200).await;
+    until("the new password", async || {
+        server.capture(page.clone()).await.status == 200
+    })
+    .await;
     let taken = server.capture(page).await;
     assert_eq!(taken.image().get_pixel(100, 50).0, [0, 255, 0]);
-    assert_eq!(taken.header("x-capture-refusals"), Some("169.254.169.254:80;metadata_address"));
+    assert_eq!(
+        taken.header("x-capture-refusals"),
+        Some("169.254.169.254:80;metadata_address")
+    );
     // The page's own TLS goes through untouched: the site has none, and that is what is said.
     let tls = server.capture(json!({"url": "https://alive.net/"})).await;
     assert_eq!(tls.problem().1, "tls_failed");

@@ -177,11 +177,14 @@ impl Proxy {
     /// Whether the upstream may have this address. What a Service leads to are pods, whatever their addresses.
     fn reaches(&self, upstream: &UpstreamProxy, address: IpAddr, port: u16) -> Result<Host, &'static str> {
         let service = upstream.host.in_cluster_service(&self.policy.egress().cluster.domain);
-        if upstream.port.get() != port || !self.policy.uses_upstream() || (service.is_some() && upstream.cidr.is_none()) {
+        if upstream.port.get() != port || !self.policy.uses_upstream() || (service.is_some() && upstream.cidr.is_none())
+        {
             return Err("not_the_upstream");
         }
         let admitted = self.policy.admit_upstream(upstream, &[address]);
-        admitted.map(|_| upstream.host.clone()).map_err(|refusal| refusal.reason())
+        admitted
+            .map(|_| upstream.host.clone())
+            .map_err(|refusal| refusal.reason())
     }
 }
 
@@ -193,7 +196,11 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
     nets.push(IpNet::V6(V6_GLOBAL));
     nets.extend(policy.own_ranges());
     let upstream = policy.upstream().into_iter();
-    nets.extend(upstream.flat_map(|upstream| policy.upstream_blocks(upstream)).map(|b| b.cidr));
+    nets.extend(
+        upstream
+            .flat_map(|upstream| policy.upstream_blocks(upstream))
+            .map(|b| b.cidr),
+    );
     nets.extend(
         policy
             .exceptions()

@@ -19,7 +19,9 @@ pub(super) fn volume(wanted: &Validated) -> Option<Value> {
     };
     let credentials = [layout::UPSTREAM_USERNAME_FILE, layout::UPSTREAM_PASSWORD_FILE];
     let secret = secret.as_ref().map(|name| source("secret", name, &credentials));
-    let authorities = config_map.as_ref().map(|name| source("configMap", name, &[layout::UPSTREAM_CA_FILE]));
+    let authorities = config_map
+        .as_ref()
+        .map(|name| source("configMap", name, &[layout::UPSTREAM_CA_FILE]));
     let sources: Vec<Value> = secret.into_iter().chain(authorities).collect();
     (!sources.is_empty()).then(|| json!({"name": NAME, "projected": {"defaultMode": 0o440, "sources": sources}}))
 }

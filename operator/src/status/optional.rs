@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Pass;
-use super::{exceptions, upstream};
 use super::verdict::{Verdict, Weight, quote, verdict, word};
+use super::{exceptions, upstream};
 use crate::plan::Kind;
 use crate::validate::Scale;
 

@@ -34,7 +34,10 @@ impl Mounts {
 
 pub(super) fn rules(spec: &UpstreamProxySpec) -> Result<UpstreamProxy, Invalid> {
     let (scheme, host, port) = place(&spec.url)?;
-    let cidr = spec.cidr.as_ref().map(|text| text.parse::<Cidr>().map_err(invalid("cidr")));
+    let cidr = spec
+        .cidr
+        .as_ref()
+        .map(|text| text.parse::<Cidr>().map_err(invalid("cidr")));
     Ok(UpstreamProxy {
         scheme,
         host,
@@ -79,7 +82,12 @@ mod tests {
     #[test]
     fn a_url_is_a_scheme_a_host_and_a_port() {
         for (url, scheme, host, port) in [
-            ("http://proxy.example.com:3128", UpstreamScheme::Http, "proxy.example.com", 3128),
+            (
+                "http://proxy.example.com:3128",
+                UpstreamScheme::Http,
+                "proxy.example.com",
+                3128,
+            ),
             ("https://10.1.2.3:443/", UpstreamScheme::Https, "10.1.2.3", 443),
             ("socks5://[fd12::1]:1080", UpstreamScheme::Socks5, "[fd12::1]", 1080),
         ] {

@@ -244,13 +244,13 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         (
             upstream(&json!({"url": "http://proxy.example.com:3128", "caBundleConfigMapName": "ca"})),
             "spec.network.egress.upstreamProxy.caBundleConfigMapName",
-            "Invalid value: `caBundleConfigMapName` needs a `url` that begins with 'https://'",
+            "Invalid value: `caBundleConfigMapName` must not be set unless `url` begins with 'https://'",
         ),
         (
             json!({"network": {"egress": {"cidrs": {"deny": ["9.9.9.0/24"]},
                 "upstreamProxy": {"url": "http://proxy.example.com:3128", "resolve": "Remote"}}}}),
             "spec.network.egress.cidrs",
-            "Invalid value: `cidrs` cannot be set where the upstream proxy resolves names: nothing would hold it",
+            "Invalid value: `cidrs` must not be set where the upstream proxy resolves names: nothing would hold it",
         ),
         (
             json!({"network": {"exposure": {}}}),
@@ -355,7 +355,9 @@ async fn manifests_that_break_no_rule_are_taken() {
         json!({"network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "g", "sectionName": "s"}], "hostnames": ["a.example"]}}}}),
         json!({"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v"}]}}),
         json!({"podMetadata": {"labels": {"example.com/a": "b", "c": ""}}}),
-        upstream(&json!({"url": "http://proxy.example.com:3128", "resolve": "Remote", "credentialsSecretName": "proxy-login"})),
+        upstream(
+            &json!({"url": "http://proxy.example.com:3128", "resolve": "Remote", "credentialsSecretName": "proxy-login"}),
+        ),
         upstream(&json!({"url": "https://squid.proxies.svc.cluster.local:443/", "caBundleConfigMapName": "ca"})),
         upstream(&json!({"url": "socks5://[fd00::1]:65535", "cidr": "10.0.0.0/8"})),
         exception(&json!({"host": "web.shop.svc"})),

@@ -61,7 +61,10 @@ fn a_service_behind_an_upstream_proxy_reaches_the_world_through_it_alone() {
     kubectl(&["-n", name, "rollout", "status", "deployment/upstream", "--timeout=60s"]).unwrap();
     wait_ready(name, "shots").unwrap();
     let checked = condition(name, "shots", "AddressesChecked").unwrap();
-    assert_eq!((checked.status.as_str(), checked.reason.as_str()), ("True", "LocalResolution"));
+    assert_eq!(
+        (checked.status.as_str(), checked.reason.as_str()),
+        ("True", "LocalResolution")
+    );
 
     let token = token(name, "shots").unwrap();
     let api = Forward::open(name, "service/shots", 80).unwrap();
@@ -73,7 +76,10 @@ fn a_service_behind_an_upstream_proxy_reaches_the_world_through_it_alone() {
     }
     let log = kubectl(&["-n", name, "logs", "deployment/upstream"]).unwrap();
     assert!(log.contains(&format!("connect {PUBLIC}:80")), "{log}");
-    assert!(!log.contains("refused") && !log.contains("169.254") && !log.contains("10.96"), "{log}");
+    assert!(
+        !log.contains("refused") && !log.contains("169.254") && !log.contains("10.96"),
+        "{log}"
+    );
 
     // Past the proxy the pod's labels open the upstream and nothing else.
     let deployment = get(name, Kind::Deployment, "shots").unwrap();
@@ -94,5 +100,8 @@ fn a_service_behind_an_upstream_proxy_reaches_the_world_through_it_alone() {
     });
     assert!(told.unwrap().message.contains("looks names up"));
     let checked = condition(name, "shots", "AddressesChecked").unwrap();
-    assert_eq!((checked.status.as_str(), checked.reason.as_str()), ("False", "RemoteResolution"));
+    assert_eq!(
+        (checked.status.as_str(), checked.reason.as_str()),
+        ("False", "RemoteResolution")
+    );
 }

@@ -180,7 +180,11 @@ mod tests {
 
     #[test]
     fn a_bundle_is_certificates_and_nothing_else() {
-        for bundle in [&b""[..], b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for bundle in [
+            &b""[..],
+            b"no PEM",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
             let access = Access::new(UpstreamScheme::Https, None, Some(bundle));
             assert_eq!(access.map(drop), Err(AccessError::Bundle));
         }

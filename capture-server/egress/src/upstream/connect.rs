@@ -19,7 +19,11 @@ use crate::wire::{self, HeadEnd, ReadError};
 pub const MAX_ANSWER: usize = 16 * 1024;
 
 /// Asks for a tunnel to the target.
-pub(super) async fn ask<S>(stream: &mut S, target: &Target, credentials: Option<&Credentials>) -> Result<(), UpstreamError>
+pub(super) async fn ask<S>(
+    stream: &mut S,
+    target: &Target,
+    credentials: Option<&Credentials>,
+) -> Result<(), UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

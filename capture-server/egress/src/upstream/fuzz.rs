@@ -26,7 +26,17 @@ const HEADS: [&[u8]; 4] = [
     b"HTTP/1.0 200 OK\r\n\r\nearly",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
 ];
-const HEAD_WORDS: &[&str] = &["\r\n\r\n", "\n\n", "HTTP/1.1 ", "HTTP/2 ", "200", "2000", " ", "\0", "a: b\r\n"];
+const HEAD_WORDS: &[&str] = &[
+    "\r\n\r\n",
+    "\n\n",
+    "HTTP/1.1 ",
+    "HTTP/2 ",
+    "200",
+    "2000",
+    " ",
+    "\0",
+    "a: b\r\n",
+];
 const SOCKS: [&[u8]; 4] = [
     b"\x05\x00\x05\x00\x00\x01\x01\x02\x03\x04\x00\x50",
     b"\x05\x02\x01\x00\x05\x00\x00\x03\x05a.com\x00\x50",
@@ -90,13 +100,22 @@ async fn fuzz_answer_of_an_upstream() {
         if connect::ask(&mut ours, &target, Some(&credentials)).await.is_ok() {
             // Nothing but one head that says yes.
             let text = String::from_utf8_lossy(&answer);
-            assert!(text.trim_start().starts_with("HTTP/1.") && text.contains(" 2"), "FUZZ_SEED={seed}: {text}");
-            assert!(answer.ends_with(b"\n") && answer.len() <= MAX_ANSWER, "FUZZ_SEED={seed}: {text}");
+            assert!(
+                text.trim_start().starts_with("HTTP/1.") && text.contains(" 2"),
+                "FUZZ_SEED={seed}: {text}"
+            );
+            assert!(
+                answer.ends_with(b"\n") && answer.len() <= MAX_ANSWER,
+                "FUZZ_SEED={seed}: {text}"
+            );
         }
         let answer = broken(&mut random, &SOCKS, SOCKS_WORDS);
         let (ours, _theirs) = answering(&answer).await;
         if socks::ask(ours, &target, Some(&credentials)).await.is_ok() {
-            assert!(answer[0] == 5 && answer.windows(3).any(|window| window == [5, 0, 0]), "FUZZ_SEED={seed}");
+            assert!(
+                answer[0] == 5 && answer.windows(3).any(|window| window == [5, 0, 0]),
+                "FUZZ_SEED={seed}"
+            );
         }
     }
 }

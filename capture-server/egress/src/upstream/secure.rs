@@ -12,7 +12,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Access, UpstreamError};
 
-pub(super) async fn secure(tcp: TcpStream, host: &Host, access: &Access) -> Result<TlsStream<TcpStream>, UpstreamError> {
+pub(super) async fn secure(
+    tcp: TcpStream,
+    host: &Host,
+    access: &Access,
+) -> Result<TlsStream<TcpStream>, UpstreamError> {
     let connector = access.tls().ok_or(UpstreamError::Tls)?;
     let name = match host {
         Host::Ip(ip) => ServerName::from(*ip),

@@ -15,11 +15,7 @@ use super::{Credentials, UpstreamError};
 use crate::decide::Target;
 
 /// Asks for a connection to the target.
-pub(super) async fn ask<S>(
-    stream: S,
-    target: &Target,
-    credentials: Option<&Credentials>,
-) -> Result<S, UpstreamError>
+pub(super) async fn ask<S>(stream: S, target: &Target, credentials: Option<&Credentials>) -> Result<S, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use capture_egress::{
-    Access, Answers, Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic, SystemResolver,
-    Timings,
+    Access, Answers, Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic,
+    SystemResolver, Timings,
 };
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;

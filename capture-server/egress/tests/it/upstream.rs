@@ -101,7 +101,11 @@ async fn a_tunnel_through_the_upstream_carries_the_pages_own_tls_and_still_only_
         let mut other = target.accept().await;
         stream.write_all(&hello(Some("other.com"))).await.unwrap();
         assert_eq!(proxy.outcomes(2).await[1], "tunnel_sni_mismatch");
-        assert_eq!(crate::harness::to_end(&mut other).await, "", "not a byte of it goes out");
+        assert_eq!(
+            crate::harness::to_end(&mut other).await,
+            "",
+            "not a byte of it goes out"
+        );
     }
 }
 
@@ -170,7 +174,11 @@ async fn an_upstream_that_wants_a_password_gets_it_and_another_is_refused() {
         let mut world = behind(&server, scheme);
         // Without being told that it wants one.
         let told = refusal(&world.open().await.get("http://site.com/").await);
-        let expected = (502, "proxy_configuration_error".to_owned(), "upstream_credentials".to_owned());
+        let expected = (
+            502,
+            "proxy_configuration_error".to_owned(),
+            "upstream_credentials".to_owned(),
+        );
         assert_eq!(told, expected, "{scheme:?}");
         change(&mut world, |upstream| upstream.authenticated = true);
         // Without one to give nothing is asked.
@@ -178,9 +186,15 @@ async fn an_upstream_that_wants_a_password_gets_it_and_another_is_refused() {
         let proxy = world.open().await;
         assert_eq!(refusal(&proxy.get("http://site.com/").await), expected);
         assert_eq!((server.heard().len(), dialled(&world).len()), (heard, 1));
-        for (username, password, good) in [(USER, "other", false), ("other", PASSWORD, false), (USER, PASSWORD, true)] {
+        for (username, password, good) in [
+            (USER, "other", false),
+            ("other", PASSWORD, false),
+            (USER, PASSWORD, true),
+        ] {
             // What was sent last counts from the next connection on.
-            world.access.send_replace(access(scheme, Some((username, password)), &server.bundle));
+            world
+                .access
+                .send_replace(access(scheme, Some((username, password)), &server.bundle));
             let answer = proxy.get("http://site.com/").await;
             assert_eq!(answer.starts_with("HTTP/1.1 200"), good, "{scheme:?}: {answer}");
             assert!(good || refusal(&answer) == expected, "{answer}");
@@ -192,8 +206,17 @@ async fn an_upstream_that_wants_a_password_gets_it_and_another_is_refused() {
 async fn credentials_go_only_to_an_upstream_that_is_said_to_want_them() {
     let server = honest(UpstreamScheme::Http).await;
     let world = behind(&server, UpstreamScheme::Http);
-    world.access.send_replace(access(UpstreamScheme::Http, Some((USER, PASSWORD)), &server.bundle));
-    assert!(world.open().await.get("http://site.com/").await.starts_with("HTTP/1.1 200"));
+    world
+        .access
+        .send_replace(access(UpstreamScheme::Http, Some((USER, PASSWORD)), &server.bundle));
+    assert!(
+        world
+            .open()
+            .await
+            .get("http://site.com/")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
     assert!(!server.heard()[0].to_lowercase().contains("authorization"));
 }
 
@@ -203,8 +226,19 @@ async fn the_longest_credentials_that_the_rfc_allows_are_sent_whole() {
     let mut world = behind(&server, UpstreamScheme::Socks5);
     change(&mut world, |upstream| upstream.authenticated = true);
     let longest = "x".repeat(MAX_CREDENTIAL);
-    world.access.send_replace(access(UpstreamScheme::Socks5, Some((&longest, &longest)), &server.bundle));
-    assert!(world.open().await.get("http://site.com/").await.starts_with("HTTP/1.1 200"));
+    world.access.send_replace(access(
+        UpstreamScheme::Socks5,
+        Some((&longest, &longest)),
+        &server.bundle,
+    ));
+    assert!(
+        world
+            .open()
+            .await
+            .get("http://site.com/")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
 }
 
 #[tokio::test]
@@ -228,7 +262,10 @@ async fn credentials_are_in_no_log_line_report_or_answer() {
         }
     }
     let text = lines.text();
-    assert!(text.contains("via=\"upstream\"") && text.contains("upstream_credentials"), "{text}");
+    assert!(
+        text.contains("via=\"upstream\"") && text.contains("upstream_credentials"),
+        "{text}"
+    );
     shown.push(text);
     for text in shown {
         // Plain, and in Base64 from wherever it begins.
@@ -246,9 +283,15 @@ async fn another_address_of_the_destination_is_tried_when_the_first_is_out_of_re
         let world = behind(&server, scheme);
         world.names.set("site.com", &[&[PUBLIC, "9.9.9.9"]]);
         let proxy = world.open().await;
-        assert!(proxy.get("http://site.com/").await.starts_with("HTTP/1.1 200"), "{scheme:?}");
+        assert!(
+            proxy.get("http://site.com/").await.starts_with("HTTP/1.1 200"),
+            "{scheme:?}"
+        );
         assert_eq!(server.asked(), [format!("{PUBLIC}:80"), "9.9.9.9:80".into()]);
-        assert_eq!(proxy.session.report().decisions[0].address, Some("9.9.9.9".parse().unwrap()));
+        assert_eq!(
+            proxy.session.report().decisions[0].address,
+            Some("9.9.9.9".parse().unwrap())
+        );
     }
 }
 
@@ -276,7 +319,9 @@ async fn the_upstreams_own_address_is_looked_up_and_checked_for_every_connection
     }
     assert!(proxy.get("http://site.com/").await.starts_with("HTTP/1.1 200"));
     assert_eq!(dialled(&world), [AT, AT]);
-    world.names.script("proxy.example.com", [Err(capture_egress::ResolveError::Failed)].into());
+    world
+        .names
+        .script("proxy.example.com", [Err(capture_egress::ResolveError::Failed)].into());
     assert_eq!(reason(&proxy.get("http://site.com/").await), "upstream_unresolved");
 }
 
@@ -303,7 +348,10 @@ async fn only_where_the_policy_says_so_the_upstream_resolves_and_the_rules_for_n
         }
         assert_eq!((server.asked().len(), world.names.asked()), (1, vec![]));
         let report = proxy.session.report();
-        assert_eq!((report.decisions[0].address, report.decisions[0].via_upstream), (None, true));
+        assert_eq!(
+            (report.decisions[0].address, report.decisions[0].via_upstream),
+            (None, true)
+        );
         world.rules.domains.allow = vec!["good.com".parse().unwrap()];
         let proxy = world.open().await;
         assert_eq!(reason(&proxy.get("http://site.com/").await), "unlisted_name");

@@ -20,7 +20,10 @@ const SIDE: u32 = 20;
 
 /// What would show that a page has read a file: each turns a square of its own red.
 const CANARIES: [(&str, &str); 4] = [
-    ("canary.svg", "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><rect width='20' height='20' fill='red'/></svg>"),
+    (
+        "canary.svg",
+        "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><rect width='20' height='20' fill='red'/></svg>",
+    ),
     ("canary.html", "<body style='margin:0;background:red'>"),
     ("canary.css", "#sheet{background:red}"),
     ("canary.js", "document.getElementById('script').style.background='red'"),
@@ -99,9 +102,21 @@ fn red(answer: &Answer) -> u32 {
 /// Ways of saying "the files in this directory".
 fn spellings(directory: &Path) -> Vec<String> {
     let path = directory.to_str().unwrap();
-    let schemes = ["file://", "FILE://", "File:", " file://", "fi\tle://", "file://localhost", "view-source:file://"];
+    let schemes = [
+        "file://",
+        "FILE://",
+        "File:",
+        " file://",
+        "fi\tle://",
+        "file://localhost",
+        "view-source:file://",
+    ];
     let mut all: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}{path}")).collect();
-    all.extend([format!(r"\\localhost{path}"), format!("//127.0.0.1{path}"), format!(r"file:\\{path}")]);
+    all.extend([
+        format!(r"\\localhost{path}"),
+        format!("//127.0.0.1{path}"),
+        format!(r"file:\\{path}"),
+    ]);
     all
 }
 

@@ -61,7 +61,7 @@ fn default_from() -> Vec<Peer> {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.upstreamProxy) || self.upstreamProxy.resolve != 'Remote' || ((!has(self.cidrs.allow) || size(self.cidrs.allow) == 0) && (!has(self.cidrs.deny) || size(self.cidrs.deny) == 0))",
-    "message": "`cidrs` cannot be set where the upstream proxy resolves names: nothing would hold it",
+    "message": "`cidrs` must not be set where the upstream proxy resolves names: nothing would hold it",
     "reason": "FieldValueInvalid",
     "fieldPath": ".cidrs"
 }]))]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.caBundleConfigMapName) || self.url.startsWith('https://')",
-    "message": "`caBundleConfigMapName` needs a `url` that begins with 'https://'",
+    "message": "`caBundleConfigMapName` must not be set unless `url` begins with 'https://'",
     "reason": "FieldValueInvalid",
     "fieldPath": ".caBundleConfigMapName"
 }]))]

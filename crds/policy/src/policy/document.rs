@@ -133,6 +133,7 @@ pub struct EgressRules {
     #[cfg_attr(test, schemars(length(max = 32)))]
     pub exceptions: Vec<EgressException>,
     /// Where public connections go first; exceptions do not.
+    #[cfg_attr(test, schemars(with = "UpstreamProxy"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_proxy: Option<UpstreamProxy>,
     /// See [`Enforcement`].

@@ -24,7 +24,11 @@ async fn an_upstream_that_answers_badly_costs_a_bounded_time_and_is_named() {
         (http, &endless, "upstream_protocol"),
         (http, b"HTTP/1.1 200 OK\r\n\r\nnot the destination", "upstream_protocol"),
         (http, b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "upstream_protocol"),
-        (http, b"HTTP/1.1 302 Found\r\nLocation: http://a.com/\r\n\r\n", "upstream_protocol"),
+        (
+            http,
+            b"HTTP/1.1 302 Found\r\nLocation: http://a.com/\r\n\r\n",
+            "upstream_protocol",
+        ),
         (http, b"HTTP/1.1 403 Forbidden\r\n\r\n", "upstream_refused"),
         (http, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "upstream_destination"),
         (socks, b"HTTP/1.1 400 Bad Request\r\n\r\n", "upstream_protocol"),
@@ -40,8 +44,16 @@ async fn an_upstream_that_answers_badly_costs_a_bounded_time_and_is_named() {
         let proxy = world.open().await;
         let begun = Instant::now();
         let shown: String = String::from_utf8_lossy(says).chars().take(40).collect();
-        assert_eq!(reason(&proxy.get("http://site.com/").await), word, "{scheme:?} {shown:?}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{shown:?} took {:?}", begun.elapsed());
+        assert_eq!(
+            reason(&proxy.get("http://site.com/").await),
+            word,
+            "{scheme:?} {shown:?}"
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "{shown:?} took {:?}",
+            begun.elapsed()
+        );
         assert!(proxy.session.report().decisions[0].via_upstream);
     }
 }

@@ -116,7 +116,10 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared)
         heard.push(head.clone());
         heard.len() == 1
     };
-    let expected = format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(format!("{USER}:{PASSWORD}")));
+    let expected = format!(
+        "Proxy-Authorization: Basic {}\r\n",
+        STANDARD.encode(format!("{USER}:{PASSWORD}"))
+    );
     let answer = match &shared.manner {
         Manner::Guarded if !head.contains(&expected) => {
             &b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n"[..]
@@ -124,7 +127,12 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared)
         Manner::Fails if first => b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
         Manner::Says(answer) => answer,
         Manner::Honest | Manner::Guarded | Manner::Fails => {
-            return lead(stream, b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n", shared.to).await;
+            return lead(
+                stream,
+                b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n",
+                shared.to,
+            )
+            .await;
         }
     };
     let _ = stream.write_all(answer).await;

@@ -31,12 +31,18 @@ async fn an_upstream_over_tls_is_the_one_that_was_named_or_hears_nothing() {
         let answer = world.open().await.get("http://site.com/").await;
         // Who speaks no TLS may also wait for a line that does not come.
         let told = reason(&answer);
-        assert!(told == word || (word == "upstream_tls" && told == "upstream_timeout"), "{word}: {answer}");
+        assert!(
+            told == word || (word == "upstream_tls" && told == "upstream_timeout"),
+            "{word}: {answer}"
+        );
         assert!(server.asked().is_empty(), "{:?}", server.heard());
     }
     let world = behind(&named, https);
     world.access.send_replace(Arc::default());
-    assert_eq!(reason(&world.open().await.get("http://site.com/").await), "upstream_tls");
+    assert_eq!(
+        reason(&world.open().await.get("http://site.com/").await),
+        "upstream_tls"
+    );
 }
 
 #[tokio::test]

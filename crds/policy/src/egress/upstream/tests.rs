@@ -79,7 +79,9 @@ fn no_upstream_is_a_metadata_address_the_pod_itself_or_its_link() {
     let error = resolved(&upstream("proxy.example.com", Some("169.254.0.0/16")), |_| {}).unwrap_err();
     assert_eq!(
         error,
-        PolicyError::Upstream(UpstreamRule::Range(ExceptionError::NeverExcepted(AddressClass::Metadata)))
+        PolicyError::Upstream(UpstreamRule::Range(ExceptionError::NeverExcepted(
+            AddressClass::Metadata
+        )))
     );
 }
 
@@ -121,8 +123,14 @@ fn the_blocks_of_an_upstream_hold_exactly_the_addresses_that_may_be_dialled() {
         let blocks = policy.upstream_blocks(&named);
         let mut nets = address::never_excepted();
         nets.extend(address::v4_excepts().into_iter().map(IpNet::V4));
-        nets.extend(["20.1.2.0/24", "93.0.0.0/8", "9.9.9.0/24", "10.1.0.0/16"].map(|text| text.parse::<IpNet>().unwrap()));
-        nets.extend(blocks.iter().flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied())));
+        nets.extend(
+            ["20.1.2.0/24", "93.0.0.0/8", "9.9.9.0/24", "10.1.0.0/16"].map(|text| text.parse::<IpNet>().unwrap()),
+        );
+        nets.extend(
+            blocks
+                .iter()
+                .flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied())),
+        );
         for ip in nets.into_iter().flat_map(edges).filter(|ip| *ip == ip.to_canonical()) {
             assert_eq!(
                 policy.admit_upstream(&named, &[ip]).is_ok(),
@@ -138,20 +146,26 @@ fn the_blocks_of_an_upstream_hold_exactly_the_addresses_that_may_be_dialled() {
 /// Upstreams of every kind, for the policy's own property tests.
 pub(crate) fn some_upstream() -> impl Strategy<Value = Option<UpstreamProxy>> {
     let fields = (
-        prop::sample::select(vec![UpstreamScheme::Http, UpstreamScheme::Https, UpstreamScheme::Socks5]),
+        prop::sample::select(vec![
+            UpstreamScheme::Http,
+            UpstreamScheme::Https,
+            UpstreamScheme::Socks5,
+        ]),
         prop::sample::select(vec!["proxy.example.com", "squid.t1.svc", "10.1.2.3", "[fd12::1]"]),
         prop::sample::select(vec![None, Some("10.0.0.0/8"), Some("93.184.216.0/24")]),
         any::<(bool, bool)>(),
     );
-    prop::option::of(fields.prop_map(|(scheme, host, cidr, (remote, authenticated))| UpstreamProxy {
-        scheme,
-        host: host.parse().unwrap(),
-        port: Port::try_from(3128u64).unwrap(),
-        cidr: cidr.map(|text| text.parse().unwrap()),
-        resolve: if remote { Resolution::Remote } else { Resolution::Local },
-        authenticated,
-        ca_bundle: authenticated && scheme == UpstreamScheme::Https,
-    }))
+    prop::option::of(
+        fields.prop_map(|(scheme, host, cidr, (remote, authenticated))| UpstreamProxy {
+            scheme,
+            host: host.parse().unwrap(),
+            port: Port::try_from(3128u64).unwrap(),
+            cidr: cidr.map(|text| text.parse().unwrap()),
+            resolve: if remote { Resolution::Remote } else { Resolution::Local },
+            authenticated,
+            ca_bundle: authenticated && scheme == UpstreamScheme::Https,
+        }),
+    )
 }
 
 /// The same upstream, and no name handed to it that the other would have resolved.
