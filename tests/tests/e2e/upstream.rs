@@ -69,8 +69,8 @@ fn a_service_behind_an_upstream_proxy_reaches_the_world_through_it_alone() {
     let token = token(name, "shots").unwrap();
     let api = Forward::open(name, "service/shots", 80).unwrap();
     let shoot = |url: &str| capture(api.port(), Some(&token), &json!({"url": url})).unwrap();
-    let taken = shoot(&format!("http://{PUBLIC}/"));
-    assert_eq!(taken.status, 200, "{}", taken.json());
+    let picture = shoot(&format!("http://{PUBLIC}/"));
+    assert_eq!(picture.status, 200, "{}", picture.json());
     for closed in ["http://169.254.169.254/", "http://10.96.0.1:443/"] {
         assert_eq!(shoot(closed).status, 403, "{closed}");
     }
