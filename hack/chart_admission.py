@@ -19,14 +19,24 @@ PROFILE = ("spec.sandbox.seccompProfile: 'own/profile.json' is not the operator'
            "'use' on 'own-seccomp-profile' of exemptions.screenshot-operator.io for it")
 UNENFORCED = ("spec.network.egress.enforcement: 'Advisory' lets pods run where NetworkPolicies are not enforced; in "
               "namespace 'web' you need the verb 'use' on 'unenforced-egress' of exemptions.screenshot-operator.io for it")
+REMOTE = ("spec.network.egress.upstreamProxy.resolve: 'Remote' leaves addresses unchecked; in namespace 'web' you need the "
+          "verb 'use' on 'remote-resolution' of exemptions.screenshot-operator.io for it")
+PRIVATE_PROXY = ("spec.network.egress.upstreamProxy: '{}' is not public; in namespace 'web' you need the verb 'use' on "
+                 "'private-egress' of exemptions.screenshot-operator.io for it")
+DISGUISED_PROXY = "spec.network.egress.upstreamProxy.url: host '{}' must be written as the IPv4 address that it stands for"
+LOGIN = ("spec.network.egress.upstreamProxy.credentialsSecretName: you need the verb 'get' on the Secret 'login' in namespace "
+         "'web', as its content is sent to the proxy")
 PRIVATE = ("spec.network.egress.exceptions: '{}' is not public; in namespace 'web' you need the verb 'use' on "
            "'private-egress' of exemptions.screenshot-operator.io for it")
 METADATA = ("spec.network.egress.exceptions: '{}' holds the metadata address of a cloud, which no exception may open")
 DISGUISED = "spec.network.egress.exceptions: host '{}' must be written as the IPv4 address that it stands for"
 # An editor of the namespace; the same with every exemption; with one each; and the cluster's own admin.
-USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "private-egress", "unenforced-egress"],
+USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "private-egress",
+                                     "remote-resolution", "unenforced-egress"],
          "degrader": ["degraded-sandbox"], "profiler": ["own-seccomp-profile"], "opener": ["private-egress"],
-         "adviser": ["unenforced-egress"]}
+         "adviser": ["unenforced-egress"], "resolver": ["remote-resolution"]}
+# Who may edit services and see no Secret.
+AUTHOR = "author"
 ADMIN = None
 
 
@@ -54,6 +64,8 @@ def install():
     kubectl.must("wait", "--for=condition=Established", "--timeout=30s",
                  "crd/screenshotservices.screenshot-operator.io")
     kubectl.must("create", "namespace", NAMESPACE)
+    kubectl.must("create", "rolebinding", "author-edits", "-n", NAMESPACE,
+                 "--clusterrole=release-screenshot-operator-edit", f"--user={AUTHOR}")
     for user, exemptions in USERS.items():
         kubectl.must("create", "rolebinding", f"{user}-edits", "-n", NAMESPACE, "--clusterrole=edit", f"--user={user}")
         if exemptions:
@@ -125,6 +137,32 @@ def creations():
            [(create("editor", excepting(exception)), None) for exception in public])
     expect("one private exception among public ones is found",
            [(create("editor", excepting(*public, opening("10.0.0.1"))), PRIVATE.format("10.0.0.1/32"))])
+
+
+def proxies():
+    def through(url, **more):
+        return {"network": {"egress": {"upstreamProxy": {"url": url, **more}}}}
+
+    public = [through("http://proxy.example.com:3128"), through("https://1.1.1.1:443"),
+              through("socks5://[2606:4700::1111]:1080"), through("http://proxy.example.com:3128", cidr="198.41.0.0/24")]
+    expect("an upstream proxy at a public address is anyone's who may edit",
+           [(create(user, spec), None) for spec in public for user in ("editor", AUTHOR)])
+    private = {"10.1.2.3/32": through("http://10.1.2.3:3128"), "fd12::1/128": through("http://[fd12::1]:3128"),
+               "10.0.0.0/8": through("http://proxy.example.com:3128", cidr="10.0.0.0/8"),
+               "squid.web.svc": through("http://squid.web.svc:3128")}
+    for shown, spec in private.items():
+        expect(f"an upstream proxy at {shown} is for those who may use that exemption",
+               [(create(user, spec), None) for user in ("trusted", "opener", ADMIN)]
+               + [(create(user, spec), PRIVATE_PROXY.format(shown)) for user in ("editor", "resolver")])
+    mapped = through("http://[::ffff:a00:1]:3128")
+    expect("nor is it an IPv4 address in IPv6 clothes", [(create(ADMIN, mapped), DISGUISED_PROXY.format("::ffff:a00:1"))])
+    remote = through("http://proxy.example.com:3128", resolve="Remote")
+    expect("an upstream proxy that resolves is for those who may use that exemption",
+           [(create(user, remote), None) for user in ("trusted", "resolver", ADMIN)]
+           + [(create(user, remote), REMOTE) for user in ("editor", "opener")])
+    login = through("http://proxy.example.com:3128", credentialsSecretName="login")
+    expect("a Secret is sent to a proxy only by those who may read it",
+           [(create("editor", login), None), (create(AUTHOR, login), LOGIN)])
 
 
 def metadata():
@@ -214,6 +252,7 @@ def main():
     install()
     wait_until_in_force()
     creations()
+    proxies()
     metadata()
     updates()
     types()

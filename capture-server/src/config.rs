@@ -62,6 +62,9 @@ pub struct ServeArgs {
     /// The attestation key's file; without it nothing is attested.
     #[arg(long, default_value = layout::INTERNAL_KEY_PATH)]
     pub internal_key: PathBuf,
+    /// Directory with what the policy's upstream proxy is asked with: `username`, `password`, `ca.crt`.
+    #[arg(long, default_value = layout::UPSTREAM_DIR)]
+    pub upstream: PathBuf,
     /// The jailer's socket.
     #[arg(long, default_value = layout::JAIL_SOCKET)]
     pub jail_socket: PathBuf,

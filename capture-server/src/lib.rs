@@ -33,3 +33,4 @@ pub mod server;
 pub mod service;
 pub mod state;
 pub mod supervisor;
+pub mod upstream;

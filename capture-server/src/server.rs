@@ -315,6 +315,7 @@ impl Provider {
         let config = service::Config {
             jailer: child(args),
             cluster_ranges: Some(beside),
+            upstream: Some(args.upstream.clone()),
             counters: self.browsers.clone(),
             ..service::Config::new(policy, args.jail_socket.clone(), network)
         };

@@ -31,6 +31,7 @@ use crate::limits::admission::{Admission, Refused};
 use crate::limits::queue::{Ask, Size};
 use crate::state::Status;
 use crate::supervisor::{REPROVE, Supervisor};
+use crate::upstream;
 
 /// A browser's messages besides the picture itself.
 const FRAME_MARGIN: u64 = 1024 * 1024;
@@ -77,6 +78,8 @@ pub struct Config {
     pub policy: Arc<EffectivePolicy>,
     /// File with the cluster's own public ranges, followed while the service runs; without it those of the policy stay.
     pub cluster_ranges: Option<PathBuf>,
+    /// Directory with what the upstream proxy is asked with, followed while the service runs.
+    pub upstream: Option<PathBuf>,
     /// The jailer's socket.
     pub jail_socket: PathBuf,
     /// The jailer, where this process has to start it itself.
@@ -97,6 +100,7 @@ impl Config {
             counters: Counters::default(),
             policy,
             cluster_ranges: None,
+            upstream: None,
             jail_socket,
             jailer: None,
             reprove: REPROVE,
@@ -126,6 +130,7 @@ impl Service {
         let Config {
             policy,
             cluster_ranges,
+            upstream,
             jail_socket,
             jailer,
             reprove,
@@ -163,6 +168,8 @@ impl Service {
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { kept.keep().await }));
         let in_force = Arc::new(InForce::new(Arc::clone(&policy)));
         let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall));
+        let (access, upstream) = upstream::start(&policy, upstream, status);
+        let egress = egress.with_access(access);
         let admission = Admission::new(Size {
             queue: count(limits.queue.get()),
             ..machine(
@@ -175,6 +182,7 @@ impl Service {
         });
         let watcher = watch_machine(linked_again, admission.clone(), pool.clone(), limits);
         let mut tasks = vec![supervisor, keeper, AbortOnDropHandle::new(tokio::spawn(watcher))];
+        tasks.extend(upstream);
         if let Some(path) = cluster_ranges {
             let followed = Arc::clone(&in_force);
             let follow = async move { followed.follow(&path).await };

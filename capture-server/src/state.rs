@@ -3,7 +3,7 @@
 //! In: findings of the supervisor, the loaders and the shutdown. Out: one consistent answer for `/health/ready`,
 //! attestation and metrics. Ready means that no component has a reason against it; every component but the canary's starts
 //! with one, so that what has not been proven yet counts as missing; the canary needs an operator, without which captures
-//! go on. Must not: find anything out by itself.
+//! go on, and not every policy has an upstream. Must not: find anything out by itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,8 @@ pub enum Component {
     Sandbox,
     /// The cluster's half of the egress control, as far as the canary shows it.
     Egress,
+    /// What the policy's upstream proxy is asked with.
+    Upstream,
     /// The shutdown.
     Shutdown,
 }

@@ -42,7 +42,7 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
             "Ready" => (condition.reason == DEGRADED, condition.status == "True"),
             "Stalled" => (true, true),
             // That it does not hold, and that it holds again.
-            "EgressEnforced" => {
+            "EgressEnforced" | "AddressesChecked" => {
                 let again = condition.status == "True" && old.is_some_and(|(status, _)| status == "False");
                 (condition.status == "False", again || condition.status == "False")
             }

@@ -10,6 +10,7 @@ mod exceptions;
 mod optional;
 mod sandbox;
 mod trouble;
+mod upstream;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -170,6 +171,10 @@ fn as_wanted(details: &[Verdict]) -> Verdict {
     }
     if lacks(egress::KIND, egress::NOT_ENFORCED) {
         let message = "the service is as its spec says, which accepts that the cluster enforces no NetworkPolicies";
+        return verdict("Ready", true, DEGRADED, message);
+    }
+    if lacks(upstream::KIND, upstream::REMOTE) {
+        let message = "the service is as its spec says, which accepts that the upstream proxy looks names up";
         return verdict("Ready", true, DEGRADED, message);
     }
     let message = if details.iter().any(|detail| detail.unknown) {

@@ -7,6 +7,7 @@
 
 mod egress;
 mod keys;
+mod upstream;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -22,6 +23,8 @@ use crate::cluster::View;
 use crate::context::Settings;
 use crate::error::Error;
 use crate::names::Names;
+
+pub use upstream::Mounts;
 
 /// What identifies a service and its children.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +106,8 @@ pub struct Validated {
     pub client: String,
     /// When the token is replaced.
     pub rotation: Rotation,
+    /// What pods mount for the upstream proxy.
+    pub upstream: Mounts,
     /// The policy that pods will enforce.
     pub policy: EffectivePolicy,
     /// What the cluster has of its own; the policy has its ranges already.
@@ -132,6 +137,14 @@ pub enum Invalid {
     Exception {
         /// 0-based position.
         index: usize,
+        /// Which field.
+        field: &'static str,
+        /// What it must be.
+        message: String,
+    },
+    /// The upstream proxy cannot be read.
+    #[error("spec.network.egress.upstreamProxy.{field}: {message}")]
+    Upstream {
         /// Which field.
         field: &'static str,
         /// What it must be.
@@ -174,6 +187,7 @@ impl Invalid {
         match self {
             Self::NoImage => "ImageMissing",
             Self::Exception { .. } => "InvalidException",
+            Self::Upstream { .. } => "InvalidUpstreamProxy",
             Self::Listed { .. } => "InvalidEntry",
             Self::Key { .. } => "InvalidKey",
             Self::Cidr { .. } => "InvalidRange",
@@ -240,6 +254,7 @@ pub fn validate(identity: Identity, service: &ScreenshotService, settings: &Sett
         monitoring: spec.monitoring.clone(),
         client: spec.auth.client_name.clone(),
         rotation: spec.auth.rotation.clone(),
+        upstream: Mounts::of(&spec.network.egress),
         policy,
         cluster: View::default(),
     })

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
+#[path = "equivalence/upstream.rs"]
+mod upstream;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -171,10 +173,12 @@ prop_compose! {
         exceptions in some_exceptions(),
         (allow, deny, own) in (some_ranges(), some_ranges(), some_ranges()),
         ports in prop::sample::subsequence(vec![80u64, 443, 8080, 8443], 1..=4),
+        upstream in upstream::some(),
         nat64: bool,
     ) -> EffectivePolicy {
         policy(|rules| {
             rules.exceptions = exceptions;
+            rules.upstream_proxy = upstream;
             rules.ports = ports.into_iter().map(|port| Port::try_from(port).unwrap()).collect();
             rules.cidrs.allow = allow.iter().map(|text| text.parse().unwrap()).collect();
             rules.cidrs.deny = deny.iter().map(|text| text.parse().unwrap()).collect();

@@ -10,6 +10,8 @@ mod rules;
 mod shipped;
 #[path = "golden/upgrade.rs"]
 mod upgrade;
+#[path = "golden/upstream.rs"]
+mod upstream;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +103,11 @@ fn the_plan_of_a_service_with_exceptions() {
         Some("2026-09-01T00:00:00Z".parse().unwrap()),
         "the plan changes when the first one ends"
     );
+}
+
+#[test]
+fn the_plan_of_a_service_behind_an_upstream_proxy() {
+    insta::assert_snapshot!(whole(&planned(upstream::UPSTREAM, &targets())));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 // The demo site: a few handsome static pages for screenshots inside a cluster that has no way out.
 //
-// In: nothing but its own embedded pages. Out: HTTP on -listen (default :8080). Must not: call anything, read anything
-// of the node, or take input from a request beyond its path. The pages use no outside asset; /metadata alone tries to
-// reach an address that must be refused, and shows what happened.
+// In: nothing but its own embedded pages. Out: HTTP on -listen (default :8080); with -proxy a forward proxy that leads
+// everybody to it. Must not: call anything but itself, read anything of the node, or take input from a request beyond its
+// path. The pages use no outside asset; /metadata alone tries to reach an address that must be refused, and shows what
+// happened.
 package main
 
 import (
@@ -12,7 +13,9 @@ import (
 	"flag"
 	"io/fs"
 	"log"
+	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -53,8 +56,19 @@ func handler(files fs.FS) http.Handler {
 	return mux
 }
 
+// local is the address under which this process itself reaches what it serves.
+func local(listen string) string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
 func main() {
 	listen := flag.String("listen", ":8080", "address to serve on")
+	proxy := flag.String("proxy", "", "address on which a forward proxy leads everybody to this site; none if empty")
+	user := flag.String("proxy-user", "", "who may use the proxy; the password is in PROXY_PASSWORD")
 	flag.Parse()
 	files, err := fs.Sub(embedded, "pages")
 	if err != nil {
@@ -76,6 +90,15 @@ func main() {
 		defer done()
 		_ = server.Shutdown(deadline)
 	}()
+	if *proxy != "" {
+		upstream := &http.Server{
+			Addr:              *proxy,
+			Handler:           connect(local(*listen), *user, os.Getenv("PROXY_PASSWORD")),
+			ReadHeaderTimeout: 5 * time.Second,
+			MaxHeaderBytes:    16 << 10,
+		}
+		go func() { log.Fatal(upstream.ListenAndServe()) }()
+	}
 	log.Printf("demo site on %s", *listen)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)

@@ -3,25 +3,27 @@
 //! In: a stream and the session's context. Out: an entry in the decision log. The steps stand in `run` in their
 //! only order: count, read the head, decide, dial, serve. A refusal is answered without a body.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use crate::Timings;
 use crate::budget::{Meter, Metered};
-use crate::decide::Decider;
+use crate::decide::{Decider, Way};
 use crate::dial::{self, Dial};
 use crate::forward;
 use crate::head::{self, Head, HeadError, MAX_HEAD, Request};
-use crate::log::{Entry, Log, Site};
+use crate::log::{Entry, Log, Route, Site};
 use crate::refusal::Refusal;
 use crate::synthetic::Synthetic;
 use crate::tunnel;
+use crate::upstream::{self, Access, Stream};
 use crate::wire::{self, HeadEnd, ReadError};
 
 /// How long and how much of what a refused browser still sends is read away, lest a reset overtake the answer.
@@ -32,6 +34,7 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 pub(crate) struct Context {
     pub(crate) decider: Arc<Decider>,
     pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) access: watch::Receiver<Arc<Access>>,
     pub(crate) timings: Timings,
     pub(crate) synthetic: Option<Synthetic>,
     pub(crate) meter: Meter,
@@ -72,7 +75,7 @@ impl Cut {
 #[derive(Debug, Default)]
 struct Known {
     site: Option<Site>,
-    address: Option<IpAddr>,
+    route: Route,
 }
 
 /// Serves one connection.
@@ -82,7 +85,7 @@ pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream) {
         Ok(slot) => slot,
         Err(spent) => {
             let refusal = Refusal::Budget(spent);
-            context.log.refused(None, None, refusal);
+            context.log.refused(None, Route::default(), refusal);
             let _ = timeout(LINGER, client.write_all(refusal.answer().as_bytes())).await;
             return;
         }
@@ -93,7 +96,7 @@ pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream) {
         Err(cut) => Some(cut),
     };
     if let Some(Cut { refusal, answerable }) = cut {
-        context.log.refused(known.site.as_ref(), known.address, refusal);
+        context.log.refused(known.site.as_ref(), known.route, refusal);
         if answerable {
             answer(&mut client, refusal).await;
         }
@@ -113,19 +116,18 @@ async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Re
             .as_ref()
             .and_then(|synthetic| synthetic.answer(request))
         {
-            context.log.allowed(site, None);
+            context.log.allowed(site, Route::default());
             let _ = timeout(context.timings.idle, send_all(client, &answer)).await;
             return Ok(());
         }
     }
-    let pinned = context
+    let way = context
         .decider
         .decide(site, &context.meter)
         .await
         .map_err(Cut::answerable)?;
-    let dialled = dial::first(&*context.dial, pinned, context.timings.connect).await;
-    let (upstream, to) = dialled.map_err(Cut::answerable)?;
-    known.address = Some(to.address().ip());
+    let upstream = open(context, way, &mut known.route).await.map_err(Cut::answerable)?;
+    let route = known.route;
     let moved = Moved {
         log: &context.log,
         entry: Mutex::default(),
@@ -133,7 +135,7 @@ async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Re
     };
     let mut upstream = Metered::new(upstream, &context.meter, &moved.bytes);
     let admitted = || {
-        let entry = context.log.allowed(site, known.address);
+        let entry = context.log.allowed(site, route);
         *moved.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
     };
     match &head {
@@ -141,6 +143,27 @@ async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Re
         Head::Plain(request) => {
             admitted();
             forward::exchange(client, &mut upstream, request, &rest, &context.timings).await
+        }
+    }
+}
+
+/// A connection along the way that was decided.
+async fn open(context: &Context, way: Way, route: &mut Route) -> Result<Stream, Refusal> {
+    let each = context.timings.connect;
+    match way {
+        Way::Direct(pinned) => {
+            let (stream, to) = dial::first(&*context.dial, pinned, each).await?;
+            route.address = Some(to.address().ip());
+            Ok(Either::Left(stream))
+        }
+        Way::Upstream(upstream, targets) => {
+            route.via_upstream = true;
+            let at = context.decider.upstream(&upstream).await?;
+            let access = Arc::clone(&context.access.borrow());
+            let opened = upstream::first(&*context.dial, &upstream, &at, &targets, &access, each).await;
+            let (stream, address) = opened?;
+            route.address = address;
+            Ok(stream)
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The egress decision.
 //!
-//! In: a host and port that a page asked for. Out: pinned destinations, or the refusal. The order is fixed:
-//! policy on the name, host budget, look-up, policy on every alias and every address. The rules are the policy crate's.
-//! Only this room makes a [`Pinned`], and `dial` accepts nothing else, so an unchecked connection does not compile.
+//! In: a host and port that a page asked for. Out: pinned destinations or what the upstream may be asked for, or the refusal.
+//! The order is fixed: policy on the name, host budget, look-up, policy on every alias and every address. The rules are the
+//! policy crate's. Only this room makes a [`Pinned`] or a [`Target`], and `dial` and `upstream` accept nothing else, so an
+//! unchecked connection does not compile.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use screenshot_policy::egress::{Resolution, UpstreamProxy};
 use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::sync::watch;
@@ -16,6 +19,7 @@ use crate::budget::Meter;
 use crate::log::Site;
 use crate::refusal::Refusal;
 use crate::resolve::{Answers, Resolver};
+use crate::upstream::UpstreamError;
 
 /// Tells the time that exceptions expire by.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -51,6 +55,46 @@ impl Pinned {
     }
 }
 
+/// What the upstream may be asked for: a checked address, or a name where the policy says that the upstream resolves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    host: Host,
+    port: u16,
+}
+
+impl Target {
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address, if that is what is asked for.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// The way of one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the destination itself.
+    Direct(Vec<Pinned>),
+    /// Through the upstream.
+    Upstream(UpstreamProxy, Vec<Target>),
+}
+
 /// Decides by the policy.
 pub(crate) struct Decider {
     pub(crate) policy: watch::Receiver<Arc<EffectivePolicy>>,
@@ -59,21 +103,48 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
-    /// The destinations for one connection to `site`, checked now; IPv4 first.
-    pub(crate) async fn decide(&self, site: &Site, meter: &Meter) -> Result<Vec<Pinned>, Refusal> {
+    /// The way of one connection to `site`, its destinations checked now; IPv4 first.
+    pub(crate) async fn decide(&self, site: &Site, meter: &Meter) -> Result<Way, Refusal> {
         // One policy for the whole decision, though another may come meanwhile.
         let policy = Arc::clone(&self.policy.borrow());
         let verdict = policy.admit_host(&site.host, site.port, (self.clock)())?;
         meter.host(&site.host.to_string())?;
+        // An exception is a place inside, which nobody outside could lead to.
+        let upstream = policy.upstream().filter(|_| !verdict.is_excepted());
+        if let (Some(upstream), Host::Name(_)) = (upstream, &site.host)
+            && upstream.resolve == Resolution::Remote
+        {
+            let target = Target {
+                host: site.host.clone(),
+                port: site.port,
+            };
+            return Ok(Way::Upstream(upstream.clone(), vec![target]));
+        }
         let answers = self.answers(&site.host).await?;
         policy.admit_aliases(&verdict, &answers.aliases)?;
         // The time is read again: an exception may have run out during the look-up.
         let mut admitted = policy.admit_addresses(&verdict, &answers.addresses, (self.clock)())?;
         admitted.sort_by_key(IpAddr::is_ipv6);
-        let pin = |ip| Pinned {
-            address: SocketAddr::new(ip, site.port),
+        let target = |ip| Target {
+            host: Host::Ip(ip),
+            port: site.port,
         };
-        Ok(admitted.into_iter().map(pin).collect())
+        Ok(match upstream {
+            None => Way::Direct(pin(admitted, site.port)),
+            Some(upstream) => Way::Upstream(upstream.clone(), admitted.into_iter().map(target).collect()),
+        })
+    }
+
+    /// The upstream's own addresses, checked now; IPv4 first.
+    pub(crate) async fn upstream(&self, upstream: &UpstreamProxy) -> Result<Vec<Pinned>, UpstreamError> {
+        let answers = self.answers(&upstream.host).await;
+        let addresses = answers.map_err(|_| UpstreamError::Unresolved)?.addresses;
+        let policy = Arc::clone(&self.policy.borrow());
+        let mut admitted = policy
+            .admit_upstream(upstream, &addresses)
+            .map_err(|_| UpstreamError::Address)?;
+        admitted.sort_by_key(IpAddr::is_ipv6);
+        Ok(pin(admitted, upstream.port.get()))
     }
 
     async fn answers(&self, host: &Host) -> Result<Answers, Refusal> {
@@ -85,6 +156,13 @@ impl Decider {
             Host::Name(name) => Ok(self.resolver.lookup(name).await?),
         }
     }
+}
+
+fn pin(admitted: Vec<IpAddr>, port: u16) -> Vec<Pinned> {
+    let pin = |ip| Pinned {
+        address: SocketAddr::new(ip, port),
+    };
+    admitted.into_iter().map(pin).collect()
 }
 
 #[cfg(test)]

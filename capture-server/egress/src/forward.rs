@@ -84,6 +84,7 @@ where
     let sent = async {
         upstream.write_all(&request.render()).await?;
         upstream.write_all(rest).await?;
+        upstream.flush().await?;
         activity.touch();
         wire::pump(client, upstream, activity, left).await
     };

@@ -30,6 +30,7 @@ mod response;
 mod session;
 mod synthetic;
 mod tunnel;
+mod upstream;
 mod wire;
 
 pub use budget::{Budget, Spent};
@@ -43,6 +44,7 @@ pub use resolve::{Answers, LOOKUP_TIMEOUT, ResolveError, Resolver, SystemResolve
 pub use response::ResponseError;
 pub use session::{EgressReport, Scope, Session};
 pub use synthetic::Synthetic;
+pub use upstream::{Access, AccessError, Credentials, MAX_ANSWER, MAX_CREDENTIAL, UpstreamError};
 
 /// How long the proxy waits for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl Default for Timings {
 pub struct Egress {
     decider: Arc<decide::Decider>,
     dial: Arc<dyn Dial>,
+    access: watch::Receiver<Arc<Access>>,
     timings: Timings,
 }
 
@@ -98,8 +101,16 @@ impl Egress {
         Self {
             decider,
             dial,
+            access: watch::channel(Arc::default()).1,
             timings: Timings::default(),
         }
+    }
+
+    /// The same, with what the upstream proxy is asked with: what was sent last. Without it an upstream that wants a password,
+    /// or is spoken to over TLS, is not asked at all.
+    #[must_use]
+    pub fn with_access(self, access: watch::Receiver<Arc<Access>>) -> Self {
+        Self { access, ..self }
     }
 
     /// The same with other timings.
@@ -131,6 +142,7 @@ impl Egress {
         let context = connection::Context {
             decider: Arc::clone(&self.decider),
             dial: Arc::clone(&self.dial),
+            access: self.access.clone(),
             timings: self.timings,
             synthetic: scope.synthetic,
             meter: budget::Meter::new(scope.budget),

@@ -21,8 +21,10 @@ pub struct Decision {
     pub host: String,
     /// The port; 0 if none could be parsed.
     pub port: u16,
-    /// The address that was dialled, if it came to that.
+    /// The address that was dialled or that the upstream was asked for, if it came to that.
     pub address: Option<IpAddr>,
+    /// Whether the upstream proxy was asked.
+    pub via_upstream: bool,
     /// [`ALLOWED`] or the refusal's reason.
     pub outcome: &'static str,
     /// The refusal, if it was one.
@@ -43,6 +45,13 @@ impl Decision {
 pub(crate) struct Site {
     pub(crate) host: screenshot_policy::host::Host,
     pub(crate) port: u16,
+}
+
+/// Where a connection went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Route {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) via_upstream: bool,
 }
 
 /// A place in the log, if there was room.
@@ -70,8 +79,8 @@ impl Log {
     }
 
     /// Something was let through; what is exchanged is added to the entry by [`Log::moved`].
-    pub(crate) fn allowed(&self, site: &Site, address: Option<IpAddr>) -> Entry {
-        self.add(Some(site), address, None)
+    pub(crate) fn allowed(&self, site: &Site, route: Route) -> Entry {
+        self.add(Some(site), route, None)
     }
 
     /// A connection that was let through has ended.
@@ -83,22 +92,24 @@ impl Log {
         }
     }
 
-    pub(crate) fn refused(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Refusal) {
-        self.add(site, address, Some(refusal));
+    pub(crate) fn refused(&self, site: Option<&Site>, route: Route, refusal: Refusal) {
+        self.add(site, route, Some(refusal));
     }
 
-    fn add(&self, site: Option<&Site>, address: Option<IpAddr>, refusal: Option<Refusal>) -> Entry {
+    fn add(&self, site: Option<&Site>, route: Route, refusal: Option<Refusal>) -> Entry {
         let host = site.map_or_else(|| "-".to_owned(), |site| site.host.to_string());
         let port = site.map_or(0, |site| site.port);
         let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
-        let at = address.map(tracing::field::display);
-        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, address = at, outcome);
+        let Route { address, via_upstream } = route;
+        let (at, via) = (address.map(tracing::field::display), via_upstream.then_some("upstream"));
+        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, address = at, via, outcome);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.decisions.len() < MAX_DECISIONS {
             kept.decisions.push(Decision {
                 host,
                 port,
                 address,
+                via_upstream,
                 outcome,
                 refusal,
                 bytes: 0,
@@ -135,7 +146,7 @@ mod tests {
     fn the_log_is_bounded_and_counts_what_it_leaves_out() {
         let log = Log::new("c".into());
         for _ in 0..MAX_DECISIONS + 3 {
-            log.refused(None, None, Refusal::Budget(Spent::Requests));
+            log.refused(None, Route::default(), Refusal::Budget(Spent::Requests));
         }
         let (decisions, omitted) = log.snapshot();
         assert_eq!((decisions.len(), omitted), (MAX_DECISIONS, 3));
@@ -148,8 +159,8 @@ mod tests {
             host: "a.com".parse().unwrap(),
             port: 80,
         };
-        log.allowed(&site, None);
-        log.refused(Some(&site), None, Refusal::Budget(Spent::Sockets));
+        log.allowed(&site, Route::default());
+        log.refused(Some(&site), Route::default(), Refusal::Budget(Spent::Sockets));
         let refusals = log.refusals();
         assert_eq!(refusals.len(), 1);
         assert_eq!(

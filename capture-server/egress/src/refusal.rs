@@ -12,6 +12,7 @@ use crate::head::HeadError;
 use crate::hello::HelloError;
 use crate::resolve::ResolveError;
 use crate::response::ResponseError;
+use crate::upstream::UpstreamError;
 
 /// Who has to change something for the same request to succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// No checked address accepted a connection.
     #[error("target not connected: {0}")]
     Unreachable(#[from] ConnectError),
+    /// The upstream proxy gave no connection.
+    #[error("upstream proxy: {0}")]
+    Upstream(#[from] UpstreamError),
     /// What came first through a CONNECT is neither TLS for the host nor a WebSocket upgrade.
     #[error("tunnel refused: {0}")]
     Tunnel(#[from] HelloError),
@@ -66,6 +70,7 @@ impl Refusal {
             Self::Policy(refusal) => refusal.reason(),
             Self::Unresolved(error) => error.reason(),
             Self::Unreachable(error) => error.reason(),
+            Self::Upstream(error) => error.reason(),
             Self::Tunnel(error) => error.reason(),
             Self::Response(error) => error.reason(),
             Self::Budget(spent) => spent.reason(),
@@ -76,9 +81,11 @@ impl Refusal {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Head(_) | Self::Tunnel(_) => Fault::Request,
-            Self::Policy(PolicyRefusal::NoAddress) | Self::Unresolved(_) | Self::Unreachable(_) | Self::Response(_) => {
-                Fault::Target
-            }
+            Self::Policy(PolicyRefusal::NoAddress)
+            | Self::Unresolved(_)
+            | Self::Unreachable(_)
+            | Self::Upstream(_)
+            | Self::Response(_) => Fault::Target,
             Self::Policy(_) => Fault::Policy,
             Self::Budget(_) => Fault::Budget,
         }
@@ -91,9 +98,12 @@ impl Refusal {
             Self::Unreachable(ConnectError::Timeout)
             | Self::Unresolved(ResolveError::Timeout)
             | Self::Response(ResponseError::Timeout) => 504,
-            Self::Policy(PolicyRefusal::NoAddress) | Self::Unresolved(_) | Self::Unreachable(_) | Self::Response(_) => {
-                502
-            }
+            Self::Upstream(error) if error.is_late() => 504,
+            Self::Policy(PolicyRefusal::NoAddress)
+            | Self::Unresolved(_)
+            | Self::Unreachable(_)
+            | Self::Upstream(_)
+            | Self::Response(_) => 502,
             Self::Policy(_) | Self::Tunnel(_) | Self::Budget(_) => 403,
         }
     }
@@ -116,6 +126,7 @@ impl Refusal {
             Self::Unreachable(ConnectError::Timeout) => "connection_timeout",
             Self::Unreachable(ConnectError::Refused) => "connection_refused",
             Self::Unreachable(ConnectError::Failed) => "destination_unavailable",
+            Self::Upstream(error) => error.proxy_error(),
             Self::Response(ResponseError::Timeout) => "http_response_timeout",
             Self::Response(ResponseError::Incomplete) => "http_response_incomplete",
             Self::Response(_) => "http_protocol_error",

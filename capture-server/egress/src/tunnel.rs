@@ -41,7 +41,7 @@ where
     admitted();
     match upgrade {
         None => {
-            if upstream.write_all(&opening).await.is_ok() {
+            if send(upstream, &opening).await.is_ok() {
                 wire::splice(client, upstream, timings.idle).await;
             }
             Ok(())
@@ -50,6 +50,15 @@ where
             .await
             .map_err(Cut::silenced),
     }
+}
+
+/// Over TLS to an upstream, what is written waits for a flush.
+async fn send<U>(upstream: &mut U, opening: &[u8]) -> std::io::Result<()>
+where
+    U: AsyncWrite + Unpin,
+{
+    upstream.write_all(opening).await?;
+    upstream.flush().await
 }
 
 /// The upgrade request, or `None` for TLS, whose first bytes are then in `opening`.

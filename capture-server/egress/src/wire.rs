@@ -108,6 +108,8 @@ where
         }
         activity.touch();
         to.write_all(space.get(..count).unwrap_or_default()).await?;
+        // A TCP stream keeps nothing back; one over TLS to an upstream may.
+        to.flush().await?;
         activity.touch();
         left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
     }
@@ -145,4 +147,27 @@ pub(crate) fn is_spent(error: &io::Error) -> bool {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Spent>())
         .is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::BufWriter;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_pumped_goes_out_at_once_also_through_a_stream_that_keeps_bytes_back() {
+        let ((mut source, mut from), (to, mut sink)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let (mut to, activity) = (BufWriter::new(to), Activity::new());
+        let seen = async {
+            source.write_all(b"hello").await.unwrap();
+            let mut got = [0; 5];
+            sink.read_exact(&mut got).await.unwrap();
+            got
+        };
+        tokio::select! {
+            _ = pump(&mut from, &mut to, &activity, u64::MAX) => panic!("the source has not ended"),
+            got = tokio::time::timeout(Duration::from_secs(5), seen) => assert_eq!(got.unwrap(), *b"hello"),
+        }
+    }
 }

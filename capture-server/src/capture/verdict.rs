@@ -4,7 +4,7 @@
 //! refusal of the main document > a spent budget > a crash > the document's own network failure > its HTTP status >
 //! the deadline > the driver. Pure. Must not: look at sub-resources, whose refusals are listed, not fatal.
 
-use capture_egress::{Decision, Fault};
+use capture_egress::{Decision, Fault, Refusal};
 
 use super::Phase;
 use crate::browser::DriverError;
@@ -23,6 +23,11 @@ pub enum CaptureError {
     DnsFailed,
     /// The page's host does not take a connection, or does not keep to HTTP.
     ConnectFailed,
+    /// The upstream proxy, which every connection of the page goes through, gave none.
+    UpstreamFailed {
+        /// The refusal's bounded word.
+        rule: &'static str,
+    },
     /// The page's certificate or TLS is not acceptable.
     TlsFailed,
     /// The navigation failed in another way.
@@ -66,7 +71,8 @@ impl CaptureError {
         match self {
             Self::TargetBlocked { .. } => "target_blocked",
             Self::DnsFailed => "dns_failed",
-            Self::ConnectFailed => "connect_failed",
+            // One public type: for a caller the page was not there, and the detail says why.
+            Self::ConnectFailed | Self::UpstreamFailed { .. } => "connect_failed",
             Self::TlsFailed => "tls_failed",
             Self::NavigationFailed => "navigation_failed",
             Self::Download => "download",
@@ -115,6 +121,7 @@ impl CaptureError {
             Self::TargetBlocked { .. }
             | Self::DnsFailed
             | Self::ConnectFailed
+            | Self::UpstreamFailed { .. }
             | Self::TlsFailed
             | Self::NavigationFailed
             | Self::Download
@@ -192,7 +199,10 @@ fn refused_document(signals: &Signals) -> Option<CaptureError> {
         Fault::Target if refusal.reason().starts_with("dns_") || refusal.reason() == "no_address" => {
             Some(CaptureError::DnsFailed)
         }
-        Fault::Target => Some(CaptureError::ConnectFailed),
+        Fault::Target => Some(match refusal {
+            Refusal::Upstream(error) => CaptureError::UpstreamFailed { rule: error.reason() },
+            _ => CaptureError::ConnectFailed,
+        }),
     }
 }
 
@@ -228,7 +238,7 @@ fn network_failure(word: &str) -> CaptureError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture_egress::Refusal;
+    use capture_egress::UpstreamError;
     use screenshot_policy::egress::Refusal as PolicyRefusal;
 
     fn refusal(host: &str) -> Decision {
@@ -237,6 +247,7 @@ mod tests {
             host: host.into(),
             port: 80,
             address: None,
+            via_upstream: false,
             outcome: refusal.reason(),
             refusal: Some(refusal),
             bytes: 0,
@@ -256,6 +267,17 @@ mod tests {
             lost: true,
             driver: Some(DriverError::Frame),
         }
+    }
+
+    #[test]
+    fn an_upstream_that_gives_no_connection_is_named_by_its_word() {
+        let mut signals = everything();
+        let refused = Refusal::Upstream(UpstreamError::Credentials);
+        signals.refusals[0].refusal = Some(refused);
+        let cause = judge(&signals);
+        let rule = "upstream_credentials";
+        assert_eq!(cause, Some(CaptureError::UpstreamFailed { rule }));
+        assert_eq!(cause.map(|cause| cause.reason()), Some("connect_failed"));
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl Site {
             jailer_program: None,
             browser: None,
             browser_build: self.path("build.json"),
+            upstream: self.path("upstream"),
             pod_name: "pod-it".into(),
         }
     }

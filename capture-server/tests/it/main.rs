@@ -23,4 +23,5 @@ mod refusals;
 mod threats;
 mod tracing;
 mod unpacking;
+mod upstream;
 mod web;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Public addresses. They are judged, not dialled.
-const HERE: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 14);
+pub const HERE: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 14);
 const DEAD: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 15);
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,7 +24,8 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// says to everything else.
 pub type Answer = fn(&str) -> Option<(String, Vec<u8>)>;
 
-struct Names;
+/// See [`network`].
+pub struct Names;
 
 impl Resolver for Names {
     fn lookup<'a>(&'a self, name: &'a HostName) -> Boxed<'a, Result<Answers, ResolveError>> {
@@ -57,6 +58,15 @@ impl Dial for OneServer {
 
 /// Starts the server. `gone.net` has no address, `dead.net` takes no connection, every other name leads to it.
 pub async fn network(answers: Answer) -> Network {
+    let address = serve(answers).await;
+    Network {
+        resolver: Arc::new(Names),
+        dial: Arc::new(OneServer(address)),
+    }
+}
+
+/// Starts the server alone.
+pub async fn serve(answers: Answer) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -64,10 +74,7 @@ pub async fn network(answers: Answer) -> Network {
             tokio::spawn(async move { drop(answer(stream, answers).await) });
         }
     });
-    Network {
-        resolver: Arc::new(Names),
-        dial: Arc::new(OneServer(address)),
-    }
+    address
 }
 
 async fn answer(mut stream: TcpStream, answers: Answer) -> io::Result<()> {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ScreenshotServiceStatus {
     /// Conditions: Ready, Available, PolicyInForce, CredentialsReady, SandboxVerified, EgressEnforced, ClusterAddressesKnown,
-    /// Suspended; where the spec asks for it, ExceptionsLasting, AutoscalingActive, Exposed and MonitoringInPlace; and, only while true,
-    /// Reconciling and Stalled.
+    /// Suspended; where the spec asks for it, ExceptionsLasting, AddressesChecked, AutoscalingActive, Exposed and MonitoringInPlace;
+    /// and, only while true, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -111,7 +111,10 @@ fn the_crd_is_small_and_says_what_tools_need() {
             "Ready", "URL", "Replicas", "Key Age", "Sandbox", "Egress", "Browser", "Age"
         ]
     );
-    assert_eq!(columns(1), ["Reason", "Browser Age", "Next Rotation", "Suspended"]);
+    assert_eq!(
+        columns(1),
+        ["Reason", "Browser Age", "Addresses", "Next Rotation", "Suspended"]
+    );
     assert_eq!(
         version["subresources"],
         serde_json::json!({"status": {}, "scale": {

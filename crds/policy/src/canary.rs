@@ -224,7 +224,11 @@ pub fn is_closed(policy: &EffectivePolicy, address: SocketAddr, now: Timestamp) 
             .filter(|exception| exception.ports.iter().any(|open| open.get() == port))
             .any(|exception| opens(&policy.exception_blocks(exception)))
     };
-    policy.admit_host(&Host::Ip(ip), port, now).is_err() && !public() && !excepted()
+    let upstream = || {
+        let ours = policy.upstream().filter(|upstream| upstream.port.get() == port);
+        ours.is_some_and(|upstream| opens(&policy.upstream_blocks(upstream)))
+    };
+    policy.admit_host(&Host::Ip(ip), port, now).is_err() && !public() && !excepted() && !upstream()
 }
 
 #[cfg(test)]

@@ -35,6 +35,15 @@ pub const INTERNAL_NEXT_KEY_FILE: &str = "next";
 /// Path of the attestation key in the pod.
 pub const INTERNAL_KEY_PATH: &str = "/etc/screenshot/internal/key";
 
+/// Directory where the upstream proxy's credentials and certificate authorities are mounted, if there are any.
+pub const UPSTREAM_DIR: &str = "/etc/screenshot/upstream";
+/// File name of the user name there, and key of a Secret of type `kubernetes.io/basic-auth`.
+pub const UPSTREAM_USERNAME_FILE: &str = "username";
+/// File name of the password there, and key of that Secret.
+pub const UPSTREAM_PASSWORD_FILE: &str = "password";
+/// File name of the certificate authorities there, and key of their ConfigMap.
+pub const UPSTREAM_CA_FILE: &str = "ca.crt";
+
 /// Directory of the Unix socket that the two containers share.
 pub const JAIL_DIR: &str = "/run/jail";
 /// The jailer's Unix socket.

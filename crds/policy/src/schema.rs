@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::address::Nat64Prefix;
 use crate::cidr::Cidr;
 use crate::domain::DomainRule;
-use crate::egress::EgressException;
+use crate::egress::{EgressException, Resolution, UpstreamProxy, UpstreamScheme};
 use crate::host::{Host, HostName};
 use crate::keyset::Keyset;
 use crate::policy::PolicyDocument;
@@ -172,6 +172,15 @@ fn a_whole_document_has_no_field_that_its_schema_lacks() {
         reason: "a test".parse().unwrap(),
         expires: "2027-01-01T00:00:00Z".parse().unwrap(),
     }];
+    document.egress.upstream_proxy = Some(UpstreamProxy {
+        scheme: UpstreamScheme::Https,
+        host: "proxy.example.com".parse().unwrap(),
+        port: Port::HTTPS,
+        cidr: Some("10.0.0.0/8".parse().unwrap()),
+        resolve: Resolution::Remote,
+        authenticated: true,
+        ca_bundle: true,
+    });
     let schema: Value = serde_json::from_str(&text::<PolicyDocument>()).unwrap();
     covered(
         &schema,

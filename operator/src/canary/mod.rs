@@ -125,7 +125,9 @@ impl Canary {
         let by_selector = || {
             let active = policy.exceptions().iter().filter(|exception| exception.active(now));
             let domain = &policy.egress().cluster.domain;
-            let mut services = active.filter_map(|exception| exception.host.in_cluster_service(domain));
+            let hosts = active.map(|exception| &exception.host);
+            let hosts = hosts.chain(policy.upstream().map(|upstream| &upstream.host));
+            let mut services = hosts.filter_map(|host| host.in_cluster_service(domain));
             services.any(|(_, namespace)| namespace == operator_namespace)
         };
         if !self.addresses.iter().all(closed) || by_selector() {

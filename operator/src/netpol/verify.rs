@@ -16,6 +16,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use screenshot_policy::address::{self, V6_GLOBAL, classify};
 use screenshot_policy::cluster::ClusterRanges;
+use screenshot_policy::egress::UpstreamProxy;
 use screenshot_policy::host::{Host, HostName};
 use screenshot_policy::layout;
 use screenshot_policy::policy::{Ceiling, DomainLists, EffectivePolicy};
@@ -142,15 +143,26 @@ impl Proxy {
         Self { policy, hosts, now }
     }
 
-    /// A host under which a page gets a connection to the address, or why there is none.
+    /// A host under which the proxy makes a connection to the address, or why there is none: what a page asks for, or, where
+    /// there is an upstream, that and what exceptions name.
     pub fn connects(&self, address: IpAddr, port: u16) -> Result<Host, &'static str> {
         let public = "www.example.org".parse::<HostName>().map(Host::Name);
-        let mut reason = "no_host";
-        for host in public.iter().chain(&[Host::Ip(address)]).chain(&self.hosts) {
+        let literal = [Host::Ip(address)];
+        let upstream = self.policy.upstream();
+        let mut reason = match upstream.map(|upstream| self.reaches(upstream, address, port)) {
+            Some(Ok(host)) => return Ok(host),
+            Some(Err(reason)) => reason,
+            None => "no_host",
+        };
+        let asked = public.iter().chain(&literal).filter(|_| upstream.is_none());
+        for host in asked.chain(&self.hosts) {
             if matches!(host, Host::Ip(ip) if *ip != address) {
                 continue;
             }
             let verdict = self.policy.admit_host(host, port, self.now);
+            // What no exception names goes through the upstream.
+            let verdict = verdict.map(|verdict| (upstream.is_none() || verdict.is_excepted()).then_some(verdict));
+            let Some(verdict) = verdict.transpose() else { continue };
             let judged = verdict.and_then(|verdict| self.policy.admit_addresses(&verdict, &[address], self.now));
             match judged {
                 Ok(_) => return Ok(host.clone()),
@@ -161,6 +173,21 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Whether the upstream may have this address. What a Service leads to are pods, whatever their addresses.
+    fn reaches(&self, upstream: &UpstreamProxy, address: IpAddr, port: u16) -> Result<Host, &'static str> {
+        let service = upstream.host.in_cluster_service(&self.policy.egress().cluster.domain);
+        if upstream.port.get() != port || !self.policy.uses_upstream() || (service.is_some() && upstream.cidr.is_none())
+        {
+            return Err("not_the_upstream");
+        }
+        let admitted = self.policy.admit_upstream(upstream, &[address]);
+        admitted
+            .map(|_| upstream.host.clone())
+            .map_err(|refusal| refusal.reason())
+    }
+}
+
 fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
     let mut nets: Vec<IpNet> = address::v4_excepts().into_iter().map(IpNet::V4).collect();
     nets.extend(address::v6_excepts().into_iter().map(IpNet::V6));
@@ -168,6 +195,12 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
     nets.extend(address::metadata());
     nets.push(IpNet::V6(V6_GLOBAL));
     nets.extend(policy.own_ranges());
+    let upstream = policy.upstream().into_iter();
+    nets.extend(
+        upstream
+            .flat_map(|upstream| policy.upstream_blocks(upstream))
+            .map(|b| b.cidr),
+    );
     nets.extend(
         policy
             .exceptions()
@@ -193,6 +226,7 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
 
 fn ports(policy: &EffectivePolicy, network: &Network) -> BTreeSet<u16> {
     let mut named: BTreeSet<u16> = policy.egress_ports().iter().map(|port| port.get()).collect();
+    named.extend(policy.upstream().map(|upstream| upstream.port.get()));
     named.extend(
         policy
             .exceptions()

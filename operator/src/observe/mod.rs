@@ -51,7 +51,7 @@ pub struct Observed {
     pub credentials: Credentials,
     /// Those of them whose labels or owner somebody edited.
     pub mislabelled: Vec<Mislabelled>,
-    /// Services named by exceptions.
+    /// Services named by exceptions and the upstream proxy.
     pub targets: Targets,
     /// The Deployment, if it exists.
     pub deployment: Option<DeploymentView>,
@@ -195,11 +195,11 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
 
 async fn targets(context: &Context, identity: &Identity, policy: &EffectivePolicy) -> Result<Targets, Error> {
     let domain = &policy.egress().cluster.domain;
-    let named: BTreeSet<Key> = policy
-        .exceptions()
-        .iter()
-        .filter_map(|exception| {
-            let (name, namespace) = exception.host.in_cluster_service(domain)?;
+    let excepted = policy.exceptions().iter().map(|exception| &exception.host);
+    let hosts = excepted.chain(policy.upstream().map(|upstream| &upstream.host));
+    let named: BTreeSet<Key> = hosts
+        .filter_map(|host| {
+            let (name, namespace) = host.in_cluster_service(domain)?;
             Some(Key::new(namespace, name))
         })
         .collect();

@@ -9,7 +9,7 @@ use screenshot_policy::layout;
 use screenshot_policy::policy::SandboxMode;
 use serde_json::{Map, Value, json};
 
-use super::{Child, Kind, add, autoscaler, object, placement};
+use super::{Child, Kind, add, autoscaler, object, placement, upstream};
 use crate::validate::Validated;
 use crate::views::DeploymentView;
 
@@ -91,20 +91,25 @@ fn pod(wanted: &Validated) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumes": [
-            {"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}},
-            {"name": "keyset", "secret": {"secretName": names.keyset(), "defaultMode": 0o440}},
-            {"name": "internal", "secret": {"secretName": names.internal(), "defaultMode": 0o440}},
+        "volumes": with([
+            json!({"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}}),
+            json!({"name": "keyset", "secret": {"secretName": names.keyset(), "defaultMode": 0o440}}),
+            json!({"name": "internal", "secret": {"secretName": names.internal(), "defaultMode": 0o440}}),
             memory("jail", "1Mi"),
             memory("server-tmp", "64Mi"),
             memory("browser-tmp", "256Mi"),
-        ],
+        ], upstream::volume(wanted)),
     });
     spec["containers"] = vec![server(wanted), browser(wanted)].into();
     if let Some(fields) = spec.as_object_mut() {
         fields.extend(placement::fields(wanted));
     }
     spec
+}
+
+/// A list that ends with what only some services have.
+fn with<const N: usize>(always: [Value; N], sometimes: Option<Value>) -> Vec<Value> {
+    always.into_iter().chain(sometimes).collect()
 }
 
 fn memory(name: &str, size: &str) -> Value {
@@ -128,13 +133,13 @@ fn server(wanted: &Validated) -> Value {
         "livenessProbe": probe("/health/live", 10, 5, 6),
         "resources": resources(wanted.resources.server.as_ref(), &SERVER),
         "securityContext": security(runtime_default()),
-        "volumeMounts": [
-            {"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true},
-            {"name": "keyset", "mountPath": layout::KEYSET_DIR, "readOnly": true},
-            {"name": "internal", "mountPath": layout::INTERNAL_KEY_DIR, "readOnly": true},
-            {"name": "jail", "mountPath": layout::JAIL_DIR},
-            {"name": "server-tmp", "mountPath": "/tmp"},
-        ],
+        "volumeMounts": with([
+            json!({"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true}),
+            json!({"name": "keyset", "mountPath": layout::KEYSET_DIR, "readOnly": true}),
+            json!({"name": "internal", "mountPath": layout::INTERNAL_KEY_DIR, "readOnly": true}),
+            json!({"name": "jail", "mountPath": layout::JAIL_DIR}),
+            json!({"name": "server-tmp", "mountPath": "/tmp"}),
+        ], upstream::mount(wanted)),
     })
 }
 

@@ -17,6 +17,7 @@ mod placement;
 pub mod secrets;
 mod service;
 mod service_account;
+mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -155,7 +156,7 @@ pub struct Plan {
     pub dashboard: Option<Child>,
     /// Optional kinds that the spec asks for and the API server does not serve.
     pub unserved: BTreeSet<Kind>,
-    /// Exceptions, by host, that open nothing: their Service does not exist or does not have the port.
+    /// Exceptions, or the upstream proxy, by host, that open nothing: their Service does not exist or does not have the port.
     pub unresolved: BTreeSet<String>,
     /// When the next exception ends and the plan changes by itself.
     pub changes_at: Option<Timestamp>,

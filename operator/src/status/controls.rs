@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use screenshot_policy::attest::AttestReport;
-use screenshot_policy::egress::EgressException;
+use screenshot_policy::egress::{EgressException, UpstreamProxy};
 
 use super::trouble::Trouble;
 use super::verdict::{Verdict, Weight, verdict, word};
@@ -59,6 +59,14 @@ fn policy_in_force(pass: &Pass<'_>, now: Timestamp) -> Verdict {
             exception.host
         );
         return verdict(kind, false, "ExceptionDenied", message).weighing(Weight::Person);
+    }
+    let named = |upstream: &&UpstreamProxy| pass.unresolved.contains(&upstream.host.to_string());
+    if let Some(upstream) = pass.wanted.policy.upstream().filter(named) {
+        let message = format!(
+            "the upstream proxy {} is out of reach: there is no such Service with that port and a selector",
+            upstream.host
+        );
+        return verdict(kind, false, "UpstreamProxyMissing", message).weighing(Weight::Person);
     }
     if let Some(host) = pass.unresolved.first() {
         let message =

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Pass;
-use super::exceptions;
 use super::verdict::{Verdict, Weight, quote, verdict, word};
+use super::{exceptions, upstream};
 use crate::plan::Kind;
 use crate::validate::Scale;
 
 pub(super) fn conditions(pass: &Pass<'_>, now: Timestamp) -> Vec<Verdict> {
     [
         exceptions::lasting(&pass.wanted.policy, now),
+        upstream::checked(&pass.wanted.policy),
         autoscaling_active(pass),
         exposed(pass),
         monitoring_in_place(pass),

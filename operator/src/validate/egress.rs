@@ -15,7 +15,7 @@ use screenshot_policy::host::HostError;
 use screenshot_policy::policy::{self, EffectivePolicy, EgressRules};
 use screenshot_policy::unit::{Port, UnitError};
 
-use super::Invalid;
+use super::{Invalid, upstream};
 
 const ALLOWED_DOMAINS: &str = "domains.allow";
 const ALLOWED_CIDRS: &str = "cidrs.allow";
@@ -31,6 +31,7 @@ pub(super) fn fill(rules: &mut EgressRules, egress: &Egress) -> Result<(), Inval
         Enforcement::Required => policy::Enforcement::Required,
         Enforcement::Advisory => policy::Enforcement::Advisory,
     };
+    rules.upstream_proxy = egress.upstream_proxy.as_ref().map(upstream::rules).transpose()?;
     let exceptions = egress.exceptions.iter().enumerate();
     rules.exceptions = exceptions.map(exception).collect::<Result<_, _>>()?;
     Ok(())

@@ -49,6 +49,10 @@ async fn dry_run(stage: &Stage, name: &str, spec: &Value) -> Result<DynamicObjec
     api.create(&params, &object).await
 }
 
+fn upstream(spec: &Value) -> Value {
+    json!({"network": {"egress": {"upstreamProxy": spec}}})
+}
+
 fn exception(more: &Value) -> Value {
     let mut exception = json!({"host": "h.example", "ports": [80], "reason": "r", "expires": "2030-01-01T00:00:00Z"});
     exception
@@ -203,6 +207,52 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "Too many: 129: must have at most 128 items",
         ),
         (
+            upstream(&json!({"url": "http://user:secret@proxy.example.com:3128"})),
+            "spec.network.egress.upstreamProxy.url",
+            "Invalid value: \"http://user:secret@proxy.example.com:3128\": must not hold a user name or a password: put them into a Secret and name it in `credentialsSecretName`",
+        ),
+        (
+            upstream(&json!({"url": "http://proxy.example.com"})),
+            "spec.network.egress.upstreamProxy.url",
+            "Invalid value: \"http://proxy.example.com\": must be 'http://', 'https://' or 'socks5://', a lower-case host and a port, such as 'http://proxy.example.com:3128'",
+        ),
+        (
+            upstream(&json!({"url": "http://proxy.example.com:65536"})),
+            "spec.network.egress.upstreamProxy.url",
+            "Invalid value: \"http://proxy.example.com:65536\": must be 'http://', 'https://' or 'socks5://', a lower-case host and a port, such as 'http://proxy.example.com:3128'",
+        ),
+        (
+            upstream(&json!({"url": "ftp://proxy.example.com:21"})),
+            "spec.network.egress.upstreamProxy.url",
+            "Invalid value: \"ftp://proxy.example.com:21\": must be 'http://', 'https://' or 'socks5://', a lower-case host and a port, such as 'http://proxy.example.com:3128'",
+        ),
+        (
+            upstream(&json!({})),
+            "spec.network.egress.upstreamProxy.url",
+            "Required value",
+        ),
+        (
+            upstream(&json!({"url": "http://proxy.example.com:3128", "resolve": "Elsewhere"})),
+            "spec.network.egress.upstreamProxy.resolve",
+            "Unsupported value: \"Elsewhere\": supported values: \"Local\", \"Remote\"",
+        ),
+        (
+            upstream(&json!({"url": "http://proxy.example.com:3128", "cidr": "10.0.0.1/8"})),
+            "spec.network.egress.upstreamProxy.cidr",
+            "Invalid value: \"10.0.0.1/8\": must be an address range in CIDR notation without host bits, such as '10.20.0.0/16'",
+        ),
+        (
+            upstream(&json!({"url": "http://proxy.example.com:3128", "caBundleConfigMapName": "ca"})),
+            "spec.network.egress.upstreamProxy.caBundleConfigMapName",
+            "Invalid value: `caBundleConfigMapName` must not be set unless `url` begins with 'https://'",
+        ),
+        (
+            json!({"network": {"egress": {"cidrs": {"deny": ["9.9.9.0/24"]},
+                "upstreamProxy": {"url": "http://proxy.example.com:3128", "resolve": "Remote"}}}}),
+            "spec.network.egress.cidrs",
+            "Invalid value: `cidrs` must not be set where the upstream proxy resolves names: nothing would hold it",
+        ),
+        (
             json!({"network": {"exposure": {}}}),
             "spec.network.exposure",
             "Invalid value: must set exactly one of `ingress` and `httpRoute`",
@@ -305,6 +355,11 @@ async fn manifests_that_break_no_rule_are_taken() {
         json!({"network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "g", "sectionName": "s"}], "hostnames": ["a.example"]}}}}),
         json!({"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v"}]}}),
         json!({"podMetadata": {"labels": {"example.com/a": "b", "c": ""}}}),
+        upstream(
+            &json!({"url": "http://proxy.example.com:3128", "resolve": "Remote", "credentialsSecretName": "proxy-login"}),
+        ),
+        upstream(&json!({"url": "https://squid.proxies.svc.cluster.local:443/", "caBundleConfigMapName": "ca"})),
+        upstream(&json!({"url": "socks5://[fd00::1]:65535", "cidr": "10.0.0.0/8"})),
         exception(&json!({"host": "web.shop.svc"})),
         exception(&json!({"host": "10.1.2.3"})),
         exception(&json!({"host": "[fd00::1]"})),

@@ -50,6 +50,16 @@ fn what_the_schema_cannot_see_is_refused_with_the_field_and_the_rule() {
             "spec.network.egress.cidrs.allow[1]: 10.0.0.0/8 holds no public address; an allow list only narrows what is public, anything else needs an entry in `exceptions`",
         ),
         (
+            "{network: {egress: {upstreamProxy: {url: 'http://127.1:3128'}}}}",
+            "InvalidUpstreamProxy",
+            "spec.network.egress.upstreamProxy.url: an IPv4 host must be written as four decimal numbers",
+        ),
+        (
+            "{network: {egress: {upstreamProxy: {url: 'http://169.254.169.254:80'}}}}",
+            "InvalidPolicy",
+            "spec.network.egress: upstream proxy: metadata_address can never be excepted",
+        ),
+        (
             "{podMetadata: {labels: {'not a key': x}}}",
             "InvalidKey",
             "spec.podMetadata.labels: a key must end in 1 to 63 letters, digits, '-', '_' or '.', the first and last a letter or digit",

@@ -14,6 +14,7 @@ mod pictures;
 mod recovery;
 mod requests;
 mod rotation;
+mod upstream;
 
 use screenshot_tests::{Answer, Namespace, apply, kubectl, kubectl_with, wait_ready};
 

@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use capture_egress::{
-    Answers, Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic, SystemResolver,
-    Timings,
+    Access, Answers, Budget, Clock, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session, Synthetic,
+    SystemResolver, Timings,
 };
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use screenshot_policy::host::HostName;
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 pub const PUBLIC: &str = "93.184.216.34";
@@ -117,6 +118,8 @@ pub struct World {
     pub deadline: Duration,
     pub synthetic: Option<Synthetic>,
     pub rules: EgressRules,
+    /// What the upstream proxy is asked with; may be sent anew.
+    pub access: watch::Sender<Arc<Access>>,
 }
 
 impl World {
@@ -141,6 +144,7 @@ impl World {
             deadline: Duration::from_secs(60),
             synthetic: None,
             rules: PolicyDocument::secure_default("web", "shots").unwrap().egress,
+            access: watch::Sender::default(),
         }
     }
 
@@ -162,8 +166,9 @@ impl World {
             Some(resolver) => resolver.clone(),
             None => self.names.clone(),
         };
-        let egress =
-            Egress::new(resolver, self.wires.clone(), Arc::new(self.policy()), clock).with_timings(self.timings);
+        let egress = Egress::new(resolver, self.wires.clone(), Arc::new(self.policy()), clock)
+            .with_timings(self.timings)
+            .with_access(self.access.subscribe());
         let address = listener.local_addr().unwrap();
         let scope = Scope {
             capture_id: "c1".into(),
@@ -251,7 +256,7 @@ pub async fn to_end(stream: &mut TcpStream) -> String {
 }
 
 /// Bytes up to and with the empty line.
-pub async fn head_of(stream: &mut TcpStream) -> String {
+pub async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let read = async {
         while !bytes.ends_with(b"\r\n\r\n") {

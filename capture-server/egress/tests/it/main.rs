@@ -20,3 +20,4 @@ mod rebinding;
 mod sessions;
 mod threats;
 mod tunnels;
+mod upstream;

@@ -7,7 +7,7 @@
 mod addresses;
 mod hops;
 mod lists;
-mod told;
+pub mod told;
 
 use crate::harness::{Proxy, reason};
 

@@ -12,6 +12,7 @@ mod monitoring;
 mod network;
 mod parts;
 mod sandbox;
+mod upstream;
 mod workload;
 
 pub use auth::{Auth, Rotation};
@@ -22,6 +23,7 @@ pub use monitoring::{Monitoring, MonitoringObject, PodMonitor};
 pub use network::{Egress, EgressExceptionSpec, Enforcement, Ingress, Network};
 pub use parts::{Metadata, Peer, SecretReference, Selector};
 pub use sandbox::{Isolation, Sandbox, SandboxMode};
+pub use upstream::{Resolution, UpstreamProxySpec};
 pub use workload::{
     ContainerResources, PullPolicy, Quantities, Resources, Scheduling, TaintEffect, Toleration, TolerationOperator,
     TopologySpread,
@@ -62,6 +64,7 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1,"description":"Why Ready is what it is."}"#,
     printcolumn = r#"{"name":"Browser Age","type":"date","jsonPath":".status.browser.buildTime","priority":1,"description":"Time since the browser was built."}"#,
+    printcolumn = r#"{"name":"Addresses","type":"string","jsonPath":".status.conditions[?(@.type==\"AddressesChecked\")].status","priority":1,"description":"Whether the capture pods check the addresses of pages themselves, where there is an upstream proxy."}"#,
     printcolumn = r#"{"name":"Next Rotation","type":"string","jsonPath":".status.auth.nextRotationTime","priority":1,"description":"When the token is replaced next."}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1,"description":"Whether the service rests as asked."}"#
 )]

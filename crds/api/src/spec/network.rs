@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::exposure::Exposure;
 use super::lists::{CidrLists, DomainLists};
 use super::parts::{self, Peer, Selector};
+use super::upstream::UpstreamProxySpec;
 
 /// Connections to the capture pods and from them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
@@ -58,6 +59,12 @@ fn default_from() -> Vec<Peer> {
 /// Connections from a page to the outside.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.upstreamProxy) || self.upstreamProxy.resolve != 'Remote' || ((!has(self.cidrs.allow) || size(self.cidrs.allow) == 0) && (!has(self.cidrs.deny) || size(self.cidrs.deny) == 0))",
+    "message": "`cidrs` must not be set where the upstream proxy resolves names: nothing would hold it",
+    "reason": "FieldValueInvalid",
+    "fieldPath": ".cidrs"
+}]))]
 pub struct Egress {
     /// TCP ports on which pages may reach the public internet, out of 80 and 443. An empty list leaves only the exceptions.
     /// Default: both.
@@ -81,6 +88,9 @@ pub struct Egress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub exceptions: Vec<EgressExceptionSpec>,
+    /// Forward proxy that is the way to the public internet. Default: none, connections are made straight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_proxy: Option<UpstreamProxySpec>,
     /// What follows when a capture pod reaches the operator's canary, an address that none of its NetworkPolicies opens: the
     /// cluster does not enforce them then. `Required`: the pod is not ready until it is kept away again. `Advisory`:
     /// captures go on behind the proxy alone, and the status says so. What is not known, as while no operator runs, stops
@@ -145,6 +155,7 @@ impl Default for Egress {
             domains: DomainLists::default(),
             cidrs: CidrLists::default(),
             exceptions: Vec::new(),
+            upstream_proxy: None,
             enforcement: Enforcement::default(),
         }
     }

@@ -96,7 +96,7 @@ impl EgressException {
 
 /// A range is judged by both its ends: one that starts in private space and ends in multicast opens too much. One that
 /// holds a metadata address is refused too, though neither proxy nor NetworkPolicy would open that address.
-fn check_range(cidr: Cidr) -> Result<(), ExceptionError> {
+pub(super) fn check_range(cidr: Cidr) -> Result<(), ExceptionError> {
     let net = cidr.net();
     if address::metadata().iter().any(|metadata| net.contains(metadata)) {
         return Err(ExceptionError::NeverExcepted(AddressClass::Metadata));

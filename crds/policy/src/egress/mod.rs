@@ -7,6 +7,7 @@
 
 mod exception;
 mod reach;
+mod upstream;
 
 use std::net::IpAddr;
 
@@ -21,6 +22,9 @@ use crate::unit::Port;
 
 pub use exception::{EgressException, ExceptionError, MAX_EXCEPTION_PORTS};
 pub(crate) use reach::Reach;
+#[cfg(test)]
+pub(crate) use upstream::tests::{no_wider_way, some_upstream};
+pub use upstream::{Resolution, UpstreamProxy, UpstreamRule, UpstreamScheme};
 
 /// At most this many addresses of one name are looked at; more is refused.
 pub const MAX_ADDRESSES: usize = 64;
@@ -93,6 +97,11 @@ impl HostVerdict {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether an exception names it.
+    pub fn is_excepted(&self) -> bool {
+        self.excepted
     }
 }
 

@@ -28,6 +28,11 @@ impl<'p> Reach<'p> {
         }
     }
 
+    /// The view of these rules in a cluster with these ranges of its own.
+    pub(super) fn within(rules: &'p EgressRules, cluster: &'p [Cidr]) -> Self {
+        Self { rules, cluster }
+    }
+
     /// The class of an address on this cluster's network.
     pub(crate) fn class(&self, ip: IpAddr) -> AddressClass {
         address::classify_with(ip, &self.rules.nat64_prefixes)

@@ -10,7 +10,7 @@ use super::limits::CaptureLimits;
 use crate::address::Nat64Prefix;
 use crate::cidr::Cidr;
 use crate::domain::DomainRule;
-use crate::egress::EgressException;
+use crate::egress::{EgressException, UpstreamProxy};
 use crate::host::HostName;
 use crate::unit::{ObjectName, Port, UnitError};
 
@@ -132,6 +132,10 @@ pub struct EgressRules {
     /// Named exceptions, the only way to private addresses.
     #[cfg_attr(test, schemars(length(max = 32)))]
     pub exceptions: Vec<EgressException>,
+    /// Where public connections go first; exceptions do not.
+    #[cfg_attr(test, schemars(with = "UpstreamProxy"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// See [`Enforcement`].
     pub enforcement: Enforcement,
 }
@@ -188,6 +192,7 @@ impl PolicyDocument {
                 },
                 nat64_prefixes: Vec::new(),
                 exceptions: Vec::new(),
+                upstream_proxy: None,
                 enforcement: Enforcement::Required,
             },
             sandbox: SandboxRules {

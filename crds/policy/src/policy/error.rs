@@ -6,7 +6,7 @@
 use super::document::{MAX_CIDRS, MAX_DOCUMENT, MAX_DOMAINS, MAX_EXCEPTIONS, MAX_PORTS, VERSION};
 use crate::address::{MAX_NAT64, Nat64Error};
 use crate::cidr::CidrError;
-use crate::egress::ExceptionError;
+use crate::egress::{ExceptionError, UpstreamRule};
 use crate::host::HostError;
 use crate::unit::{self, UnitError};
 
@@ -46,6 +46,9 @@ pub enum PolicyError {
         /// The rule.
         error: ExceptionError,
     },
+    /// The upstream proxy breaks a rule.
+    #[error("upstream proxy: {0}")]
+    Upstream(#[from] UpstreamRule),
     /// The digest is not the one expected.
     #[error("policy digest differs from the one of the pod template")]
     Digest,
@@ -96,6 +99,7 @@ impl PolicyError {
             Self::Syntax { .. } | Self::TooLarge | Self::Unit(_) => "policy_syntax",
             Self::Version(_) => "policy_version",
             Self::TooMany(List::Exceptions) | Self::Exception { .. } => "policy_exception",
+            Self::Upstream(_) => "policy_upstream",
             Self::TooMany(_) | Self::Nat64Overlap => "policy_bounds",
             Self::Digest => "policy_digest",
         }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::canonical;
 use crate::cluster::ClusterRanges;
-use crate::egress::EgressException;
+use crate::egress::{EgressException, Resolution};
 use crate::unit::Port;
 
 pub use document::{
@@ -38,6 +38,8 @@ pub struct Ceiling {
     pub degraded_sandbox: bool,
     /// Whether [`Enforcement::Advisory`] may be asked for.
     pub advisory_egress: bool,
+    /// Whether [`Resolution::Remote`] may be asked for.
+    pub remote_resolution: bool,
 }
 
 impl Ceiling {
@@ -49,6 +51,7 @@ impl Ceiling {
             ports: vec![80..=80, 443..=443, 1024..=u16::MAX],
             degraded_sandbox: true,
             advisory_egress: true,
+            remote_resolution: true,
         }
     }
 
@@ -94,6 +97,11 @@ impl EffectivePolicy {
         }
         if !ceiling.advisory_egress {
             document.egress.enforcement = Enforcement::Required;
+        }
+        if let Some(upstream) = &mut document.egress.upstream_proxy
+            && !ceiling.remote_resolution
+        {
+            upstream.resolve = Resolution::Local;
         }
         let digest = canonical::digest(canonical::json(&document).as_bytes());
         Ok(Self {
@@ -235,6 +243,9 @@ fn check(document: &PolicyDocument) -> Result<(), PolicyError> {
         exception
             .check()
             .map_err(|error| PolicyError::Exception { index, error })?;
+    }
+    if let Some(upstream) = &egress.upstream_proxy {
+        upstream.check(egress)?;
     }
     Ok(())
 }

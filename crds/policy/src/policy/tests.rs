@@ -7,7 +7,7 @@ use super::limits::any_limits;
 use super::*;
 use crate::cidr::Cidr;
 use crate::domain::DomainRule;
-use crate::egress::ExceptionError;
+use crate::egress::{ExceptionError, no_wider_way, some_upstream};
 
 fn document() -> PolicyDocument {
     PolicyDocument::secure_default("web", "shots").unwrap()
@@ -292,6 +292,7 @@ prop_compose! {
         (allow, deny) in (some_rules(), some_rules()),
         (allowed, denied, own) in (some_ranges(), some_ranges(), some_ranges()),
         exceptions in some_exceptions(),
+        upstream in some_upstream(),
         (degraded, advisory) in any::<(bool, bool)>(),
     ) -> PolicyDocument {
         let mut document = document();
@@ -303,6 +304,10 @@ prop_compose! {
         document.egress.cidrs = CidrLists { allow: allowed, deny: denied };
         document.egress.cluster.cidrs = own;
         document.egress.exceptions = exceptions;
+        document.egress.upstream_proxy = upstream;
+        if document.egress.upstream_proxy.as_ref().is_some_and(|upstream| upstream.resolve == Resolution::Remote) {
+            document.egress.cidrs = CidrLists::default();
+        }
         document
     }
 }
@@ -311,10 +316,10 @@ prop_compose! {
     fn some_ceiling()(
         capture in any_limits(),
         ports in prop::collection::vec((any::<u16>(), any::<u16>()), 0..4),
-        (degraded_sandbox, advisory_egress) in any::<(bool, bool)>(),
+        (degraded_sandbox, advisory_egress, remote_resolution) in any::<(bool, bool, bool)>(),
     ) -> Ceiling {
         let ports = ports.into_iter().map(|(a, b)| a.min(b)..=a.max(b)).collect();
-        Ceiling { capture, ports, degraded_sandbox, advisory_egress }
+        Ceiling { capture, ports, degraded_sandbox, advisory_egress, remote_resolution }
     }
 }
 
@@ -329,6 +334,7 @@ fn no_wider(document: &PolicyDocument, other: &PolicyDocument) -> bool {
     document.capture.within(&other.capture)
         && (document.sandbox.mode == SandboxMode::Required || other.sandbox.mode == SandboxMode::Degraded)
         && (ours.enforcement == Enforcement::Required || theirs.enforcement == Enforcement::Advisory)
+        && no_wider_way(ours.upstream_proxy.as_ref(), theirs.upstream_proxy.as_ref())
         && within(&ours.ports, &theirs.ports)
         && within(&ours.domains.allow, &theirs.domains.allow)
         && within(&theirs.domains.allow, &ours.domains.allow)
@@ -357,6 +363,8 @@ proptest! {
         prop_assert!(policy.egress_ports().iter().all(|port| ceiling.ports.iter().any(|range| range.contains(&port.get()))));
         prop_assert!(ceiling.advisory_egress || policy.enforcement() == Enforcement::Required);
         prop_assert!(ceiling.degraded_sandbox || policy.sandbox_mode() == SandboxMode::Required);
+        let resolve = policy.upstream().map(|upstream| upstream.resolve);
+        prop_assert!(ceiling.remote_resolution || resolve != Some(Resolution::Remote));
         prop_assert!(no_wider(policy.document(), &requested));
     }
 

@@ -1,4 +1,4 @@
-//! What pages may reach: the public internet, and what exceptions name.
+//! What pages may reach: the public internet, straight or through an upstream proxy, and what exceptions name.
 //!
 //! In: the policy, what the Services named by exceptions look like, the time. Out: egress rules, and the exceptions that
 //! open nothing. The addresses are the ones the egress proxy refuses (one table, in `screenshot-policy`), so that a page
@@ -14,7 +14,7 @@ use screenshot_policy::policy::EffectivePolicy;
 use screenshot_policy::unit::Port;
 use serde_json::{Value, json};
 
-use super::tcp;
+use super::{tcp, upstream};
 use crate::plan::object;
 use crate::validate::Validated;
 
@@ -41,10 +41,10 @@ pub struct ServiceTarget {
 /// The Services named by exceptions, by (namespace, name). One that does not exist is absent.
 pub type Targets = BTreeMap<(String, String), ServiceTarget>;
 
-/// The rules, and the hosts of exceptions that open nothing.
+/// The rules, and the hosts of exceptions, or of the upstream, that open nothing.
 pub(super) fn rules(wanted: &Validated, targets: &Targets, now: Timestamp) -> (Vec<Value>, BTreeSet<String>) {
-    let mut rules: Vec<Value> = public(&wanted.policy).into_iter().collect();
     let mut unresolved = BTreeSet::new();
+    let mut rules = way_out(&wanted.policy, targets, &mut unresolved);
     for exception in wanted
         .policy
         .exceptions()
@@ -60,6 +60,18 @@ pub(super) fn rules(wanted: &Validated, targets: &Targets, now: Timestamp) -> (V
     (rules, unresolved)
 }
 
+/// Straight to everything public, or to the upstream and nowhere else.
+fn way_out(policy: &EffectivePolicy, targets: &Targets, unresolved: &mut BTreeSet<String>) -> Vec<Value> {
+    let Some(upstream) = policy.upstream().filter(|_| policy.uses_upstream()) else {
+        return public(policy).into_iter().collect();
+    };
+    let rules = upstream::rules(policy, upstream, targets);
+    if rules.is_empty() {
+        unresolved.insert(upstream.host.to_string());
+    }
+    rules
+}
+
 fn public(policy: &EffectivePolicy) -> Option<Value> {
     let blocks: Vec<Value> = policy.open_blocks().iter().map(ip_block).collect();
     let ports: Vec<Value> = policy.egress_ports().iter().map(|port| tcp(port.get())).collect();
@@ -67,7 +79,7 @@ fn public(policy: &EffectivePolicy) -> Option<Value> {
     (!blocks.is_empty() && !ports.is_empty()).then(|| object([("to", blocks.into()), ("ports", ports.into())]))
 }
 
-fn ip_block(block: &Block) -> Value {
+pub(super) fn ip_block(block: &Block) -> Value {
     if block.except.is_empty() {
         json!({"ipBlock": {"cidr": block.cidr}})
     } else {
@@ -93,7 +105,7 @@ fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, target
     rules
 }
 
-fn service_rule(namespace: &str, target: &ServiceTarget, ports: &[Port]) -> Option<Value> {
+pub(super) fn service_rule(namespace: &str, target: &ServiceTarget, ports: &[Port]) -> Option<Value> {
     // Without a selector it is not known which pods are meant; an empty one in a policy would mean all of them.
     if target.selector.is_empty() {
         return None;

@@ -5,6 +5,7 @@
 //! health, who may scrape, where names are resolved, what pages may reach.
 
 mod egress;
+mod upstream;
 
 use std::collections::BTreeSet;
 

@@ -50,6 +50,32 @@ fn egress_that_is_not_proven_is_unknown_and_ready_says_so() {
 }
 
 #[test]
+fn an_upstream_that_resolves_is_shown_and_does_not_stop_a_service() {
+    let through = |resolve| {
+        good(|spec| {
+            spec.network.egress.upstream_proxy = Some(screenshot_api::UpstreamProxySpec {
+                url: "http://proxy.example.com:3128".into(),
+                credentials_secret_name: None,
+                ca_bundle_config_map_name: None,
+                resolve,
+                cidr: None,
+            });
+        })
+    };
+    let remote = through(screenshot_api::Resolution::Remote);
+    assert_eq!(remote.says("AddressesChecked"), is("False", "RemoteResolution"));
+    assert_eq!(remote.says("Ready"), is("True", "Degraded"));
+    assert_eq!(remote.says("Stalled"), None);
+    let local = through(screenshot_api::Resolution::Local);
+    assert_eq!(local.says("AddressesChecked"), is("True", "LocalResolution"));
+    assert_eq!(local.says("Ready"), is("True", "AsWanted"));
+    assert_eq!(good(|_| {}).says("AddressesChecked"), None);
+    let mut missing = through(screenshot_api::Resolution::Local);
+    missing.unresolved = BTreeSet::from(["proxy.example.com".into()]);
+    assert_eq!(missing.says("PolicyInForce"), is("False", "UpstreamProxyMissing"));
+}
+
+#[test]
 fn a_service_that_accepts_it_runs_where_policies_are_not_enforced_and_says_so() {
     let mut world = good(|spec| spec.network.egress.enforcement = screenshot_api::Enforcement::Advisory);
     world.report().egress.canary = Some(canary(&[Outcome::Reached]));

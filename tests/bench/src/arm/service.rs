@@ -141,6 +141,7 @@ impl Files {
             jailer_program: Some(program(setup, "capture-jail")),
             browser: Some(setup.browser.clone()),
             browser_build: self.path("build.json"),
+            upstream: self.path("upstream"),
             pod_name: "bench".into(),
         }
     }

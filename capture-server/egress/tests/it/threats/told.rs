@@ -8,7 +8,23 @@ use crate::harness::{PUBLIC, Target, World, reason, refusal, with_site};
 
 /// What a log line is made of: everything that is written while the subscriber is the thread's own.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Writes everything here.
+    pub fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        let writer = self.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl std::io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -25,12 +41,7 @@ impl std::io::Write for Lines {
 async fn t29_no_secret_of_a_request_is_in_a_log_line_a_report_or_an_answer() {
     const CANARY: &str = "canary5eed";
     let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = tracing::subscriber::set_default(lines.subscriber());
     let world = with_site().await;
     let proxy = world.open().await;
     let fields = format!(
@@ -54,7 +65,7 @@ async fn t29_no_secret_of_a_request_is_in_a_log_line_a_report_or_an_answer() {
     let decisions = proxy.outcomes(6).await;
     assert_eq!(decisions[0], "allowed");
     let (report, _) = proxy.session.finish().await;
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     assert!(
         text.contains("site.com") && text.contains("loopback_address"),
         "the log is there: {text}"
