@@ -110,7 +110,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 suites:
 	@echo "lint"
 	echo "test-unit"
-	echo "test-operator | images test-cluster test-chart test-gitops"
-	echo "test-argocd | test-capture"
+	echo "test-operator test-chart | images test-cluster test-gitops test-argocd test-capture"
 	echo "test-hostile"
 	echo "test-e2e"

@@ -10,4 +10,5 @@ SHOT_TEST_KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
 SHOT_TEST_DEFINITIONS=$(hack/definitions.sh "$CACHE/definitions")
 SHOT_TEST_AUDIT_LOG=$("$CLUSTER" status --json --name $name | python3 -c 'import json,sys; print(json.load(sys.stdin)["stateDir"])')/logs/audit.log
 export SHOT_TEST_KUBECONFIG SHOT_TEST_DEFINITIONS SHOT_TEST_AUDIT_LOG
-cargo nextest run --locked -p screenshot-operator
+# One of them waits for two minutes; the others share what two cores and the API server have.
+cargo nextest run --locked -p screenshot-operator --test-threads 3
