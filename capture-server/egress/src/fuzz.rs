@@ -3,7 +3,7 @@
 //! They sit inside the crate since what they break is private. See `crds/policy/tests/fuzz/engine.rs` for how.
 
 #[path = "../../../crds/policy/tests/fuzz/engine.rs"]
-mod engine;
+pub(crate) mod engine;
 
 use std::time::Duration;
 

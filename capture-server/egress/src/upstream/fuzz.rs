@@ -1,9 +1,5 @@
 //! Fuzz target: what an upstream answers. See `crds/policy/tests/fuzz/engine.rs` for how.
 
-#[path = "../../../../crds/policy/tests/fuzz/engine.rs"]
-#[allow(dead_code, reason = "shared with targets that use all of it")]
-mod engine;
-
 use std::sync::Arc;
 
 use screenshot_policy::egress::Resolution;
@@ -16,9 +12,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::budget::{Budget, Meter};
 use crate::decide::{Decider, Way};
+use crate::fuzz::engine::{Random, broken, run};
 use crate::log::Site;
 use crate::resolve::SystemResolver;
-use engine::{Random, broken, run};
 
 const HEADS: [&[u8]; 4] = [
     b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n",

@@ -112,9 +112,9 @@ impl UpstreamServer {
 async fn http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) {
     let head = head_of(&mut stream).await;
     let first = {
-        let mut heard = shared.heard.lock().unwrap();
-        heard.push(head.clone());
-        heard.len() == 1
+        let mut all = shared.heard.lock().unwrap();
+        all.push(head.clone());
+        all.len() == 1
     };
     let expected = format!(
         "Proxy-Authorization: Basic {}\r\n",
@@ -182,9 +182,9 @@ async fn socks(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     };
     let port = stream.read_u16().await?;
     let first = {
-        let mut heard = shared.heard.lock().unwrap();
-        heard.push(format!("CONNECT {host}:{port}"));
-        heard.len() == 1
+        let mut all = shared.heard.lock().unwrap();
+        all.push(format!("CONNECT {host}:{port}"));
+        all.len() == 1
     };
     if matches!(shared.manner, Manner::Fails) && first {
         return stream.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0]).await;

@@ -66,7 +66,7 @@ async fn much_is_carried_both_ways_through_an_upstream_over_tls() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         exactly(&mut seen, 3_000_000).await
     };
-    let (_, there) = tokio::join!(sent, received);
+    let ((), there) = tokio::join!(sent, received);
     assert!(there == much);
     seen.write_all(&much).await.unwrap();
     assert!(exactly(&mut stream, 3_000_000).await == much);
