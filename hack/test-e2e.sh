@@ -31,6 +31,6 @@ hack/step.sh "helm test" helm test screenshot-operator --namespace "$OPERATOR_NA
 # Only our own cluster's network can be told to stop enforcing.
 possible=$filter
 if [ "$WHERE" != local ]; then possible="not test(/^alone::enforcement::/) and ($filter)"; fi
-# Four at a time: a test mostly waits for pods, and two cores carry the browsers of four.
-cargo nextest run --locked -p screenshot-tests --test-threads 4 -E "$possible"
+# .config/nextest.toml says how many of these threads a test takes.
+cargo nextest run --locked -p screenshot-tests --test-threads 8 -E "$possible"
 cat target/e2e/figures/*.txt 2>/dev/null || true
