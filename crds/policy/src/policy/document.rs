@@ -123,6 +123,12 @@ pub struct TlsRules {
     pub hosts: Vec<TlsHost>,
 }
 
+impl TlsRules {
+    fn is_silent(&self) -> bool {
+        self.hosts.is_empty()
+    }
+}
+
 /// What a page may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -147,7 +153,8 @@ pub struct EgressRules {
     #[cfg_attr(test, schemars(with = "UpstreamProxy"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_proxy: Option<UpstreamProxy>,
-    /// Certificates.
+    /// Certificates. Not written where nothing is said of them: a policy without is the same text as ever.
+    #[serde(default, skip_serializing_if = "TlsRules::is_silent")]
     pub tls: TlsRules,
     /// See [`Enforcement`].
     pub enforcement: Enforcement,
