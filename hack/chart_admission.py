@@ -29,12 +29,14 @@ LOGIN = ("spec.network.egress.upstreamProxy.credentialsSecretName: you need the 
 PRIVATE = ("spec.network.egress.exceptions: '{}' is not public; in namespace 'web' you need the verb 'use' on "
            "'private-egress' of exemptions.screenshot-operator.io for it")
 METADATA = ("spec.network.egress.exceptions: '{}' holds the metadata address of a cloud, which no exception may open")
+UNVOUCHED = ("spec.network.egress.tls.hosts: no authority vouches for '{}'; in namespace 'web' you need the verb 'use' on "
+             "'pinned-certificates' of exemptions.screenshot-operator.io for it")
 DISGUISED = "spec.network.egress.exceptions: host '{}' must be written as the IPv4 address that it stands for"
 # An editor of the namespace; the same with every exemption; with one each; and the cluster's own admin.
-USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "private-egress",
+USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "pinned-certificates", "private-egress",
                                      "remote-resolution", "unenforced-egress"],
          "degrader": ["degraded-sandbox"], "profiler": ["own-seccomp-profile"], "opener": ["private-egress"],
-         "adviser": ["unenforced-egress"], "resolver": ["remote-resolution"]}
+         "adviser": ["unenforced-egress"], "resolver": ["remote-resolution"], "pinner": ["pinned-certificates"]}
 # Who may edit services and see no Secret.
 AUTHOR = "author"
 ADMIN = None
@@ -54,6 +56,17 @@ def opening(host, cidr=None, ports=(443,), expires="2030-01-01T00:00:00Z", reaso
 
 def excepting(*exceptions):
     return {"network": {"egress": {"exceptions": list(exceptions)}}}
+
+
+def keyed(host, trust="PinnedKey", pins=("A",), expires="2030-01-01T00:00:00Z"):
+    entry = {"host": host, "trust": trust, "spkiPins": [pin * 43 + "=" for pin in pins]}
+    if trust == "PinnedKey":
+        entry |= {"reason": "a test", "expires": expires}
+    return entry
+
+
+def keying(*hosts):
+    return {"network": {"egress": {"tls": {"hosts": list(hosts)}}}}
 
 
 def install():
@@ -115,6 +128,12 @@ def creations():
     expect("running where NetworkPolicies are not enforced is for those who may use that exemption",
            [(create(user, advisory), None) for user in ("trusted", "adviser", ADMIN)]
            + [(create(user, advisory), UNENFORCED) for user in ("editor", "opener")])
+    pinned = keying(keyed("a.example.com", "PublicAuthorities"), keyed("b.example.com"))
+    expect("a certificate that no authority vouches for is for those who may use that exemption",
+           [(create(user, pinned), None) for user in ("trusted", "pinner", ADMIN)]
+           + [(create(user, pinned), UNVOUCHED.format("b.example.com")) for user in ("editor", "opener")])
+    expect("pins beside what authorities vouch for are anyone's who may edit",
+           [(create("editor", keying(keyed("a.example.com", "PublicAuthorities"))), None)])
     private = {
         "10.1.2.3": opening("10.1.2.3"), "192.168.7.0/24": opening("printer.example.com", "192.168.7.0/24"),
         "[fd12::1]": opening("[fd12::1]"), "fd00:1::/64": opening("printer.example.com", "fd00:1::/64"),
@@ -217,6 +236,7 @@ def updates():
     expect("what would be wider than before is asked for again",
            [(apply("editor", change), refused) for change, refused in asked]
            + [(apply("trusted", change), None) for change, _ in asked])
+    pins()
     kubectl.must("create", "-f", "-", given=service("strict", {}))
 
     def patch(user, spec):
@@ -240,6 +260,25 @@ def updates():
     expect("scaling and the operator's status are no business of the policy",
            [(kubectl.refusal(kubectl.run(*scale, user="editor")), None),
             (kubectl.refusal(kubectl.run(*status, user=operator, given=seen)), None)])
+
+
+def pins():
+    """Of an object that has two keys for one host already."""
+    kubectl.must("create", "-f", "-", given=service("keyed", keying(keyed("a.example.com", pins=("A", "E")))))
+
+    def apply(user, *hosts):
+        return kubectl.refusal(kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-",
+                                           user=user, given=service("keyed", keying(*hosts))))
+
+    narrower = [keyed("a.example.com"), keyed("a.example.com", "PublicAuthorities", ("Q",)),
+                keyed("a.example.com", pins=("A", "E"), expires="2029-01-01T00:00:00Z")]
+    wider = [keyed("b.example.com"), keyed("a.example.com", pins=("A", "I")),
+             keyed("a.example.com", expires="2031-01-01T00:00:00Z")]
+    expect("a host that is known by its key is edited, and narrowed, by anyone who may edit",
+           [(apply("editor", host), None) for host in narrower])
+    expect("another host, another key or a later end is asked for again",
+           [(apply("editor", host), UNVOUCHED.format(host["host"])) for host in wider]
+           + [(apply("pinner", host), None) for host in wider])
 
 
 def types():

@@ -13,6 +13,7 @@ use capture_egress::{Dial, Egress, Resolver, SystemDial, SystemResolver};
 use capture_jail::protocol::Mode;
 use capture_jail::resources::Resources;
 use screenshot_policy::policy::{CaptureLimits, EffectivePolicy, SandboxMode};
+use screenshot_policy::tls::SpkiPin;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -140,11 +141,14 @@ impl Service {
         let limits = *policy.limits();
         let mode = policy.sandbox_mode();
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let in_force = Arc::new(InForce::new(Arc::clone(&policy)));
+        let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall));
         let jails = pool::Config {
             mode: match mode {
                 SandboxMode::Required => Mode::Required,
                 SandboxMode::Degraded => Mode::Degraded,
             },
+            accepted_key: egress.browser_side_key().map(SpkiPin::bytes),
             rules: Rules::new(policy.isolation(), count(limits.concurrency.get())),
             // A picture travels as base64: four characters for three bytes.
             max_frame: count(limits.max_output_bytes.get() / 3 * 4 + FRAME_MARGIN),
@@ -166,8 +170,6 @@ impl Service {
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
         let kept = pool.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { kept.keep().await }));
-        let in_force = Arc::new(InForce::new(Arc::clone(&policy)));
-        let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall));
         let (access, upstream) = upstream::start(&policy, upstream, status);
         let egress = egress.with_access(access);
         let admission = Admission::new(Size {

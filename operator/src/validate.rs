@@ -150,6 +150,16 @@ pub enum Invalid {
         /// What it must be.
         message: String,
     },
+    /// An entry about a host's keys cannot be read.
+    #[error("spec.network.egress.tls.hosts[{index}].{field}: {message}")]
+    TlsHost {
+        /// 0-based position.
+        index: usize,
+        /// Which field.
+        field: &'static str,
+        /// What it must be.
+        message: String,
+    },
     /// An entry of a list of names or ranges cannot be read, or is one that could never act.
     #[error("spec.network.egress.{list}[{index}]: {message}")]
     Listed {
@@ -188,6 +198,7 @@ impl Invalid {
             Self::NoImage => "ImageMissing",
             Self::Exception { .. } => "InvalidException",
             Self::Upstream { .. } => "InvalidUpstreamProxy",
+            Self::TlsHost { .. } => "InvalidTlsHost",
             Self::Listed { .. } => "InvalidEntry",
             Self::Key { .. } => "InvalidKey",
             Self::Cidr { .. } => "InvalidRange",

@@ -86,6 +86,14 @@ network:
     - {host: intra.example.com, ports: [443], cidr: 10.9.0.0/16, reason: intranet, expires: "2027-01-01T00:00:00Z"}
     - {host: old.example.com, ports: [443], cidr: 10.8.0.0/16, reason: over, expires: "2026-01-01T00:00:00Z"}
     - {host: gone.shop.svc, ports: [80], reason: no such Service, expires: "2027-01-01T00:00:00Z"}
+    tls:
+      hosts:
+      - {host: pay.example.com, spkiPins: ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]}
+      - host: intra.example.com
+        trust: PinnedKey
+        spkiPins: ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
+        reason: an authority of our own
+        expires: "2026-08-01T00:00:00Z"
 "#;
 
 #[test]
@@ -100,8 +108,8 @@ fn the_plan_of_a_service_with_exceptions() {
     assert_eq!(plan.unresolved.iter().collect::<Vec<_>>(), ["gone.shop.svc"]);
     assert_eq!(
         plan.changes_at,
-        Some("2026-09-01T00:00:00Z".parse().unwrap()),
-        "the plan changes when the first one ends"
+        Some("2026-08-01T00:00:00Z".parse().unwrap()),
+        "the service changes when the first one ends"
     );
 }
 

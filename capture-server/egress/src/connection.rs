@@ -22,7 +22,8 @@ use crate::head::{self, Head, HeadError, MAX_HEAD, Request};
 use crate::log::{Entry, Log, Route, Site};
 use crate::refusal::Refusal;
 use crate::synthetic::Synthetic;
-use crate::tunnel;
+use crate::tls::{self, Terminator};
+use crate::tunnel::Tunnel;
 use crate::upstream::{self, Access, Stream};
 use crate::wire::{self, HeadEnd, ReadError};
 
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) decider: Arc<Decider>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) access: watch::Receiver<Arc<Access>>,
+    pub(crate) tls: Option<Arc<Terminator>>,
     pub(crate) timings: Timings,
     pub(crate) synthetic: Option<Synthetic>,
     pub(crate) meter: Meter,
@@ -139,7 +141,17 @@ async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Re
         *moved.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
     };
     match &head {
-        Head::Connect(_) => tunnel::tunnel(client, &mut upstream, site, rest, &context.timings, admitted).await,
+        Head::Connect(_) => {
+            let keys = context.decider.keys(&site.host);
+            let named = keys.map(|keys| tls::named(context.tls.as_deref(), &site.host, keys));
+            let tunnel = Tunnel {
+                site,
+                opening: rest,
+                named,
+                timings: &context.timings,
+            };
+            tunnel.serve(client, &mut upstream, admitted).await
+        }
         Head::Plain(request) => {
             admitted();
             forward::exchange(client, &mut upstream, request, &rest, &context.timings).await

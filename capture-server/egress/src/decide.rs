@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use screenshot_policy::egress::{Resolution, UpstreamProxy};
 use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
+use screenshot_policy::tls::{SpkiPin, Trust};
 use tokio::sync::watch;
 
 use crate::budget::Meter;
@@ -95,6 +96,13 @@ pub(crate) enum Way {
     Upstream(UpstreamProxy, Vec<Target>),
 }
 
+/// What one connection to a host that the policy names asks of its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    pub(crate) trust: Trust,
+    pub(crate) pins: Vec<SpkiPin>,
+}
+
 /// Decides by the policy.
 pub(crate) struct Decider {
     pub(crate) policy: watch::Receiver<Arc<EffectivePolicy>>,
@@ -145,6 +153,15 @@ impl Decider {
             .map_err(|_| UpstreamError::Address)?;
         admitted.sort_by_key(IpAddr::is_ipv6);
         Ok(pin(admitted, upstream.port.get()))
+    }
+
+    /// What has to vouch now for a host whose keys the policy names, and the keys.
+    pub(crate) fn keys(&self, host: &Host) -> Option<Keys> {
+        let policy = self.policy.borrow();
+        policy.tls_host(host).map(|named| Keys {
+            trust: named.trust_at((self.clock)()),
+            pins: named.spki_pins.clone(),
+        })
     }
 
     async fn answers(&self, host: &Host) -> Result<Answers, Refusal> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
+use screenshot_policy::tls::SpkiPin;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -29,6 +30,7 @@ mod resolve;
 mod response;
 mod session;
 mod synthetic;
+mod tls;
 mod tunnel;
 mod upstream;
 mod wire;
@@ -44,6 +46,7 @@ pub use resolve::{Answers, LOOKUP_TIMEOUT, ResolveError, Resolver, SystemResolve
 pub use response::ResponseError;
 pub use session::{EgressReport, Scope, Session};
 pub use synthetic::Synthetic;
+pub use tls::TlsError;
 pub use upstream::{Access, AccessError, Credentials, MAX_ANSWER, MAX_CREDENTIAL, UpstreamError};
 
 /// How long the proxy waits for others.
@@ -76,6 +79,8 @@ pub struct Egress {
     decider: Arc<decide::Decider>,
     dial: Arc<dyn Dial>,
     access: watch::Receiver<Arc<Access>>,
+    /// Present if the policy names hosts whose keys are checked here.
+    tls: Option<Arc<tls::Terminator>>,
     timings: Timings,
 }
 
@@ -93,6 +98,7 @@ impl Egress {
         policy: watch::Receiver<Arc<EffectivePolicy>>,
         clock: Clock,
     ) -> Self {
+        let tls = tls::Terminator::new(policy.borrow().tls_hosts(), &clock).map(Arc::new);
         let decider = Arc::new(decide::Decider {
             policy,
             resolver,
@@ -102,6 +108,7 @@ impl Egress {
             decider,
             dial,
             access: watch::channel(Arc::default()).1,
+            tls,
             timings: Timings::default(),
         }
     }
@@ -117,6 +124,19 @@ impl Egress {
     #[must_use]
     pub fn with_timings(self, timings: Timings) -> Self {
         Self { timings, ..self }
+    }
+
+    /// The same with these authorities instead of the public ones, for the hosts that the policy names.
+    #[must_use]
+    pub fn with_authorities(self, roots: rustls::RootCertStore) -> Self {
+        let tls = self.tls.map(|tls| Arc::new(tls.with_authorities(roots)));
+        Self { tls, ..self }
+    }
+
+    /// The key of the certificates that browsers are shown in place of those of the hosts that the policy names. Browsers
+    /// have to be told to accept it, and no other. It is new with every proxy and never leaves this process.
+    pub fn browser_side_key(&self) -> Option<SpkiPin> {
+        self.tls.as_ref().map(|tls| tls.key())
     }
 
     /// What a page would be told now that asks for this address: nothing is connected, counted or logged.
@@ -143,6 +163,7 @@ impl Egress {
             decider: Arc::clone(&self.decider),
             dial: Arc::clone(&self.dial),
             access: self.access.clone(),
+            tls: self.tls.clone(),
             timings: self.timings,
             synthetic: scope.synthetic,
             meter: budget::Meter::new(scope.budget),

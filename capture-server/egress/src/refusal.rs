@@ -12,6 +12,7 @@ use crate::head::HeadError;
 use crate::hello::HelloError;
 use crate::resolve::ResolveError;
 use crate::response::ResponseError;
+use crate::tls::TlsError;
 use crate::upstream::UpstreamError;
 
 /// Who has to change something for the same request to succeed.
@@ -51,6 +52,9 @@ pub enum Refusal {
     /// The target's response cannot be relayed.
     #[error("response refused: {0}")]
     Response(#[from] ResponseError),
+    /// The certificate or the TLS of a host that the policy names is not what it asks for.
+    #[error("TLS refused: {0}")]
+    Tls(#[from] TlsError),
     /// A budget or the time of the capture is used up.
     #[error("budget spent: {}", .0.reason())]
     Budget(#[from] Spent),
@@ -73,6 +77,7 @@ impl Refusal {
             Self::Upstream(error) => error.reason(),
             Self::Tunnel(error) => error.reason(),
             Self::Response(error) => error.reason(),
+            Self::Tls(error) => error.reason(),
             Self::Budget(spent) => spent.reason(),
         }
     }
@@ -85,7 +90,8 @@ impl Refusal {
             | Self::Unresolved(_)
             | Self::Unreachable(_)
             | Self::Upstream(_)
-            | Self::Response(_) => Fault::Target,
+            | Self::Response(_)
+            | Self::Tls(_) => Fault::Target,
             Self::Policy(_) => Fault::Policy,
             Self::Budget(_) => Fault::Budget,
         }
@@ -97,13 +103,15 @@ impl Refusal {
             Self::Head(_) => 400,
             Self::Unreachable(ConnectError::Timeout)
             | Self::Unresolved(ResolveError::Timeout)
-            | Self::Response(ResponseError::Timeout) => 504,
+            | Self::Response(ResponseError::Timeout)
+            | Self::Tls(TlsError::Timeout) => 504,
             Self::Upstream(error) if error.is_late() => 504,
             Self::Policy(PolicyRefusal::NoAddress)
             | Self::Unresolved(_)
             | Self::Unreachable(_)
             | Self::Upstream(_)
-            | Self::Response(_) => 502,
+            | Self::Response(_)
+            | Self::Tls(_) => 502,
             Self::Policy(_) | Self::Tunnel(_) | Self::Budget(_) => 403,
         }
     }
@@ -130,6 +138,7 @@ impl Refusal {
             Self::Response(ResponseError::Timeout) => "http_response_timeout",
             Self::Response(ResponseError::Incomplete) => "http_response_incomplete",
             Self::Response(_) => "http_protocol_error",
+            Self::Tls(error) => error.proxy_error(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! In: the browser's stream and a connection to the target. Out: the tunnel has ended, or why it was cut. Before
 //! the first byte goes out, the browser must have sent a ClientHello for the host, or, on other ports than 443, a
 //! WebSocket upgrade for it (that is how browsers open `ws:` through a proxy).
-//! It must not look further into the stream than that.
+//! It must not look further into the stream than that, unless the policy names the host; then `tls` has it.
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -14,41 +14,59 @@ use crate::forward;
 use crate::head::{self, MAX_HEAD, Request};
 use crate::hello::{self, HelloError, MAX_HELLO, Opening};
 use crate::log::Site;
+use crate::tls::{Named, TlsError};
 use crate::wire::{self, HeadEnd, ReadError};
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 /// Room for the headers of the records that a ClientHello is spread over.
 const MAX_OPENING: usize = MAX_HELLO + 1024;
 
-/// Serves a tunnel whose first bytes, `opening`, may already be there. `admitted` is called once it may go through.
-pub(crate) async fn tunnel<C, U>(
-    client: &mut C,
-    upstream: &mut U,
-    site: &Site,
-    mut opening: Vec<u8>,
-    timings: &Timings,
-    admitted: impl FnOnce(),
-) -> Result<(), Cut>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    if client.write_all(ESTABLISHED).await.is_err() {
-        return Ok(());
-    }
-    let checked = timeout(timings.header, check(client, site, &mut opening)).await;
-    let upgrade = checked.unwrap_or(Err(HelloError::Missing)).map_err(Cut::silent)?;
-    admitted();
-    match upgrade {
-        None => {
-            if send(upstream, &opening).await.is_ok() {
-                wire::splice(client, upstream, timings.idle).await;
-            }
-            Ok(())
+/// One tunnel and what is known of it.
+pub(crate) struct Tunnel<'t> {
+    pub(crate) site: &'t Site,
+    /// What the browser sent with the request, if it was that fast.
+    pub(crate) opening: Vec<u8>,
+    /// Set if the policy names the host: TLS then ends here, and the proxy's own begins.
+    pub(crate) named: Option<Result<Named, TlsError>>,
+    pub(crate) timings: &'t Timings,
+}
+
+impl Tunnel<'_> {
+    /// Serves it. `admitted` is called once it may go through.
+    pub(crate) async fn serve<C, U>(self, client: &mut C, upstream: &mut U, admitted: impl FnOnce()) -> Result<(), Cut>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self {
+            site,
+            mut opening,
+            named,
+            timings,
+        } = self;
+        if client.write_all(ESTABLISHED).await.is_err() {
+            return Ok(());
         }
-        Some(request) => forward::exchange(client, upstream, &request, &[], timings)
-            .await
-            .map_err(Cut::silenced),
+        let checked = timeout(timings.header, check(client, site, &mut opening)).await;
+        let upgrade = checked.unwrap_or(Err(HelloError::Missing)).map_err(Cut::silent)?;
+        match (upgrade, named) {
+            (Some(request), _) => {
+                admitted();
+                let exchanged = forward::exchange(client, upstream, &request, &[], timings).await;
+                exchanged.map_err(Cut::silenced)
+            }
+            (None, Some(named)) => {
+                let named = named.map_err(Cut::silent)?;
+                named.bridge(client, upstream, &opening, timings, admitted).await
+            }
+            (None, None) => {
+                admitted();
+                if send(upstream, &opening).await.is_ok() {
+                    wire::splice(client, upstream, timings.idle).await;
+                }
+                Ok(())
+            }
+        }
     }
 }
 

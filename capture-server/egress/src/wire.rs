@@ -108,7 +108,7 @@ where
         }
         activity.touch();
         to.write_all(space.get(..count).unwrap_or_default()).await?;
-        // A TCP stream keeps nothing back; one over TLS to an upstream may.
+        // A TCP stream keeps nothing back; one over TLS may.
         to.flush().await?;
         activity.touch();
         left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
@@ -141,12 +141,9 @@ where
     }
 }
 
-/// Whether a stream failed because a budget is spent.
-pub(crate) fn is_spent(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Spent>())
-        .is_some()
+/// The budget whose end made a stream fail, if that was it.
+pub(crate) fn spent(error: &io::Error) -> Option<Spent> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Spent>()).copied()
 }
 
 #[cfg(test)]

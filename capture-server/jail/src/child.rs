@@ -186,6 +186,7 @@ fn become_browser(plan: &Plan<'_>, ports: &[u16], cdp: (OwnedFd, OwnedFd), repor
     let options = flags::Options {
         proxy_port: ports.first().copied().unwrap_or(0),
         max_old_space_mb: plan.spec.max_old_space_mb,
+        accepted_key: plan.spec.accepted_key,
         sandbox: plan.layers.namespaces,
     };
     let strings = CString::new(plan.program.as_os_str().as_bytes()).and_then(|program| {

@@ -6,7 +6,10 @@
 
 use std::path::Path;
 
-use crate::switches::{FEATURES, FLAGS, HEAP, PROXY};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::switches::{ACCEPTED_KEY, FEATURES, FLAGS, HEAP, PROXY};
 
 /// The numbers that differ from jail to jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Options {
     pub proxy_port: u16,
     /// V8's old-space limit in MiB.
     pub max_old_space_mb: Option<u16>,
+    /// Digest of the key whose certificates are taken.
+    pub accepted_key: Option<[u8; 32]>,
     /// Whether the browser's own sandbox stays on; off only in a degraded jail.
     pub sandbox: bool,
 }
@@ -38,6 +43,9 @@ pub fn arguments(profile: &Path, options: Options, withheld: &[String]) -> Vec<S
     all.push(format!("--user-data-dir={}", profile.display()));
     if let Some(mb) = options.max_old_space_mb.filter(|_| given(HEAP.name)) {
         all.push(format!("{}={mb}", HEAP.name));
+    }
+    if let Some(key) = options.accepted_key.filter(|_| given(ACCEPTED_KEY.name)) {
+        all.push(format!("{}={}", ACCEPTED_KEY.name, STANDARD.encode(key)));
     }
     if !options.sandbox {
         all.push("--no-sandbox".to_owned());
@@ -69,6 +77,7 @@ mod tests {
             Options {
                 proxy_port: 4001,
                 max_old_space_mb: Some(256),
+                accepted_key: Some([0; 32]),
                 sandbox,
             },
             &[],
@@ -123,6 +132,7 @@ mod tests {
         for needed in [
             "--proxy-server=http://127.0.0.1:4001",
             "--js-flags=--max-old-space-size=256",
+            "--ignore-certificate-errors-spki-list=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "--user-data-dir=/tmp/p",
         ] {
             assert!(arguments.iter().any(|argument| argument == needed), "{needed}");
@@ -134,6 +144,7 @@ mod tests {
         let options = Options {
             proxy_port: 4001,
             max_old_space_mb: None,
+            accepted_key: None,
             sandbox: true,
         };
         let withheld = ["--disable-quic", "AsyncDns", "--proxy-server"].map(str::to_owned);
@@ -145,6 +156,23 @@ mod tests {
         let text = less.join(" ");
         assert!(!text.contains("quic") && !text.contains("AsyncDns") && !text.contains("proxy-server"));
         assert!(text.contains("DnsOverHttps") && text.contains("--proxy-bypass-list"));
+    }
+
+    #[test]
+    fn certificate_errors_are_never_overlooked_but_for_one_key_and_only_if_there_is_one() {
+        let with = sample(true);
+        assert_eq!(count(&with, "--ignore-certificate-errors"), 1);
+        assert_eq!(count(&with, "--allow-insecure"), 0);
+        let options = Options {
+            proxy_port: 4001,
+            max_old_space_mb: None,
+            accepted_key: None,
+            sandbox: true,
+        };
+        assert_eq!(
+            count(&arguments(Path::new("/p"), options, &[]), "--ignore-certificate"),
+            0
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use crate::error::{Blocker, JailError, SandboxReason, Step};
 pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, ProcessFacts, Role};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -57,6 +57,9 @@ pub struct SpawnSpec {
     pub max_old_space_mb: Option<u16>,
     /// RLIMIT_DATA of each process in MiB, `200..=8192`.
     pub data_limit_mb: u32,
+    /// SHA-256 of the one key (SubjectPublicKeyInfo) whose certificates the browser takes whatever they say: the proxy's,
+    /// behind which the real ones are checked. None if absent.
+    pub accepted_key: Option<[u8; 32]>,
     /// Anonymous memory of the whole jail in MiB at which the watchdog kills it, `256..=65536`.
     pub memory_budget_mb: u32,
 }
@@ -68,6 +71,7 @@ impl SpawnSpec {
             contexts,
             mode,
             max_old_space_mb: None,
+            accepted_key: None,
             data_limit_mb: 700,
             memory_budget_mb: 1024,
         }
@@ -274,6 +278,10 @@ mod tests {
     fn a_frame_comes_back_as_it_was() {
         for call in [
             Call::Spawn(SpawnSpec::new(4, Mode::Required)),
+            Call::Spawn(SpawnSpec {
+                accepted_key: Some([0xab; 32]),
+                ..SpawnSpec::new(4, Mode::Required)
+            }),
             Call::Kill { jail: JailId(3) },
             Call::Stats { jail: JailId(3) },
             Call::Facts { jail: None },
@@ -288,12 +296,32 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         for text in [
-            r#"{"version":2,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
-            r#"{"version":2,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
-            r#"{"version":2,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
-            r#"{"version":2,"number":1,"call":{"exec":{}}}"#,
+            r#"{"version":3,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
+            r#"{"version":3,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
+            r#"{"version":3,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
+            r#"{"version":3,"number":1,"call":{"exec":{}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_32_numbers_and_nothing_else() {
+        let text = |key: &str| {
+            format!(
+                r#"{{"version":3,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
+            )
+        };
+        let numbers = |count: usize, number: u32| serde_json::to_string(&vec![number; count]).unwrap();
+        assert!(serde_json::from_str::<Request>(&text(&numbers(32, 255))).is_ok());
+        for bad in [
+            numbers(31, 255),
+            numbers(33, 255),
+            numbers(32, 256),
+            "\"--no-sandbox\"".to_owned(),
+            "{}".to_owned(),
+        ] {
+            assert!(serde_json::from_str::<Request>(&text(&bad)).is_err(), "{bad}");
         }
     }
 

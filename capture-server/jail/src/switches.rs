@@ -155,9 +155,17 @@ pub const HEAP: Switch = switch(
     Seen("a heap limit of the browser's choice"),
 );
 
+/// With the digest of the proxy's key, in base64; given only to jails that are asked for with one. It is about one key that
+/// nobody but the proxy has, and needs a profile directory of its own to be obeyed.
+pub const ACCEPTED_KEY: Switch = switch(
+    "--ignore-certificate-errors-spki-list",
+    "hosts whose keys the policy names are checked by the proxy, whose certificate for them the browser takes",
+    Seen("such hosts have a certificate that nobody vouches for"),
+);
+
 /// Every switch.
 pub fn all() -> impl Iterator<Item = &'static Switch> {
-    FLAGS.iter().chain(FEATURES).chain([&PROXY, &HEAP])
+    FLAGS.iter().chain(FEATURES).chain([&PROXY, &HEAP, &ACCEPTED_KEY])
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ fn requests() -> Vec<Vec<u8>> {
         Call::Spawn(SpawnSpec::new(4, Mode::Required)),
         Call::Spawn(SpawnSpec {
             max_old_space_mb: Some(64),
+            accepted_key: Some([7; 32]),
             ..SpawnSpec::new(1, Mode::Degraded)
         }),
         Call::Kill { jail: JailId(1) },

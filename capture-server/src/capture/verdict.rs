@@ -29,7 +29,10 @@ pub enum CaptureError {
         rule: &'static str,
     },
     /// The page's certificate or TLS is not acceptable.
-    TlsFailed,
+    TlsFailed {
+        /// The error type of RFC 9209: whether it was the certificate.
+        error: &'static str,
+    },
     /// The navigation failed in another way.
     NavigationFailed,
     /// The address answers with a file to be saved.
@@ -73,7 +76,7 @@ impl CaptureError {
             Self::DnsFailed => "dns_failed",
             // One public type: for a caller the page was not there, and the detail says why.
             Self::ConnectFailed | Self::UpstreamFailed { .. } => "connect_failed",
-            Self::TlsFailed => "tls_failed",
+            Self::TlsFailed { .. } => "tls_failed",
             Self::NavigationFailed => "navigation_failed",
             Self::Download => "download",
             Self::HttpStatus(_) => "http_status",
@@ -102,7 +105,7 @@ impl CaptureError {
             Self::TargetBlocked { rule, error } => Some(detailed(error, rule)),
             Self::DnsFailed => Some(error("dns_error")),
             Self::ConnectFailed => Some(error("destination_unavailable")),
-            Self::TlsFailed => Some(error("tls_protocol_error")),
+            Self::TlsFailed { error: word } => Some(error(word)),
             Self::HttpStatus(status) => Some(format!("capture-egress; received-status={status}")),
             Self::BudgetSpent { budget } => Some(detailed("connection_limit_reached", budget)),
             _ => None,
@@ -122,7 +125,7 @@ impl CaptureError {
             | Self::DnsFailed
             | Self::ConnectFailed
             | Self::UpstreamFailed { .. }
-            | Self::TlsFailed
+            | Self::TlsFailed { .. }
             | Self::NavigationFailed
             | Self::Download
             | Self::HttpStatus(_)
@@ -201,6 +204,9 @@ fn refused_document(signals: &Signals) -> Option<CaptureError> {
         }
         Fault::Target => Some(match refusal {
             Refusal::Upstream(error) => CaptureError::UpstreamFailed { rule: error.reason() },
+            Refusal::Tls(_) => CaptureError::TlsFailed {
+                error: refusal.proxy_error(),
+            },
             _ => CaptureError::ConnectFailed,
         }),
     }
@@ -219,8 +225,14 @@ fn network_failure(word: &str) -> CaptureError {
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| word.starts_with(prefix));
     if begins(&["ERR_NAME_", "ERR_DNS_", "ERR_ICANN_"]) {
         CaptureError::DnsFailed
-    } else if begins(&["ERR_CERT_", "ERR_SSL_", "ERR_BAD_SSL", "ERR_ECH_"]) {
-        CaptureError::TlsFailed
+    } else if begins(&["ERR_CERT_"]) {
+        CaptureError::TlsFailed {
+            error: "tls_certificate_error",
+        }
+    } else if begins(&["ERR_SSL_", "ERR_BAD_SSL", "ERR_ECH_"]) {
+        CaptureError::TlsFailed {
+            error: "tls_protocol_error",
+        }
     } else if begins(&[
         "ERR_CONNECTION_",
         "ERR_TUNNEL_",
@@ -238,7 +250,7 @@ fn network_failure(word: &str) -> CaptureError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture_egress::UpstreamError;
+    use capture_egress::{TlsError, UpstreamError};
     use screenshot_policy::egress::Refusal as PolicyRefusal;
 
     fn refusal(host: &str) -> Decision {
@@ -324,7 +336,29 @@ mod tests {
             refusals: vec![refusal("b.example")],
             ..signals
         };
-        assert_eq!(judge(&failed), Some(CaptureError::TlsFailed));
+        let error = "tls_certificate_error";
+        assert_eq!(judge(&failed), Some(CaptureError::TlsFailed { error }));
+    }
+
+    /// What the browser says of a connection that was cut is not why it was cut.
+    #[test]
+    fn a_named_hosts_certificate_that_the_proxy_refuses_is_a_failure_of_tls() {
+        let refused = Refusal::Tls(TlsError::PinMismatch);
+        let signals = Signals {
+            document: Some(("a.example".into(), 80)),
+            navigation: Some("net::ERR_CONNECTION_CLOSED".into()),
+            refusals: vec![Decision {
+                outcome: refused.reason(),
+                refusal: Some(refused),
+                ..refusal("a.example")
+            }],
+            ..Signals::default()
+        };
+        let error = "tls_certificate_error";
+        let judged = judge(&signals);
+        assert_eq!(judged, Some(CaptureError::TlsFailed { error }));
+        let told = judged.and_then(|failure| failure.proxy_status());
+        assert_eq!(told.as_deref(), Some("capture-egress; error=tls_certificate_error"));
     }
 
     #[test]
@@ -341,6 +375,10 @@ mod tests {
         for (word, reason) in table {
             assert_eq!(network_failure(word).reason(), reason, "{word}");
         }
+        let protocol = CaptureError::TlsFailed {
+            error: "tls_protocol_error",
+        };
+        assert_eq!(network_failure("net::ERR_SSL_PROTOCOL_ERROR"), protocol);
     }
 
     #[test]

@@ -295,7 +295,7 @@ fn capture(error: &CaptureError) -> Row {
             "The upstream proxy gave no connection to the page's host",
         )
         .detail(format!("The upstream proxy of the service: {rule}")),
-        CaptureError::TlsFailed => page(
+        CaptureError::TlsFailed { .. } => page(
             StatusCode::BAD_GATEWAY,
             "The page's certificate or TLS is not acceptable",
         ),

@@ -11,6 +11,7 @@
 )]
 
 mod canary;
+mod certificates;
 mod control;
 mod endings;
 mod formats;

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use capture_egress::{Answers, Dial, Pinned, ResolveError, Resolver};
 use capture_server::service::Network;
 use screenshot_policy::host::HostName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Public addresses. They are judged, not dialled.
 pub const HERE: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 14);
 const DEAD: Ipv4Addr = Ipv4Addr::new(93, 184, 215, 15);
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the server says to a path: the head without its end, and the body. An empty head: nothing, ever. `None`: what it
 /// says to everything else.
@@ -77,7 +77,8 @@ pub async fn serve(answers: Answer) -> SocketAddr {
     address
 }
 
-async fn answer(mut stream: TcpStream, answers: Answer) -> io::Result<()> {
+/// Answers one request.
+pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: Answer) -> io::Result<()> {
     let mut head = Vec::new();
     // The first byte of a TLS hello is answered as a plain server does, by what is no TLS.
     while !head.ends_with(b"\r\n\r\n") && head.first() != Some(&0x16) {
@@ -92,5 +93,6 @@ async fn answer(mut stream: TcpStream, answers: Answer) -> io::Result<()> {
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&body).await
+    stream.write_all(&body).await?;
+    stream.shutdown().await
 }

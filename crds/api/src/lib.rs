@@ -10,7 +10,7 @@ mod spec;
 mod status;
 
 pub use spec::*;
-pub use status::{AuthStatus, BrowserStatus, ExceptionStatus, ScreenshotServiceStatus};
+pub use status::{AuthStatus, BrowserStatus, ExceptionKind, ExceptionStatus, ScreenshotServiceStatus};
 
 /// The API group of every resource, label and annotation of this project.
 pub const GROUP: &str = "screenshot-operator.io";

@@ -29,9 +29,9 @@ pub struct ScreenshotServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub policy_digest: Option<String>,
-    /// The egress exceptions that hold now, the first to end first, at most 32.
+    /// The exceptions of `spec.network.egress` that hold now, the first to end first, at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub exceptions: Vec<ExceptionStatus>,
     /// State of the token; never the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,13 +53,27 @@ pub struct ScreenshotServiceStatus {
     pub selector: Option<String>,
 }
 
+/// What an exception is from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, JsonSchema)]
+pub enum ExceptionKind {
+    /// The host may be reached although it is not public.
+    #[default]
+    Destination,
+    /// No authority need vouch for the host's certificate.
+    Certificate,
+}
+
 /// An egress exception that holds now.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExceptionStatus {
-    /// The host that it opens.
+    /// The host that it is about.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
+    /// What it is an exception from. `Destination`: the host may be reached although it is not public. `Certificate`: no
+    /// authority need vouch for its certificate.
+    #[serde(default)]
+    pub kind: ExceptionKind,
     /// When it ends by itself, RFC 3339.
     pub expires: Time,
 }

@@ -16,6 +16,7 @@ pub mod host;
 pub mod keyset;
 pub mod layout;
 pub mod policy;
+pub mod tls;
 pub mod token;
 pub mod unit;
 

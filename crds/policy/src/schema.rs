@@ -16,6 +16,7 @@ use crate::egress::{EgressException, Resolution, UpstreamProxy, UpstreamScheme};
 use crate::host::{Host, HostName};
 use crate::keyset::Keyset;
 use crate::policy::PolicyDocument;
+use crate::tls::{SpkiPin, TlsHost, Trust};
 use crate::token::Kid;
 use crate::unit::{Bytes, Count, CssPixels, MAX_AMOUNT, MAX_REASON, Millis, ObjectName, Pixels, Port, Reason};
 
@@ -61,6 +62,10 @@ schemas! {
     Nat64Prefix: {
         "description": "A NAT64 prefix of RFC 6052.",
         "type": "string", "pattern": "^[0-9a-f:.]+/(32|40|48|56|64|96)$", "maxLength": 43
+    };
+    SpkiPin: {
+        "description": "SHA-256 of a key as it stands in a certificate, in base64 (RFC 7469).",
+        "type": "string", "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"
     };
     Kid: {"description": "A key id.", "type": "string", "pattern": "^[a-z2-7]{8}$"};
 }
@@ -181,6 +186,13 @@ fn a_whole_document_has_no_field_that_its_schema_lacks() {
         authenticated: true,
         ca_bundle: true,
     });
+    document.egress.tls.hosts = vec![TlsHost {
+        host: "web.t1.svc".parse().unwrap(),
+        trust: Trust::PinnedKey,
+        spki_pins: vec![SpkiPin::of(b"a key")],
+        reason: Some("a test".parse().unwrap()),
+        expires: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+    }];
     let schema: Value = serde_json::from_str(&text::<PolicyDocument>()).unwrap();
     covered(
         &schema,

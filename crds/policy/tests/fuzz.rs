@@ -141,6 +141,10 @@ fn fuzz_policy_file() {
     )
     .unwrap();
     document.egress.domains = serde_json::from_str(r#"{"allow":["*.example.com"],"deny":["evil.com"]}"#).unwrap();
+    document.egress.tls.hosts = serde_json::from_str(
+        r#"[{"host":"web.t1.svc","trust":"PinnedKey","spkiPins":["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="],"reason":"r","expires":"2027-01-01T00:00:00Z"}]"#,
+    )
+    .unwrap();
     document.egress.nat64_prefixes = vec!["64:ff9b::/96".parse().unwrap()];
     let rich = EffectivePolicy::resolve(&Ceiling::compiled(), document)
         .unwrap()
@@ -167,6 +171,8 @@ fn fuzz_policy_file() {
         "\\u0000",
         "\"*.com\"",
         "\"::ffff:0:0/96\"",
+        "\"PublicAuthorities\"",
+        "\"spkiPins\":[],",
     ];
     fuzz(&[&plain, &rich], &words, |bytes| {
         match EffectivePolicy::load(bytes) {
@@ -183,6 +189,9 @@ fn fuzz_policy_file() {
                     EffectivePolicy::load(policy.canonical_json().as_bytes()),
                     Ok(policy.clone())
                 );
+                for host in policy.tls_hosts() {
+                    assert_eq!(host.check(), Ok(()));
+                }
                 let metadata = "169.254.169.254".parse().unwrap();
                 assert!(!policy.open_blocks().iter().any(|block| block.opens(metadata)));
                 for exception in policy.exceptions() {

@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
+use screenshot_policy::policy::EffectivePolicy;
+use screenshot_policy::tls::TlsHost;
 use serde_json::{Value, json};
 
 use crate::names::Names;
@@ -192,14 +194,15 @@ pub fn plan(wanted: &Validated, around: &Surroundings<'_>, now: Timestamp) -> Pl
         dashboard: dashboard::build(wanted).map(|child| dressed(child, wanted)),
         unserved,
         unresolved,
-        changes_at: wanted
-            .policy
-            .exceptions()
-            .iter()
-            .map(|e| e.expires)
-            .filter(|end| *end > now)
-            .min(),
+        changes_at: ends(&wanted.policy).filter(|end| *end > now).min(),
     }
+}
+
+/// When exceptions end: then the status says something else, and of those for destinations NetworkPolicies do.
+fn ends(policy: &EffectivePolicy) -> impl Iterator<Item = Timestamp> {
+    let destinations = policy.exceptions().iter().map(|exception| exception.expires);
+    let certificates = policy.tls_hosts().iter().filter_map(TlsHost::exception_end);
+    destinations.chain(certificates)
 }
 
 /// What the spec adds to the metadata of every object.

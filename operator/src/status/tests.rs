@@ -4,7 +4,7 @@ mod egress;
 mod optional;
 mod pods;
 
-use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec};
+use screenshot_api::{EgressExceptionSpec, ScreenshotService, ScreenshotServiceSpec, TlsHostSpec, TlsTrust};
 use screenshot_policy::attest::{AttestReport, EgressFacts, KeysetFacts, NotReady, SandboxFacts};
 use screenshot_policy::canary::{CanaryFacts, Outcome, Try};
 use screenshot_policy::keyset::{Key, Keyset};

@@ -6,13 +6,14 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use screenshot_api::{Egress, EgressExceptionSpec, Enforcement};
+use screenshot_api::{Egress, EgressExceptionSpec, Enforcement, TlsHostSpec, TlsTrust};
 use screenshot_policy::address::holds_global;
 use screenshot_policy::cidr::{Cidr, CidrError};
 use screenshot_policy::domain::DomainRule;
 use screenshot_policy::egress::EgressException;
 use screenshot_policy::host::HostError;
 use screenshot_policy::policy::{self, EffectivePolicy, EgressRules};
+use screenshot_policy::tls::{PinError, TlsHost, Trust};
 use screenshot_policy::unit::{Port, UnitError};
 
 use super::{Invalid, upstream};
@@ -34,6 +35,8 @@ pub(super) fn fill(rules: &mut EgressRules, egress: &Egress) -> Result<(), Inval
     rules.upstream_proxy = egress.upstream_proxy.as_ref().map(upstream::rules).transpose()?;
     let exceptions = egress.exceptions.iter().enumerate();
     rules.exceptions = exceptions.map(exception).collect::<Result<_, _>>()?;
+    let hosts = egress.tls.hosts.iter().enumerate();
+    rules.tls.hosts = hosts.map(tls_host).collect::<Result<_, _>>()?;
     Ok(())
 }
 
@@ -115,5 +118,30 @@ fn exception((index, spec): (usize, &EgressExceptionSpec)) -> Result<EgressExcep
             .parse()
             .map_err(|error: UnitError| invalid("reason", error.to_string()))?,
         expires: spec.expires.0,
+    })
+}
+
+fn tls_host((index, spec): (usize, &TlsHostSpec)) -> Result<TlsHost, Invalid> {
+    let invalid = |field, message| Invalid::TlsHost { index, field, message };
+    let pins = spec.spki_pins.iter().map(|text| text.parse());
+    Ok(TlsHost {
+        host: spec
+            .host
+            .parse()
+            .map_err(|error: HostError| invalid("host", error.to_string()))?,
+        trust: match spec.trust {
+            TlsTrust::PublicAuthorities => Trust::PublicAuthorities,
+            TlsTrust::PinnedKey => Trust::PinnedKey,
+        },
+        spki_pins: pins
+            .collect::<Result<_, _>>()
+            .map_err(|error: PinError| invalid("spkiPins", error.to_string()))?,
+        reason: spec
+            .reason
+            .as_ref()
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error: UnitError| invalid("reason", error.to_string()))?,
+        expires: spec.expires.as_ref().map(|end| end.0),
     })
 }

@@ -15,6 +15,7 @@ mod faults;
 mod input;
 mod leader;
 mod manifests;
+mod manifests_tls;
 mod pickup;
 mod privacy;
 mod proxy;

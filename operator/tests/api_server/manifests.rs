@@ -8,6 +8,7 @@ use kube::{Api, Client};
 use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 use serde_json::{Value, json};
 
+use crate::manifests_tls;
 use crate::support::Stage;
 
 /// What the API server adds when the schema alone refuses: the rules are looked at when it no longer does.
@@ -66,7 +67,7 @@ fn exception(more: &Value) -> Value {
 async fn manifests_are_refused_at_the_field_and_with_the_rule_that_they_break() {
     let stage = Stage::new("refused").await;
     let mut wrong = Vec::new();
-    for (spec, field, message) in refused() {
+    for (spec, field, message) in refused().into_iter().chain(manifests_tls::refused()) {
         let causes = causes(&stage, "bad", &spec).await;
         if causes != [(field.to_owned(), message.to_owned())] {
             wrong.push((spec.to_string(), causes));
@@ -364,7 +365,10 @@ async fn manifests_that_break_no_rule_are_taken() {
         exception(&json!({"host": "10.1.2.3"})),
         exception(&json!({"host": "[fd00::1]"})),
         exception(&json!({"cidr": "10.0.0.0/8"})),
-    ] {
+    ]
+    .into_iter()
+    .chain(manifests_tls::taken())
+    {
         assert_eq!(causes(&stage, "good", &spec).await, [], "{spec}");
     }
 }

@@ -20,6 +20,16 @@ fn what_the_schema_cannot_see_is_refused_with_the_field_and_the_rule() {
             "spec.network.ingress.cidrs[1]: must be an IPv4 or IPv6 range; an IPv4 range must not be written as IPv6",
         ),
         (
+            "{network: {egress: {tls: {hosts: [{host: a.com, spkiPins: [x]}]}}}}",
+            "InvalidTlsHost",
+            "spec.network.egress.tls.hosts[0].spkiPins: a pin must be 32 bytes in base64: 43 characters and '='",
+        ),
+        (
+            "{network: {egress: {tls: {hosts: [{host: '[::1]', spkiPins: ['47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=']}, {host: '[0::1]', spkiPins: ['47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=']}]}}}}",
+            "InvalidPolicy",
+            "spec.network.egress: egress TLS host 1: the host has an earlier entry",
+        ),
+        (
             "{network: {egress: {domains: {allow: [example.com, 1.2.3.4]}}}}",
             "InvalidEntry",
             "spec.network.egress.domains.allow[1]: an IPv4 host must be written as four decimal numbers",

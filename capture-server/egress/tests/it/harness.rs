@@ -12,8 +12,10 @@ use capture_egress::{
 };
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use rustls::RootCertStore;
 use screenshot_policy::host::HostName;
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, EgressRules, PolicyDocument};
+use screenshot_policy::tls::SpkiPin;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -120,6 +122,8 @@ pub struct World {
     pub rules: EgressRules,
     /// What the upstream proxy is asked with; may be sent anew.
     pub access: watch::Sender<Arc<Access>>,
+    /// Who vouches for hosts that the policy names.
+    pub roots: RootCertStore,
 }
 
 impl World {
@@ -145,6 +149,7 @@ impl World {
             synthetic: None,
             rules: PolicyDocument::secure_default("web", "shots").unwrap().egress,
             access: watch::Sender::default(),
+            roots: RootCertStore::empty(),
         }
     }
 
@@ -168,7 +173,8 @@ impl World {
         };
         let egress = Egress::new(resolver, self.wires.clone(), Arc::new(self.policy()), clock)
             .with_timings(self.timings)
-            .with_access(self.access.subscribe());
+            .with_access(self.access.subscribe())
+            .with_authorities(self.roots.clone());
         let address = listener.local_addr().unwrap();
         let scope = Scope {
             capture_id: "c1".into(),
@@ -179,6 +185,7 @@ impl World {
         Proxy {
             session: egress.open(listener, scope),
             address,
+            key: egress.browser_side_key(),
         }
     }
 }
@@ -187,6 +194,8 @@ impl World {
 pub struct Proxy {
     pub session: Session,
     pub address: SocketAddr,
+    /// What browsers are told to accept.
+    pub key: Option<SpkiPin>,
 }
 
 impl Proxy {
@@ -300,6 +309,11 @@ impl Target {
             .expect("a connection in time")
             .unwrap()
             .0
+    }
+
+    /// For servers that wait as long as their test runs.
+    pub async fn accept_whenever(&self) -> TcpStream {
+        self.listener.accept().await.unwrap().0
     }
 
     /// Whether somebody connects in the next moment.

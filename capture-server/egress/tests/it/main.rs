@@ -10,12 +10,14 @@
     reason = "helpers of tests fail by panicking; clippy.toml only knows functions marked as tests"
 )]
 
+mod authority;
 mod budgets;
 mod decisions;
 mod exceptions;
 mod forwarding;
 mod harness;
 mod name_server;
+mod pins;
 mod rebinding;
 mod sessions;
 mod threats;

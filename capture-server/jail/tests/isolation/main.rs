@@ -15,6 +15,7 @@
 )]
 
 mod browser;
+mod certificates;
 mod deaths;
 mod fuzz;
 mod jail;
@@ -42,6 +43,7 @@ fn main() {
     arguments.test_threads = Some(1);
     let rooms = [
         browser::TESTS,
+        certificates::TESTS,
         deaths::TESTS,
         fuzz::TESTS,
         jail::TESTS,

@@ -22,6 +22,7 @@ pub const ON_THE_COMMAND_LINE: &[&str] = &[
     "--remote-debugging-pipe",
     "--disable-software-rasterizer",
     "--js-flags=--max-old-space-size",
+    "--ignore-certificate-errors-spki-list",
 ];
 
 /// `SOCKET BROWSER PROFILES LAYER-OR-SWITCH…`

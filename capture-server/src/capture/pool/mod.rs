@@ -76,6 +76,8 @@ impl PoolError {
 pub struct Config {
     /// Whether jails may be degraded.
     pub mode: Mode,
+    /// The proxy's key for hosts that the policy names, if it names any.
+    pub accepted_key: Option<[u8; 32]>,
     /// Who shares, how many, how long.
     pub rules: Rules,
     /// Longest message of a browser in bytes.
@@ -88,7 +90,10 @@ impl Config {
     /// What the jailer is asked for.
     pub fn spec(&self) -> SpawnSpec {
         let contexts = u16::try_from(self.rules.contexts()).unwrap_or(u16::MAX);
-        SpawnSpec::new(contexts, self.mode)
+        SpawnSpec {
+            accepted_key: self.accepted_key,
+            ..SpawnSpec::new(contexts, self.mode)
+        }
     }
 }
 

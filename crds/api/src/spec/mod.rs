@@ -12,6 +12,7 @@ mod monitoring;
 mod network;
 mod parts;
 mod sandbox;
+mod tls;
 mod upstream;
 mod workload;
 
@@ -23,6 +24,7 @@ pub use monitoring::{Monitoring, MonitoringObject, PodMonitor};
 pub use network::{Egress, EgressExceptionSpec, Enforcement, Ingress, Network};
 pub use parts::{Metadata, Peer, SecretReference, Selector};
 pub use sandbox::{Isolation, Sandbox, SandboxMode};
+pub use tls::{EgressTls, TlsHostSpec, TlsTrust};
 pub use upstream::{Resolution, UpstreamProxySpec};
 pub use workload::{
     ContainerResources, PullPolicy, Quantities, Resources, Scheduling, TaintEffect, Toleration, TolerationOperator,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::exposure::Exposure;
 use super::lists::{CidrLists, DomainLists};
 use super::parts::{self, Peer, Selector};
+use super::tls::EgressTls;
 use super::upstream::UpstreamProxySpec;
 
 /// Connections to the capture pods and from them.
@@ -88,6 +89,9 @@ pub struct Egress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub exceptions: Vec<EgressExceptionSpec>,
+    /// Certificates of hosts that are known by their keys. Default: public authorities vouch for every host.
+    #[serde(default)]
+    pub tls: EgressTls,
     /// Forward proxy that is the way to the public internet. Default: none, connections are made straight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_proxy: Option<UpstreamProxySpec>,
@@ -155,6 +159,7 @@ impl Default for Egress {
             domains: DomainLists::default(),
             cidrs: CidrLists::default(),
             exceptions: Vec::new(),
+            tls: EgressTls::default(),
             upstream_proxy: None,
             enforcement: Enforcement::default(),
         }

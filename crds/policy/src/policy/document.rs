@@ -12,6 +12,7 @@ use crate::cidr::Cidr;
 use crate::domain::DomainRule;
 use crate::egress::{EgressException, UpstreamProxy};
 use crate::host::HostName;
+use crate::tls::TlsHost;
 use crate::unit::{ObjectName, Port, UnitError};
 
 /// The only version of the document.
@@ -112,6 +113,22 @@ pub struct ClusterRules {
     pub cidrs: Vec<Cidr>,
 }
 
+/// What is asked of certificates beyond what the browser asks of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsRules {
+    /// Hosts that are known by their keys.
+    #[cfg_attr(test, schemars(length(max = 32)))]
+    pub hosts: Vec<TlsHost>,
+}
+
+impl TlsRules {
+    fn is_silent(&self) -> bool {
+        self.hosts.is_empty()
+    }
+}
+
 /// What a page may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -136,6 +153,9 @@ pub struct EgressRules {
     #[cfg_attr(test, schemars(with = "UpstreamProxy"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_proxy: Option<UpstreamProxy>,
+    /// Certificates. Not written where nothing is said of them: a policy without is the same text as ever.
+    #[serde(default, skip_serializing_if = "TlsRules::is_silent")]
+    pub tls: TlsRules,
     /// See [`Enforcement`].
     pub enforcement: Enforcement,
 }
@@ -193,6 +213,7 @@ impl PolicyDocument {
                 nat64_prefixes: Vec::new(),
                 exceptions: Vec::new(),
                 upstream_proxy: None,
+                tls: TlsRules::default(),
                 enforcement: Enforcement::Required,
             },
             sandbox: SandboxRules {

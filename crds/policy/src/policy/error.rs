@@ -8,6 +8,7 @@ use crate::address::{MAX_NAT64, Nat64Error};
 use crate::cidr::CidrError;
 use crate::egress::{ExceptionError, UpstreamRule};
 use crate::host::HostError;
+use crate::tls::{MAX_TLS_HOSTS, PIN_RULE, TlsHostError};
 use crate::unit::{self, UnitError};
 
 /// Why a policy is refused.
@@ -49,6 +50,14 @@ pub enum PolicyError {
     /// The upstream proxy breaks a rule.
     #[error("upstream proxy: {0}")]
     Upstream(#[from] UpstreamRule),
+    /// An entry about a host's keys breaks a rule.
+    #[error("egress TLS host {index}: {error}")]
+    TlsHost {
+        /// 0-based position.
+        index: usize,
+        /// The rule.
+        error: TlsHostError,
+    },
     /// The digest is not the one expected.
     #[error("policy digest differs from the one of the pod template")]
     Digest,
@@ -67,6 +76,8 @@ pub enum List {
     Nat64Prefixes,
     /// Named exceptions.
     Exceptions,
+    /// Hosts that are known by their keys.
+    TlsHosts,
 }
 
 impl List {
@@ -78,6 +89,7 @@ impl List {
             Self::Cidrs => MAX_CIDRS,
             Self::Nat64Prefixes => MAX_NAT64,
             Self::Exceptions => MAX_EXCEPTIONS,
+            Self::TlsHosts => MAX_TLS_HOSTS,
         }
     }
 
@@ -88,6 +100,7 @@ impl List {
             Self::Cidrs => "ranges in one list",
             Self::Nat64Prefixes => "NAT64 prefixes",
             Self::Exceptions => "egress exceptions",
+            Self::TlsHosts => "egress TLS hosts",
         }
     }
 }
@@ -100,6 +113,7 @@ impl PolicyError {
             Self::Version(_) => "policy_version",
             Self::TooMany(List::Exceptions) | Self::Exception { .. } => "policy_exception",
             Self::Upstream(_) => "policy_upstream",
+            Self::TlsHost { .. } => "policy_tls",
             Self::TooMany(_) | Self::Nat64Overlap => "policy_bounds",
             Self::Digest => "policy_digest",
         }
@@ -125,7 +139,8 @@ pub(crate) fn rule(error: &serde_json::Error) -> String {
     let own = own
         .chain(HostError::ALL.iter().map(ToString::to_string))
         .chain(CidrError::ALL.iter().map(ToString::to_string))
-        .chain(Nat64Error::ALL.iter().map(ToString::to_string));
+        .chain(Nat64Error::ALL.iter().map(ToString::to_string))
+        .chain([PIN_RULE.to_owned()]);
     let kinds = [
         ("unknown field", "unknown field"),
         ("missing field", "missing field"),

@@ -17,11 +17,12 @@ use serde::Deserialize;
 use crate::canonical;
 use crate::cluster::ClusterRanges;
 use crate::egress::{EgressException, Resolution};
+use crate::tls;
 use crate::unit::Port;
 
 pub use document::{
     CidrLists, ClusterRules, DEFAULT_PORTS, DomainLists, EgressRules, Enforcement, Isolation, MAX_CIDRS, MAX_DOCUMENT,
-    MAX_DOMAINS, MAX_EXCEPTIONS, MAX_PORTS, PolicyDocument, SandboxMode, SandboxRules, ServiceRef, VERSION,
+    MAX_DOMAINS, MAX_EXCEPTIONS, MAX_PORTS, PolicyDocument, SandboxMode, SandboxRules, ServiceRef, TlsRules, VERSION,
 };
 pub(crate) use error::rule;
 pub use error::{List, PolicyError};
@@ -40,6 +41,8 @@ pub struct Ceiling {
     pub advisory_egress: bool,
     /// Whether [`Resolution::Remote`] may be asked for.
     pub remote_resolution: bool,
+    /// Whether [`Trust::PinnedKey`](tls::Trust::PinnedKey) may be asked for.
+    pub pinned_keys: bool,
 }
 
 impl Ceiling {
@@ -52,6 +55,7 @@ impl Ceiling {
             degraded_sandbox: true,
             advisory_egress: true,
             remote_resolution: true,
+            pinned_keys: true,
         }
     }
 
@@ -92,6 +96,13 @@ impl EffectivePolicy {
         for exception in &mut egress.exceptions {
             in_order(&mut exception.ports);
         }
+        for entry in &mut egress.tls.hosts {
+            in_order(&mut entry.spki_pins);
+            if !ceiling.pinned_keys {
+                entry.without_exception();
+            }
+        }
+        in_order(&mut egress.tls.hosts);
         if !ceiling.degraded_sandbox {
             document.sandbox.mode = SandboxMode::Required;
         }
@@ -225,6 +236,7 @@ fn check(document: &PolicyDocument) -> Result<(), PolicyError> {
         (List::Cidrs, egress.cluster.cidrs.len()),
         (List::Nat64Prefixes, egress.nat64_prefixes.len()),
         (List::Exceptions, egress.exceptions.len()),
+        (List::TlsHosts, egress.tls.hosts.len()),
     ] {
         if length > list.bound() {
             return Err(PolicyError::TooMany(list));
@@ -247,7 +259,7 @@ fn check(document: &PolicyDocument) -> Result<(), PolicyError> {
     if let Some(upstream) = &egress.upstream_proxy {
         upstream.check(egress)?;
     }
-    Ok(())
+    tls::check_all(&egress.tls.hosts).map_err(|(index, error)| PolicyError::TlsHost { index, error })
 }
 
 fn in_order<T: Ord>(list: &mut Vec<T>) {

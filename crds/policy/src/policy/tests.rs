@@ -8,6 +8,7 @@ use super::*;
 use crate::cidr::Cidr;
 use crate::domain::DomainRule;
 use crate::egress::{ExceptionError, no_wider_way, some_upstream};
+use crate::tls::tests::{no_freer, some_tls_hosts, tls_host};
 
 fn document() -> PolicyDocument {
     PolicyDocument::secure_default("web", "shots").unwrap()
@@ -56,6 +57,7 @@ fn an_unknown_field_or_version_is_refused() {
 fn a_document_that_breaks_a_rule_is_refused_by_the_rule_without_the_value() {
     let mut whole = document();
     whole.egress.exceptions = vec![exception("web.t1.svc", "10.0.0.0/8")];
+    whole.egress.tls.hosts = vec![tls_host("tls.example.com", Some(0))];
     let text = resolved(whole).canonical_json();
     let amount = "an amount must be between 1 and 9007199254740991";
     for (from, to, rule) in [
@@ -70,6 +72,15 @@ fn a_document_that_breaks_a_rule_is_refused_by_the_rule_without_the_value() {
             "unknown field",
         ),
         ("\"deadlineMs\"", "\"secret\":1,\"deadlineMs\"", "unknown field"),
+        ("\"tls\":{", "\"tls\":{\"secret\":1,", "unknown field"),
+        ("\"spkiPins\"", "\"secret\":1,\"spkiPins\"", "unknown field"),
+        ("\"trust\":\"PinnedKey\"", "\"trust\":\"secret\"", "unknown word"),
+        ("\"trust\":\"PinnedKey\",", "", "missing field"),
+        (
+            "\"spkiPins\":[\"",
+            "\"spkiPins\":[\"secret",
+            "a pin must be 32 bytes in base64: 43 characters and '='",
+        ),
         ("\"ports\":[80,443],", "", "missing field"),
         ("\"nat64Prefixes\":[],", "", "missing field"),
         (
@@ -170,6 +181,9 @@ fn lists_are_bounded() {
         rules.exceptions = (0..n)
             .map(|n| exception(&format!("a{n}.example.com"), "10.0.0.0/8"))
             .collect();
+    });
+    row(List::TlsHosts, &|rules, n| {
+        rules.tls.hosts = (0..n).map(|n| tls_host(&format!("a{n}.example.com"), None)).collect();
     });
     for (list, document) in rows {
         assert_eq!(
@@ -293,6 +307,7 @@ prop_compose! {
         (allowed, denied, own) in (some_ranges(), some_ranges(), some_ranges()),
         exceptions in some_exceptions(),
         upstream in some_upstream(),
+        tls_hosts in some_tls_hosts(),
         (degraded, advisory) in any::<(bool, bool)>(),
     ) -> PolicyDocument {
         let mut document = document();
@@ -308,6 +323,7 @@ prop_compose! {
         if document.egress.upstream_proxy.as_ref().is_some_and(|upstream| upstream.resolve == Resolution::Remote) {
             document.egress.cidrs = CidrLists::default();
         }
+        document.egress.tls.hosts = tls_hosts;
         document
     }
 }
@@ -316,10 +332,10 @@ prop_compose! {
     fn some_ceiling()(
         capture in any_limits(),
         ports in prop::collection::vec((any::<u16>(), any::<u16>()), 0..4),
-        (degraded_sandbox, advisory_egress, remote_resolution) in any::<(bool, bool, bool)>(),
+        (degraded_sandbox, advisory_egress, remote_resolution, pinned_keys) in any::<(bool, bool, bool, bool)>(),
     ) -> Ceiling {
         let ports = ports.into_iter().map(|(a, b)| a.min(b)..=a.max(b)).collect();
-        Ceiling { capture, ports, degraded_sandbox, advisory_egress, remote_resolution }
+        Ceiling { capture, ports, degraded_sandbox, advisory_egress, remote_resolution, pinned_keys }
     }
 }
 
@@ -342,6 +358,7 @@ fn no_wider(document: &PolicyDocument, other: &PolicyDocument) -> bool {
         && same(&ours.cidrs.allow, &theirs.cidrs.allow)
         && within(&theirs.cidrs.deny, &ours.cidrs.deny)
         && within(&theirs.cluster.cidrs, &ours.cluster.cidrs)
+        && no_freer(&ours.tls.hosts, &theirs.tls.hosts)
         && ours.exceptions.len() == theirs.exceptions.len()
         && ours
             .exceptions
@@ -362,6 +379,7 @@ proptest! {
         prop_assert!(policy.limits().within(&ceiling.capture));
         prop_assert!(policy.egress_ports().iter().all(|port| ceiling.ports.iter().any(|range| range.contains(&port.get()))));
         prop_assert!(ceiling.advisory_egress || policy.enforcement() == Enforcement::Required);
+        prop_assert!(ceiling.pinned_keys || policy.tls_hosts().iter().all(|host| host.exception_end().is_none()));
         prop_assert!(ceiling.degraded_sandbox || policy.sandbox_mode() == SandboxMode::Required);
         let resolve = policy.upstream().map(|upstream| upstream.resolve);
         prop_assert!(ceiling.remote_resolution || resolve != Some(Resolution::Remote));

@@ -103,6 +103,37 @@ fn the_message_names_the_node_where_policies_are_not_enforced() {
 }
 
 #[test]
+fn an_exception_for_a_certificate_is_told_of_like_any_other() {
+    let world = good(|spec| {
+        spec.network.egress.tls.hosts = vec![TlsHostSpec {
+            host: "lab.example.com".into(),
+            trust: TlsTrust::PinnedKey,
+            spki_pins: vec!["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into()],
+            reason: Some("a test".into()),
+            expires: Some(Time("2026-06-20T00:00:00Z".parse().unwrap())),
+        }];
+    });
+    let told = |time: &str| {
+        let status = world.status(&ScreenshotServiceStatus::default(), time.parse().unwrap());
+        let mut conditions = status.conditions.into_iter();
+        let condition = conditions.find(|condition| condition.type_ == "ExceptionsLasting");
+        condition
+            .map(|condition| (condition.reason, condition.message))
+            .unwrap()
+    };
+    assert_eq!(told("2026-06-01T00:00:00Z").0, "NoneEndsSoon");
+    let (reason, message) = told("2026-06-14T00:00:00Z");
+    assert_eq!(reason, "ExceptionEndsSoon");
+    assert_eq!(
+        message,
+        "the exception for the certificate of lab.example.com ends at 2026-06-20T00:00:00Z"
+    );
+    let (reason, message) = told("2026-06-20T00:00:00Z");
+    assert_eq!(reason, "ExceptionEnded");
+    assert!(message.contains("lets no other certificate pass"), "{message}");
+}
+
+#[test]
 fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
     let world = good(|spec| {
         let one = |host: &str, expires: &str| EgressExceptionSpec {
@@ -116,17 +147,32 @@ fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
             one("10.1.2.4", "2026-09-01T00:00:00Z"),
             one("10.1.2.3", "2026-06-20T00:00:00Z"),
         ];
+        let of = |host: &str, trust| TlsHostSpec {
+            host: host.into(),
+            trust,
+            spki_pins: vec!["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into()],
+            reason: (trust == TlsTrust::PinnedKey).then(|| "a test".into()),
+            expires: (trust == TlsTrust::PinnedKey).then(|| Time("2026-07-01T00:00:00Z".parse().unwrap())),
+        };
+        spec.network.egress.tls.hosts = vec![
+            of("10.1.2.3", TlsTrust::PinnedKey),
+            of("pinned.example.com", TlsTrust::PublicAuthorities),
+        ];
     });
     let at = |time: &str| time.parse::<Timestamp>().unwrap();
     let first = world.status(&ScreenshotServiceStatus::default(), now());
     let shown: Vec<String> = first
         .exceptions
         .iter()
-        .map(|e| format!("{} {}", e.host, e.expires.0))
+        .map(|e| format!("{:?} {} {}", e.kind, e.host, e.expires.0))
         .collect();
     assert_eq!(
         shown,
-        ["10.1.2.3 2026-06-20T00:00:00Z", "10.1.2.4 2026-09-01T00:00:00Z"]
+        [
+            "Destination 10.1.2.3 2026-06-20T00:00:00Z",
+            "Certificate 10.1.2.3 2026-07-01T00:00:00Z",
+            "Destination 10.1.2.4 2026-09-01T00:00:00Z"
+        ]
     );
     assert_eq!(says(&first, "ExceptionsLasting"), is("True", "NoneEndsSoon"));
     assert_eq!(
@@ -142,7 +188,7 @@ fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
     assert_eq!((told(&first, &soon), told(&soon, &soon)), (1, 0));
     let over = world.status(&soon, at("2026-06-20T00:00:00Z"));
     assert_eq!(says(&over, "ExceptionsLasting"), is("False", "ExceptionEnded"));
-    assert_eq!(over.exceptions.len(), 1);
+    assert_eq!(over.exceptions.len(), 2);
     let none = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
     assert_eq!((says(&none, "ExceptionsLasting"), none.exceptions.len()), (None, 0));
 }

@@ -88,6 +88,7 @@ fn arguments(profile: &Path, site: std::net::IpAddr) -> Vec<String> {
     let options = Options {
         proxy_port: 0,
         max_old_space_mb: None,
+        accepted_key: None,
         sandbox: true,
     };
     let mut arguments = flags::arguments(profile, options, &[]);
@@ -125,6 +126,7 @@ mod tests {
         let options = Options {
             proxy_port: 0,
             max_old_space_mb: None,
+            accepted_key: None,
             sandbox: true,
         };
         let jailers = flags::arguments(Path::new("/p"), options, &[]);
