@@ -30,6 +30,10 @@ pub use limits::CaptureLimits;
 
 /// The most that any policy may grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one permission of its own, as the exemptions are"
+)]
 pub struct Ceiling {
     /// Bounds of one capture.
     pub capture: CaptureLimits,
