@@ -22,6 +22,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
+	"screenshot-operator.io/tests/cluster/internal/metrics"
 	"screenshot-operator.io/tests/cluster/internal/netpol"
 )
 
@@ -35,6 +36,7 @@ var components = map[string]func(){
 	"kubelet":                 func() { serve(kubelet.NewKubeletCommand(context.Background())) },
 	"kubectl":                 runKubectl,
 	"netpol":                  runNetpol,
+	"metrics-server":          func() { serve(metrics.Command()) },
 }
 
 func serve(c *cobra.Command) { os.Exit(cli.Run(c)) }

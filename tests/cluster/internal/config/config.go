@@ -1,11 +1,13 @@
 // Package config writes the configuration files of the components into a cluster's state directory.
-// In: the cluster's name. Out: files under conf/, cni/ and manifests/, rendered from the templates in files/.
+// In: the cluster's name, and its authority under pki/. Out: files under conf/, cni/ and manifests/, rendered from the
+// templates in files/.
 // It must not decide anything: every setting is in the templates, with its reason.
 package config
 
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,26 +23,34 @@ var files embed.FS
 type Values struct {
 	Dir, Cgroup, KubeletRoot, Socket    string
 	PodCIDR, NodePodCIDR, DNSIP, NodeIP string
+	CA                                  string // the authority's certificate, PEM in base64
+	MetricsPort                         int
 }
 
 // targets maps a template to its place in the state directory.
 var targets = map[string]string{
-	"containerd.toml":    "conf/containerd.toml",
-	"kubelet.yaml":       "conf/kubelet.yaml",
-	"kube-proxy.yaml":    "conf/kube-proxy.yaml",
-	"audit-policy.yaml":  "conf/audit-policy.yaml",
-	"10-bridge.conflist": "cni/10-bridge.conflist",
-	"coredns.yaml":       "manifests/coredns.yaml",
-	"netpol-rbac.yaml":   "manifests/netpol-rbac.yaml",
+	"containerd.toml":     "conf/containerd.toml",
+	"kubelet.yaml":        "conf/kubelet.yaml",
+	"kube-proxy.yaml":     "conf/kube-proxy.yaml",
+	"audit-policy.yaml":   "conf/audit-policy.yaml",
+	"10-bridge.conflist":  "cni/10-bridge.conflist",
+	"coredns.yaml":        "manifests/coredns.yaml",
+	"netpol-rbac.yaml":    "manifests/netpol-rbac.yaml",
+	"metrics-server.yaml": "manifests/metrics-server.yaml",
 	// empty on purpose: the host's name servers must not reach pods with dnsPolicy Default
 	"resolv.conf": "conf/resolv.conf",
 }
 
 // Write renders all files for the cluster.
 func Write(c layout.Cluster) error {
+	ca, err := os.ReadFile(c.In("pki/ca.crt"))
+	if err != nil {
+		return err
+	}
 	v := Values{
 		Dir: c.Dir(), Cgroup: c.Cgroup(), KubeletRoot: layout.KubeletRoot, Socket: c.Socket(),
 		PodCIDR: layout.PodCIDR, NodePodCIDR: layout.NodePodCIDR, DNSIP: layout.DNSIP, NodeIP: layout.NodeIP,
+		CA: base64.StdEncoding.EncodeToString(ca), MetricsPort: layout.MetricsPort,
 	}
 	for name, target := range targets {
 		text, err := Render(name, v)

@@ -137,6 +137,10 @@ func startNode(ctx context.Context, w waiter, spec layout.Spec, images <-chan er
 		return err
 	}
 	say("CoreDNS Available")
+	if err := w.wait(ctx, "metrics API", "metrics-server", apiWithin, w.metricsServed); err != nil {
+		return err
+	}
+	say("metrics API served")
 	if err := w.checkPolicies(ctx, spec.NetworkPolicy); err != nil {
 		return err
 	}

@@ -134,6 +134,12 @@ func (w waiter) coreDNSAvailable(ctx context.Context) (bool, string) {
 	return false, "no Available condition"
 }
 
+// metricsServed: whoever lists what the API server has meets an error while a part of it is not served.
+func (w waiter) metricsServed(ctx context.Context) (bool, string) {
+	_, err := w.client.Discovery().RESTClient().Get().AbsPath("/apis/metrics.k8s.io/v1beta1").DoRaw(ctx)
+	return err == nil, text(err)
+}
+
 func text(err error) string {
 	if err == nil {
 		return ""

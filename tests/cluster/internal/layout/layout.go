@@ -23,6 +23,7 @@ const (
 	ServiceIP   = "10.96.0.1"
 	DNSIP       = "10.96.0.10"
 	APIPort     = 6443  // of the API server, inside
+	MetricsPort = 4443  // of metrics-server, inside
 	DefaultPort = 16443 // of the API server, on the host's loopback
 )
 

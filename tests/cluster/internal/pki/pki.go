@@ -69,6 +69,8 @@ func servers(ca, front authority) error {
 			"localhost", "127.0.0.1", layout.NodeIP, layout.ServiceIP}},
 		{ca, "kubelet", pkix.Name{CommonName: "system:node:" + layout.NodeName, Organization: []string{"system:nodes"}},
 			x509.ExtKeyUsageServerAuth, []string{layout.NodeName, layout.NodeIP, "127.0.0.1"}},
+		{ca, "metrics-server", pkix.Name{CommonName: "metrics-server"}, x509.ExtKeyUsageServerAuth,
+			[]string{"metrics-server.kube-system.svc"}},
 		{ca, "apiserver-kubelet-client", pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}},
 			x509.ExtKeyUsageClientAuth, nil},
 		{front, "front-proxy-client", pkix.Name{CommonName: "front-proxy-client"}, x509.ExtKeyUsageClientAuth, nil},
@@ -89,6 +91,7 @@ func clients(ca authority, kubeconfig string, hostPort int) error {
 		{in("scheduler"), inside, "scheduler", "system:kube-scheduler", ""},
 		{in("kube-proxy"), inside, "kube-proxy", "system:kube-proxy", ""},
 		{in("netpol"), inside, "netpol", "system:netpol", ""},
+		{in("metrics-server"), inside, "metrics-server", "system:metrics-server", ""},
 		{in("node"), inside, "node", "system:node:" + layout.NodeName, "system:nodes"},
 	} {
 		name := pkix.Name{CommonName: c.user}
