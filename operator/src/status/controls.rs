@@ -183,10 +183,15 @@ pub(super) fn every_pod(
     verdict(kind, true, reason, message)
 }
 
-/// The pods that can get a request, and those that answer. One that is only starting counts while there is no other: else
-/// every pod that an autoscaler adds would make the service unready for as long as it starts.
+/// The pods that can get a request, and those that know what their browsers are worth. One that is only starting counts while
+/// there is no other: else every pod that an autoscaler adds would make the service unready for as long as it starts.
 pub(super) fn counted(pods: &[PodView]) -> impl Iterator<Item = &PodView> {
     let some_ready = pods.iter().any(|pod| pod.ready);
     pods.iter()
-        .filter(move |pod| pod.ready || pod.attested.is_ok() || !some_ready)
+        .filter(move |pod| pod.ready || pod.attested.as_ref().is_ok_and(has_looked) || !some_ready)
+}
+
+/// Whether a pod has looked at its first browser: a server answers as soon as it runs.
+fn has_looked(report: &AttestReport) -> bool {
+    report.sandbox.verified || report.sandbox.reason.is_some()
 }

@@ -109,6 +109,16 @@ fn a_pod_that_is_only_starting_does_not_count_beside_one_that_serves() {
     (starting.ready, starting.started, starting.attested) = (false, false, Err(Unattested::NoAddress));
     world.pods.push(starting.clone());
     assert_eq!(world.says("PolicyInForce"), is("True", "PolicyAttested"));
+    // Its server runs and has not looked at a browser yet.
+    let mut report = world.pods[0].attested.clone().unwrap();
+    (report.sandbox.verified, report.sandbox.reason) = (false, None);
+    (world.pods[1].started, world.pods[1].attested) = (true, Ok(report.clone()));
+    assert_eq!(world.says("SandboxVerified"), is("True", "SandboxAttested"));
+    assert_eq!(world.says("Ready"), is("True", "AsWanted"));
+    // It has looked: that counts, ready or not.
+    report.sandbox.reason = Some("landlock".into());
+    world.pods[1].attested = Ok(report);
+    assert_eq!(world.says("SandboxVerified"), is("False", "SandboxUnverified"));
     world.pods = vec![starting];
     assert_eq!(world.says("PolicyInForce"), is("False", "NotAttested"));
 }
