@@ -22,5 +22,6 @@ mod proxy;
 mod quiet;
 mod rights;
 mod roles;
+mod scaling;
 mod support;
 mod troubles;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod alone;
+mod autoscaling;
 mod conditions;
 mod manifests;
 mod network;
