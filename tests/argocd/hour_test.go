@@ -1,7 +1,7 @@
 package main
 
 // An idle hour of one service, while the scenario is busy with another one. In: a service at rest, whose child is touched
-// once a second, which makes the operator look at all of it as it does by itself every 40 seconds. Out: whether
+// every 750 ms, which makes the operator look at all of it as it does by itself every 40 seconds. Out: whether
 // anything was written, and whether Argo CD ever took the service for changed.
 
 import (
@@ -24,7 +24,7 @@ const (
 	// passesPerHour is what an idle hour has at least: one every 40 seconds.
 	passesPerHour = 90
 	// apart is longer than the operator leaves between two passes of a service, so that no two touches are one pass.
-	apart = 1100 * time.Millisecond
+	apart = 750 * time.Millisecond
 )
 
 type hour struct {
