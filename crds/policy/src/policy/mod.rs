@@ -30,7 +30,10 @@ pub use limits::CaptureLimits;
 
 /// The most that any policy may grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each permits one thing, whatever the others do")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each permits one thing, whatever the others do"
+)]
 pub struct Ceiling {
     /// Bounds of one capture.
     pub capture: CaptureLimits,
