@@ -266,19 +266,19 @@ def pins():
     """Of an object that has two keys for one host already."""
     kubectl.must("create", "-f", "-", given=service("keyed", keying(keyed("a.example.com", pins=("A", "E")))))
 
-    def apply(user, *hosts):
-        return kubectl.refusal(kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-",
-                                           user=user, given=service("keyed", keying(*hosts))))
+    def replace(user, *hosts):
+        return kubectl.refusal(kubectl.run("replace", "--dry-run=server", "-f", "-", user=user,
+                                           given=service("keyed", keying(*hosts))))
 
     narrower = [keyed("a.example.com"), keyed("a.example.com", "PublicAuthorities", ("Q",)),
                 keyed("a.example.com", pins=("A", "E"), expires="2029-01-01T00:00:00Z")]
     wider = [keyed("b.example.com"), keyed("a.example.com", pins=("A", "I")),
              keyed("a.example.com", expires="2031-01-01T00:00:00Z")]
     expect("a host that is known by its key is edited, and narrowed, by anyone who may edit",
-           [(apply("editor", host), None) for host in narrower])
+           [(replace("editor", host), None) for host in narrower])
     expect("another host, another key or a later end is asked for again",
-           [(apply("editor", host), UNVOUCHED.format(host["host"])) for host in wider]
-           + [(apply("pinner", host), None) for host in wider])
+           [(replace("editor", host), UNVOUCHED.format(host["host"])) for host in wider]
+           + [(replace("pinner", host), None) for host in wider])
 
 
 def types():
