@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Answer, Jailer, Running, Site, get, limits, policy_of, without_a_route_out};
+use crate::harness::{Answer, Jailer, Running, Site, get, keyset, limits, policy_of, without_a_route_out};
 use crate::web;
 
 /// Green, if its own style sheet comes and that of the host with another key does not.
@@ -42,18 +42,24 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
     })
 }
 
-/// Every name's port 443 is that server.
-struct OneTlsServer(SocketAddr);
+/// Every name's port 443 is one server, its port 80 another.
+struct TwoServers {
+    secure: SocketAddr,
+    plain: SocketAddr,
+}
 
-impl Dial for OneTlsServer {
+impl Dial for TwoServers {
     fn connect(&self, to: Pinned) -> web::Boxed<'static, io::Result<TcpStream>> {
-        assert_eq!(to.address().port(), 443);
-        let address = self.0;
+        let address = match to.address().port() {
+            443 => self.secure,
+            80 => self.plain,
+            port => panic!("port {port}"),
+        };
         Box::pin(TcpStream::connect(address))
     }
 }
 
-async fn network(pair: &KeyPair) -> Network {
+async fn network(pair: &KeyPair, answers: web::Answer, plain: web::Answer) -> Network {
     let certificate = CertificateParams::new(["good.net".to_owned()]).unwrap();
     let certificate = certificate.self_signed(pair).unwrap();
     let config = ServerConfig::builder_with_provider(default_provider().into())
@@ -80,7 +86,10 @@ async fn network(pair: &KeyPair) -> Network {
     });
     Network {
         resolver: Arc::new(web::Names),
-        dial: Arc::new(OneTlsServer(address)),
+        dial: Arc::new(TwoServers {
+            secure: address,
+            plain: web::serve(plain).await,
+        }),
     }
 }
 
@@ -95,7 +104,8 @@ fn named(host: &str, trust: Trust, pin: SpkiPin, expires: &str) -> TlsHost {
     }
 }
 
-async fn started() -> (Running, Jailer) {
+/// A server with two clients, for which `good.net` is known by its key. Answers over TLS, and answers without it.
+pub async fn started(answers: web::Answer, plain: web::Answer) -> (Running, Jailer) {
     let pair = KeyPair::generate().unwrap();
     let right = SpkiPin::of(&pair.subject_public_key_info());
     let site = Site::new(limits(10_000));
@@ -113,9 +123,12 @@ async fn started() -> (Running, Jailer) {
         ];
     });
     site.write("policy.json", &policy.canonical_json());
+    site.write("keyset.json", &keyset(1, &[1, 2]));
     let jailer = Jailer::start(&site);
     let args = site.args();
-    let server = Server::start_on(args, network(&pair).await).await.unwrap();
+    let server = Server::start_on(args, network(&pair, answers, plain).await)
+        .await
+        .unwrap();
     let server = Running::serving(site, server).await;
     server.until_ready(true).await;
     (server, jailer)
@@ -132,7 +145,7 @@ async fn a_page_under_a_certificate_that_nobody_vouches_for_is_seen_under_its_pi
     ) {
         return;
     }
-    let (server, _jailer) = started().await;
+    let (server, _jailer) = started(answers, |_| None).await;
     for url in ["https://good.net/green", "https://good.net/to-good"] {
         is_green(&server.capture(json!({"url": url})).await, url);
     }

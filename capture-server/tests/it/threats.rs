@@ -1,9 +1,9 @@
 //! Those of the field's advisories that only a whole server can stand against, by their number in our list.
 //!
-//! T13, as far as pages without TLS go: service workers, the Cache API and HSTS need a certificate that the browser
-//! trusts. T17: callers that hang up at any moment.
+//! T13, as far as pages without TLS go; `secure` has the rest. T17: callers that hang up at any moment.
 
 mod scratch;
+mod secure;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const LEFT: &str = "document.cookie='a=1;max-age=9999';localStorage.a=1;sessionS
     await (await fetch('/cached')).text();";
 
 /// Keeps the page from being at rest until it is done.
-const HOLD: &str = "<img id=hold src=/never>";
+pub const HOLD: &str = "<img id=hold src=/never>";
 
 fn page(script: &str) -> (String, Vec<u8>) {
     let html = format!(
@@ -75,11 +75,11 @@ async fn server() -> (Running, Jailer) {
     (server, jailer)
 }
 
-fn body(url: &str) -> Value {
+pub fn body(url: &str) -> Value {
     json!({"url": url, "window_width": 200, "window_height": 100})
 }
 
-fn colour(answer: &Answer) -> [u8; 3] {
+pub fn colour(answer: &Answer) -> [u8; 3] {
     answer.image().get_pixel(150, 80).0
 }
 

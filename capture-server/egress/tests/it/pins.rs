@@ -13,7 +13,7 @@ use crate::authority::{Authority, HELLO, Site, pin, self_signed, serve, tunnelle
 use crate::harness::{NOW, PUBLIC, Proxy, Target, World, exactly, head_of, hello};
 
 const END: &str = "2026-12-01T00:00:00Z";
-const GET: &str = "GET /x HTTP/1.1\r\nHost: site.com\r\n\r\n";
+pub const GET: &str = "GET /x HTTP/1.1\r\nHost: site.com\r\n\r\n";
 type Chain = Vec<CertificateDer<'static>>;
 
 fn pinned(host: &str, pins: &[SpkiPin]) -> TlsHost {
@@ -26,7 +26,7 @@ fn pinned(host: &str, pins: &[SpkiPin]) -> TlsHost {
     }
 }
 
-fn exception(host: &str, pins: &[SpkiPin]) -> TlsHost {
+pub fn exception(host: &str, pins: &[SpkiPin]) -> TlsHost {
     TlsHost {
         trust: Trust::PinnedKey,
         reason: Some("a test".parse().unwrap()),

@@ -1,15 +1,18 @@
-//! TLS to the upstream itself.
+//! TLS to the upstream itself, and through it to hosts that are known by their keys.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use capture_egress::Access;
+use rcgen::KeyPair;
 use screenshot_policy::egress::UpstreamScheme;
 use tokio::io::AsyncWriteExt;
 
 use super::server::{Manner, UpstreamServer};
-use super::{behind, honest};
-use crate::harness::{OK, Target, exactly, hello, reason};
+use super::{SCHEMES, behind, honest};
+use crate::authority::{HELLO, pin, self_signed, serve, tunnelled};
+use crate::harness::{OK, PUBLIC, Target, exactly, hello, reason};
+use crate::pins::{GET, exception};
 
 #[tokio::test]
 async fn an_upstream_over_tls_is_the_one_that_was_named_or_hears_nothing() {
@@ -71,4 +74,29 @@ async fn much_is_carried_both_ways_through_an_upstream_over_tls() {
     seen.write_all(&much).await.unwrap();
     assert!(exactly(&mut stream, 3_000_000).await == much);
     assert!(proxy.session.report().bytes >= 6_000_000);
+}
+
+#[tokio::test]
+async fn a_host_that_is_known_by_its_key_has_to_prove_it_through_the_upstream_too() {
+    let (pair, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    for scheme in SCHEMES {
+        for (key, known) in [(pin(&pair), true), (pin(&other), false)] {
+            let target = Target::new().await;
+            let server = UpstreamServer::start(scheme, Manner::Honest, target.address).await;
+            let site = serve(target, self_signed("site.com", &pair, |_| ()), &pair, &[]);
+            let mut world = behind(&server, scheme);
+            world.rules.tls.hosts = vec![exception("site.com", &[key])];
+            let proxy = world.open().await;
+            let tunnel = tunnelled(&proxy, "site.com", 443).await;
+            assert_eq!(server.asked(), [format!("{PUBLIC}:443")], "{scheme:?}");
+            if known {
+                assert_eq!(tunnel.unwrap().ask(GET).await, HELLO, "{scheme:?}");
+                assert_eq!(proxy.outcomes(1).await, ["allowed"]);
+            } else {
+                assert!(tunnel.is_none(), "{scheme:?}");
+                assert_eq!(proxy.outcomes(1).await, ["tls_pin_mismatch"]);
+                assert!(site.asked.lock().unwrap().is_empty(), "{scheme:?}");
+            }
+        }
+    }
 }
