@@ -2,7 +2,8 @@
 //!
 //! Writes rows `{figure, value, goal, unit, atLeast, rounds, spread}` to the file given (default: standard output), the
 //! format of the other benchmarks. Everything runs on one thread and on loopback: browser, proxy and target together,
-//! so the figures per core are those of all three. `value` is the median of the rounds, `spread` the smallest and largest.
+//! so the figures per core are those of all three; but for the proxy's own cost, for which it has a thread of its own, whose
+//! clock is read. `value` is the median of the rounds, `spread` the smallest and largest.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +27,8 @@ use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 const PUBLIC: &str = "93.184.216.34";
@@ -194,9 +197,10 @@ async fn added(target: SocketAddr, proxy: SocketAddr) -> f64 {
     median(&mut through) - median(&mut direct)
 }
 
+const COUNT: usize = 2000;
+
 /// Connections per second with 32 at a time.
 async fn rate(proxy: SocketAddr) -> f64 {
-    const COUNT: usize = 2000;
     let begun = Instant::now();
     let mut open = JoinSet::new();
     for _ in 0..COUNT {
@@ -207,6 +211,60 @@ async fn rate(proxy: SocketAddr) -> f64 {
     }
     while open.join_next().await.is_some() {}
     COUNT as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Milliseconds of processor time that this thread has had.
+fn cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
+}
+
+/// A proxy on a thread of its own, which tells its processor time when it is asked.
+struct Alone {
+    at: SocketAddr,
+    ask: mpsc::Sender<oneshot::Sender<f64>>,
+}
+
+impl Alone {
+    fn start(target: SocketAddr) -> Self {
+        let (told, at) = std::sync::mpsc::channel();
+        let (ask, mut asked) = mpsc::channel::<oneshot::Sender<f64>>(1);
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                let (session, at) = proxy(target).await;
+                told.send(at).unwrap();
+                while let Some(answer) = asked.recv().await {
+                    answer.send(cpu()).unwrap();
+                }
+                drop(session);
+            });
+        });
+        Self {
+            at: at.recv().unwrap(),
+            ask,
+        }
+    }
+
+    async fn cpu(&self) -> f64 {
+        let (answer, told) = oneshot::channel();
+        self.ask.send(answer).await.unwrap();
+        told.await.unwrap()
+    }
+
+    /// Milliseconds of processor time for one connection.
+    async fn cost(&self) -> f64 {
+        let before = self.cpu().await;
+        rate(self.at).await;
+        (self.cpu().await - before) / COUNT as f64
+    }
+}
+
+/// Milliseconds of processor time of a capture of the benchmark's article (`make bench-capture`, the browser alone), and the
+/// connections that it makes.
+const ARTICLE: (f64, f64) = (204.0, 15.0);
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn main() {
@@ -226,16 +284,15 @@ fn main() {
             decision(&policy(true)),
         ),
     ];
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let target = target().await;
         let (session, at) = proxy(target).await;
         ask(at, THROUGH).await;
-        let (mut delays, mut rates) = (Vec::new(), Vec::new());
+        let alone = Alone::start(target);
+        ask(alone.at, THROUGH).await;
+        let (mut delays, mut rates, mut costs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
+            costs.push(alone.cost().await);
             delays.push(added(target, at).await);
             rates.push(rate(at).await);
         }
@@ -246,6 +303,14 @@ fn main() {
             500.0,
             true,
             rates,
+        ));
+        let shares = costs.iter().map(|cost| 100.0 * cost * ARTICLE.1 / ARTICLE.0);
+        rows.push(row(
+            "the proxy's own processor time in an article's capture",
+            "%",
+            1.0,
+            false,
+            shares.collect(),
         ));
         let _ = session.finish().await;
     });
