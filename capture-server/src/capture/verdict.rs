@@ -27,6 +27,8 @@ pub enum CaptureError {
     UpstreamFailed {
         /// The refusal's bounded word.
         rule: &'static str,
+        /// The proxy's error type (RFC 9209).
+        error: &'static str,
     },
     /// The page's certificate or TLS is not acceptable.
     TlsFailed {
@@ -102,7 +104,7 @@ impl CaptureError {
         let error = |word: &str| format!("capture-egress; error={word}");
         let detailed = |word: &str, details: &str| format!("capture-egress; error={word}; details=\"{details}\"");
         match self {
-            Self::TargetBlocked { rule, error } => Some(detailed(error, rule)),
+            Self::TargetBlocked { rule, error } | Self::UpstreamFailed { rule, error } => Some(detailed(error, rule)),
             Self::DnsFailed => Some(error("dns_error")),
             Self::ConnectFailed => Some(error("destination_unavailable")),
             Self::TlsFailed { error: word } => Some(error(word)),
@@ -203,7 +205,10 @@ fn refused_document(signals: &Signals) -> Option<CaptureError> {
             Some(CaptureError::DnsFailed)
         }
         Fault::Target => Some(match refusal {
-            Refusal::Upstream(error) => CaptureError::UpstreamFailed { rule: error.reason() },
+            Refusal::Upstream(_) => CaptureError::UpstreamFailed {
+                rule: refusal.reason(),
+                error: refusal.proxy_error(),
+            },
             Refusal::Tls(_) => CaptureError::TlsFailed {
                 error: refusal.proxy_error(),
             },
@@ -287,8 +292,11 @@ mod tests {
         let refused = Refusal::Upstream(UpstreamError::Credentials);
         signals.refusals[0].refusal = Some(refused);
         let cause = judge(&signals);
-        let rule = "upstream_credentials";
-        assert_eq!(cause, Some(CaptureError::UpstreamFailed { rule }));
+        let (rule, error) = ("upstream_credentials", "proxy_configuration_error");
+        assert_eq!(cause, Some(CaptureError::UpstreamFailed { rule, error }));
+        let told = cause.and_then(|cause| cause.proxy_status());
+        let expected = "capture-egress; error=proxy_configuration_error; details=\"upstream_credentials\"";
+        assert_eq!(told.as_deref(), Some(expected));
         assert_eq!(cause.map(|cause| cause.reason()), Some("connect_failed"));
     }
 

@@ -290,7 +290,7 @@ fn capture(error: &CaptureError) -> Row {
         }
         CaptureError::DnsFailed => page(StatusCode::BAD_GATEWAY, "The page's host name has no address"),
         CaptureError::ConnectFailed => page(StatusCode::BAD_GATEWAY, "The page's host could not be connected"),
-        CaptureError::UpstreamFailed { rule } => page(
+        CaptureError::UpstreamFailed { rule, .. } => page(
             StatusCode::BAD_GATEWAY,
             "The upstream proxy gave no connection to the page's host",
         )
