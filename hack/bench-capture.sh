@@ -9,16 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/cache.sh
 site=192.168.77.10
-profile=${PROFILE:-image}
-case $(uname -m) in
-  x86_64) target=x86_64-unknown-linux-gnu ;;
-  aarch64) target=aarch64-unknown-linux-gnu ;;
-  *) echo "bench: not for $(uname -m)" >&2; exit 1 ;;
-esac
-# The same flags as hack/images.sh, so that what is measured is what is shipped, and is built once.
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bins \
-  -p capture-server -p capture-jail -p screenshot-bench
-programs=$CARGO_TARGET_DIR/$target/$profile
+# As hack/images.sh builds them, so that what is measured is what is shipped, and is built once.
+programs=$(hack/programs.sh capture-server capture-jail screenshot-bench)
 bench=("$programs/screenshot-bench" run --site "$site:8088" --programs "$programs" "$@")
 # shellcheck disable=SC2016 # the inner shell's own arguments
 enter='ip link set lo up && ip address add "$0/32" dev lo && exec "$@"'

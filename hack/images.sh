@@ -13,7 +13,7 @@
 #   BASE_FROM=auto|pull|apt where debian:trixie-slim comes from (default auto: pull, else mmdebstrap)
 #   FRESH=1                 build without the cache, to take Debian's newest browser
 #   TAG=dev                 tag of the images
-# Needs: buildah, skopeo, jq; mmdebstrap where the base cannot be pulled; cargo, go.
+# Needs: buildah, skopeo, jq, rsync; mmdebstrap where the base cannot be pulled; cargo, go.
 # Must not: write outside dist/, the cache directory and cargo's target directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,8 +27,8 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1767225600}
 export BUILDAH_ISOLATION=chroot
 export CONTAINERS_STORAGE_CONF=$CACHE/storage.conf
 case $(uname -m) in
-x86_64) ARCH=amd64 TARGET=x86_64-unknown-linux-gnu ;;
-aarch64) ARCH=arm64 TARGET=aarch64-unknown-linux-gnu ;;
+x86_64) ARCH=amd64 ;;
+aarch64) ARCH=arm64 ;;
 *) echo "images: no images for $(uname -m)" >&2 && exit 1 ;;
 esac
 
@@ -82,17 +82,12 @@ ensure_base() {
     base_from_apt
 }
 
-# Programs of the host: static, so that they run on an empty root. The explicit target keeps the flag away from
-# build scripts and procedural macros, which cannot be linked statically.
+# Programs of the host.
 cargo_programs() {
     [ "$BIN" = prebuilt ] && [ -z "${SKIP_CARGO:-}" ] || return 0
-    local profile=${PROFILE:-image} packages=() program
-    for program in "$@"; do packages+=(-p "$program"); done
-    RUSTFLAGS="-C target-feature=+crt-static" \
-        cargo build --locked --profile "$profile" --target "$TARGET" --bins "${packages[@]}"
-    for program in "$@"; do
-        install -m 0555 "$CARGO_TARGET_DIR/$TARGET/$profile/$program" "dist/bin/$ARCH/$program"
-    done
+    local programs program
+    programs=$(hack/programs.sh "$@")
+    for program in "$@"; do install -m 0555 "$programs/$program" "dist/bin/$ARCH/$program"; done
 }
 
 # build NAME CONTAINERFILE CONTEXT [ARGS...]

@@ -13,7 +13,7 @@ if [ "${1:-}" = demo ]; then
   fi
   if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then exec hack/kind.sh needs; fi
 fi
-packages=(buildah skopeo mmdebstrap runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
+packages=(buildah skopeo mmdebstrap rsync runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
   ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
 missing=()
 for package in "${packages[@]}"; do

@@ -9,6 +9,7 @@
 mod alone;
 mod autoscaling;
 mod conditions;
+mod enforcement;
 mod manifests;
 mod network;
 mod pictures;

@@ -20,6 +20,10 @@ import (
 // Table is the nftables table's name (family inet).
 const Table = "netpol"
 
+// Unenforced is the label of a namespace whose policies are accepted and ignored, its value "true": what pods there see is
+// a network that does not enforce, while every other namespace's is as it was.
+const Unenforced = "netpol/unenforced"
+
 // State is everything the rules follow from.
 type State struct {
 	Pods       []*corev1.Pod
@@ -40,7 +44,9 @@ type view struct {
 // pods (probes) is never filtered, as the API promises.
 func Render(s State) string {
 	v := newView(s)
-	policies := slices.Clone(s.Policies)
+	policies := slices.DeleteFunc(slices.Clone(s.Policies), func(p *netv1.NetworkPolicy) bool {
+		return v.namespaces[p.Namespace][Unenforced] == "true"
+	})
 	slices.SortFunc(policies, func(a, b *netv1.NetworkPolicy) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})

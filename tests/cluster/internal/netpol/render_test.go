@@ -128,6 +128,22 @@ func TestPoliciesAdd(t *testing.T) {
 	}
 }
 
+func TestPoliciesOfAnUnenforcedNamespaceAreIgnored(t *testing.T) {
+	s := world(t, selectA+"policyTypes: [Egress]")
+	const enforced = "ip daddr 10.244.0.2 return\ncounter drop"
+	for value, want := range map[string]string{"true": "(none)", "false": enforced} {
+		s.Namespaces[0].Labels[Unenforced] = value
+		if got := chain(t, Render(s), "e_10_244_0_2"); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", value, got, want)
+		}
+	}
+	s.Policies[0].Namespace, s.Namespaces[0].Labels[Unenforced] = "two", "true"
+	s.Policies[0].Spec.PodSelector = metav1.LabelSelector{}
+	if got := chain(t, Render(s), "e_10_244_0_4"); !strings.Contains(got, "counter drop") {
+		t.Errorf("another namespace: got\n%s", got)
+	}
+}
+
 func TestBothDirectionsAreJudgedAndUnknownAddressesDropped(t *testing.T) {
 	text := Render(world(t, selectA+"policyTypes: [Ingress, Egress]"))
 	known := "{ 10.244.0.2, 10.244.0.3, 10.244.0.4 }"

@@ -1,7 +1,6 @@
 //! Tests that take something away from the node or the operator, or that measure. They run one by one, with nothing else.
 
 mod children;
-mod enforcement;
 mod figures;
 mod node;
 mod operator;

@@ -1,7 +1,6 @@
-//! The network stops enforcing policies, and enforces them again. For the project's own cluster, whose engine can be
-//! switched: `hack/test-e2e.sh` leaves this out elsewhere.
+//! The network stops enforcing a namespace's policies, and enforces them again. For the project's own cluster, whose engine
+//! can be told to: `hack/test-e2e.sh` leaves this out elsewhere.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use screenshot_tests::{
@@ -17,27 +16,27 @@ use crate::network::{CLOSED, dial_past_the_proxy};
 const LIMIT: Duration = Duration::from_secs(60);
 const KIND: &str = "EgressEnforced";
 
-/// The engine ignores policies while this lives.
-struct Unenforced;
+/// The engine ignores the namespace's policies while this lives.
+struct Unenforced<'a> {
+    namespace: &'a str,
+}
 
-impl Unenforced {
-    fn begin() -> Self {
-        switch("off");
-        Self
+impl<'a> Unenforced<'a> {
+    fn begin(namespace: &'a str) -> Self {
+        label(namespace, "true");
+        Self { namespace }
     }
 }
 
-impl Drop for Unenforced {
+impl Drop for Unenforced<'_> {
     fn drop(&mut self) {
-        switch("on");
+        label(self.namespace, "false");
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the cluster's own program")]
-fn switch(to: &str) {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster.sh");
-    let status = Command::new(program).args(["network-policy", to]).status().unwrap();
-    assert!(status.success(), "network-policy {to}");
+fn label(namespace: &str, value: &str) {
+    let label = format!("netpol/unenforced={value}");
+    kubectl(&["label", "--overwrite", "namespace", namespace, &label]).unwrap();
 }
 
 fn until(namespace: &str, name: &str, status: &str, start: Instant) -> (Duration, Condition) {
@@ -88,7 +87,7 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     assert_eq!((ready("shots"), shoot()), (json!(1), 200));
 
     let labels = get(name, Kind::Deployment, "shots").unwrap()["spec"]["template"]["metadata"]["labels"].to_string();
-    let off = Unenforced::begin();
+    let off = Unenforced::begin(name);
     let begin = Instant::now();
     // The check that `network` makes with a pod without the proxy: it notices, too.
     let walk = dial_past_the_proxy(name, &labels);
