@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -78,6 +79,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             Next::Connection(stream) => {
                 let mut session = Session::new(&config.settings);
                 let terminated = converse(&stream, &termination, &mut session);
+                // The peer hears of the end before the deaths that follow from it, and takes no page for their cause.
+                let _ = stream.shutdown(Shutdown::Both);
                 session.end_all();
                 if terminated {
                     return Ok(());
