@@ -39,11 +39,9 @@ def of_kind(things, *kinds):
 
 def pods(things):
     """Every pod that the objects make: (object, metadata, spec)."""
-    for thing in of_kind(things, "Deployment", "DaemonSet"):
+    for thing in of_kind(things, "Deployment", "DaemonSet", "Job"):
         template = thing["spec"]["template"]
         yield thing, template["metadata"], template["spec"]
-    for thing in of_kind(things, "Pod"):
-        yield thing, thing["metadata"], thing["spec"]
 
 
 def is_installer(thing):
@@ -163,7 +161,7 @@ def the_installer_has_a_profile_for_each_architecture(things):
 def the_test_is_the_only_hook(things):
     for thing in things:
         hooks = {key: value for key, value in thing["metadata"].get("annotations", {}).items() if "hook" in key}
-        if thing["kind"] == "Pod":
+        if thing["kind"] == "Job":
             require(hooks.get("helm.sh/hook") == "test", f"{title(thing)}: {hooks}")
         else:
             require(not hooks, f"{title(thing)} is a hook: {hooks}")

@@ -80,7 +80,7 @@ def strip_helm(node):
 
 
 def rendered():
-    """The chart's objects with default values, but for the installer's namespace and the test pod of `helm test`."""
+    """The chart's objects with default values, but for the installer's namespace and the Job of `helm test`."""
     command = ["helm", "template", "screenshot-operator", str(ROOT / "charts/screenshot-operator"),
                "--namespace", "screenshot-operator", "--kube-version", "1.36.0", "--no-hooks",
                "--set", f"seccompInstaller.namespace={NODE_NAMESPACE}", "--set", "tests.enabled=false"]

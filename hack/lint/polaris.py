@@ -106,7 +106,7 @@ CHECKS = [
     (DANGER, "procMount", each(lambda pod, c: effective(pod, c, "procMount") in (None, "Default"))),
     (WARNING, "linuxHardening", each(lambda pod, c: bool(caps(c, "drop") & set(HARDENED))
                                      or effective(pod, c, "seccompProfile") is not None)),
-    (WARNING, "missingNetworkPolicy", whole((*MAKES_PODS, "Pod"), guarded)),
+    (WARNING, "missingNetworkPolicy", whole((*MAKES_PODS, "Pod", "Job"), guarded)),
     (WARNING, "notReadOnlyRootFilesystem", each(lambda pod, c: effective(pod, c, "readOnlyRootFilesystem") is True)),
     (DANGER, "privilegeEscalationAllowed", each(lambda pod, c: effective(pod, c, "allowPrivilegeEscalation") is False)),
     (DANGER, "runAsRootAllowed", each(lambda pod, c: effective(pod, c, "runAsNonRoot") is True

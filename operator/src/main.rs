@@ -118,6 +118,9 @@ struct Install {
     /// Stay and mend the file every minute until SIGTERM.
     #[arg(long)]
     stay: bool,
+    /// Write nothing: fail unless the profile is there as it is given.
+    #[arg(long, conflicts_with = "stay")]
+    check: bool,
 }
 
 #[derive(Subcommand)]
@@ -244,6 +247,12 @@ fn say(text: &str) -> std::io::Result<()> {
 }
 
 async fn install(args: Install) -> Outcome {
+    if args.check {
+        let there = seccomp::is_installed(&args.source, &args.directory)?;
+        return there
+            .then_some(())
+            .ok_or_else(|| "the profile is not on this node".into());
+    }
     let stop = stop_on_signal()?;
     loop {
         let outcome = seccomp::install(&args.source, &args.directory)?;

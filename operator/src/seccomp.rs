@@ -44,7 +44,7 @@ pub fn install(source: &Path, root: &Path) -> Result<Installed, InstallError> {
     let wanted = fs::read(source).map_err(|error| io_error(source, error))?;
     check(source, &wanted)?;
     let target = root.join(layout::SECCOMP_PROFILE);
-    if fs::read(&target).is_ok_and(|present| present == wanted) {
+    if is_there(&wanted, &target) {
         return Ok(Installed::Unchanged);
     }
     if let Some(directory) = target.parent() {
@@ -54,6 +54,20 @@ pub fn install(source: &Path, root: &Path) -> Result<Installed, InstallError> {
     write(&beside, &wanted).map_err(|error| io_error(&beside, error))?;
     fs::rename(&beside, &target).map_err(|error| io_error(&target, error))?;
     Ok(Installed::Written)
+}
+
+/// Whether the profile below the kubelet's seccomp directory `root` is the one of `source`.
+///
+/// # Errors
+/// The source is no profile or cannot be read. What cannot be read below `root` is not the profile.
+pub fn is_installed(source: &Path, root: &Path) -> Result<bool, InstallError> {
+    let wanted = fs::read(source).map_err(|error| io_error(source, error))?;
+    check(source, &wanted)?;
+    Ok(is_there(&wanted, &root.join(layout::SECCOMP_PROFILE)))
+}
+
+fn is_there(wanted: &[u8], target: &Path) -> bool {
+    fs::read(target).is_ok_and(|present| present == wanted)
 }
 
 /// Whether there was something to remove.
@@ -125,8 +139,13 @@ mod tests {
         let target = dir.path().join(layout::SECCOMP_PROFILE);
         assert_eq!(install(&source, dir.path()).unwrap(), Installed::Written);
         assert_eq!(install(&source, dir.path()).unwrap(), Installed::Unchanged);
+        assert!(is_installed(&source, dir.path()).unwrap());
         fs::write(&target, "{}").unwrap();
+        assert!(!is_installed(&source, dir.path()).unwrap());
         assert_eq!(install(&source, dir.path()).unwrap(), Installed::Written);
+        fs::remove_file(&target).unwrap();
+        assert!(!is_installed(&source, dir.path()).unwrap());
+        install(&source, dir.path()).unwrap();
         assert_eq!(fs::read(&target).unwrap(), fs::read(&source).unwrap());
     }
 

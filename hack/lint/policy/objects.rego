@@ -5,9 +5,7 @@ import rego.v1
 
 title := sprintf("%s/%s", [input.kind, input.metadata.name])
 
-pod := input.spec.template.spec if input.kind in {"Deployment", "DaemonSet"}
-
-pod := input.spec if input.kind == "Pod"
+pod := input.spec.template.spec if input.kind in {"Deployment", "DaemonSet", "Job"}
 
 deny contains sprintf("%s: emptyDir %q has no sizeLimit", [title, volume.name]) if {
 	some volume in pod.volumes
