@@ -63,7 +63,7 @@ impl<const N: usize> Followed<N> {
         let files = self.files.clone();
         let contents = tokio::task::spawn_blocking(move || files.map(|(path, most)| read(&path, most)))
             .await
-            .unwrap_or_else(|_| [const { Err(Unread::Unreadable) }; N]);
+            .unwrap_or([const { Err(Unread::Unreadable) }; N]);
         if self.last.as_ref() == Some(&contents) {
             return None;
         }

@@ -68,7 +68,7 @@ pub fn start(
     };
     let message = "what the upstream proxy is asked with has not been loaded yet";
     status.against(Component::Upstream, "upstream_not_loaded", message);
-    let followed = Followed::new(files(&directory.unwrap_or_default()));
+    let three = Followed::new(files(&directory.unwrap_or_default()));
     let follower = Follower {
         upstream,
         sender,
@@ -77,7 +77,7 @@ pub fn start(
     };
     (
         receiver,
-        Some(AbortOnDropHandle::new(tokio::spawn(follower.run(followed)))),
+        Some(AbortOnDropHandle::new(tokio::spawn(follower.run(three)))),
     )
 }
 
