@@ -98,9 +98,10 @@ bench-operator: tools ## the operator: start, memory, calls, passes, beside a re
 	@hack/bench-operator.sh
 
 .PHONY: bench-egress fuzz
-bench-egress: tools ## the proxy: cost of a decision and of a connection, to target/bench/egress.json
+bench-egress: tools ## the proxy and the canary: what they cost, to target/bench/{egress,canary}.json
 	@mkdir -p target/bench
 	cargo bench -q --locked -p capture-egress --bench egress -- "$$PWD/target/bench/egress.json"
+	cargo bench -q --locked -p capture-server --bench canary -- "$$PWD/target/bench/canary.json"
 FUZZ_SECONDS ?= 30
 fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files, the jailer's frames, FUZZ_SECONDS for each target
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress -p capture-jail --lib --test "*" fuzz_ -- --nocapture

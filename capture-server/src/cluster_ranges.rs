@@ -18,7 +18,7 @@ use crate::file::{self, Followed, POLL, Unread};
 /// # Errors
 /// It is there and cannot be read, or breaks a rule.
 pub fn read(path: &Path) -> Result<ClusterRanges, &'static str> {
-    judge(file::read(path, MAX_DOCUMENT).as_deref().map_err(|unread| *unread))
+    judge(file::borrowed(&file::read(path, MAX_DOCUMENT)))
 }
 
 fn judge(content: Result<&[u8], Unread>) -> Result<ClusterRanges, &'static str> {
@@ -85,11 +85,11 @@ impl InForce {
 
     /// Follows the file until it is dropped.
     pub async fn follow(&self, path: &Path) {
-        let mut file = Followed::new(path, MAX_DOCUMENT);
+        let mut followed = Followed::new([(path.to_owned(), MAX_DOCUMENT)]);
         loop {
             tokio::time::sleep(POLL).await;
-            if let Some(content) = file.look().await {
-                self.take(judge(content));
+            if let Some([content]) = followed.look().await {
+                self.take(judge(file::borrowed(content)));
             }
         }
     }

@@ -42,36 +42,38 @@ pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, Unread> {
     Ok(std::fs::read(path)?)
 }
 
-/// A file that is looked at again and again.
+/// What a file gives.
+pub type Content = Result<Vec<u8>, Unread>;
+
+/// Files that are looked at again and again, all at a time.
 #[derive(Debug)]
-pub struct Followed {
-    path: PathBuf,
-    most: usize,
-    last: Option<Result<Vec<u8>, Unread>>,
+pub struct Followed<const N: usize> {
+    files: [(PathBuf, usize); N],
+    last: Option<[Content; N]>,
 }
 
-impl Followed {
-    /// Nothing is known of it yet.
-    pub fn new(path: &Path, most: usize) -> Self {
-        Self {
-            path: path.to_owned(),
-            most,
-            last: None,
-        }
+impl<const N: usize> Followed<N> {
+    /// Nothing is known yet of these files, each with the most bytes that it may have.
+    pub fn new(files: [(PathBuf, usize); N]) -> Self {
+        Self { files, last: None }
     }
 
-    /// What reading it gives, if that is another than at the last look.
-    pub async fn look(&mut self) -> Option<Result<&[u8], Unread>> {
-        let (path, most) = (self.path.clone(), self.most);
-        let content = tokio::task::spawn_blocking(move || read(&path, most))
+    /// What reading them gives, if any of them gives another thing than at the last look.
+    pub async fn look(&mut self) -> Option<&[Content; N]> {
+        let files = self.files.clone();
+        let contents = tokio::task::spawn_blocking(move || files.map(|(path, most)| read(&path, most)))
             .await
-            .unwrap_or(Err(Unread::Unreadable));
-        if self.last.as_ref() == Some(&content) {
+            .unwrap_or([const { Err(Unread::Unreadable) }; N]);
+        if self.last.as_ref() == Some(&contents) {
             return None;
         }
-        let content = self.last.insert(content);
-        Some(content.as_deref().map_err(|unread| *unread))
+        Some(self.last.insert(contents))
     }
+}
+
+/// A content as those take it that only look at it.
+pub fn borrowed(content: &Content) -> Result<&[u8], Unread> {
+    content.as_deref().map_err(|unread| *unread)
 }
 
 #[cfg(test)]
@@ -82,17 +84,31 @@ mod tests {
     async fn a_file_is_told_of_when_its_content_changes_and_never_read_beyond_its_bound() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let mut followed = Followed::new(&path, 3);
-        assert_eq!(followed.look().await, Some(Err(Unread::Missing)));
+        let mut followed = Followed::new([(path.clone(), 3)]);
+        assert_eq!(followed.look().await, Some(&[Err(Unread::Missing)]));
         assert_eq!(followed.look().await, None);
         std::fs::write(&path, "abc").unwrap();
-        assert_eq!(followed.look().await, Some(Ok(&b"abc"[..])));
+        assert_eq!(followed.look().await, Some(&[Ok(b"abc".to_vec())]));
         std::fs::write(&path, "abc").unwrap();
         assert_eq!(followed.look().await, None);
         std::fs::write(&path, "abcd").unwrap();
-        assert_eq!(followed.look().await, Some(Err(Unread::TooLong)));
+        assert_eq!(followed.look().await, Some(&[Err(Unread::TooLong)]));
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(matches!(read(&path, usize::MAX), Err(Unread::Unreadable)));
+    }
+
+    #[tokio::test]
+    async fn of_several_files_one_that_changes_is_enough() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["first", "second"].map(|name| directory.path().join(name));
+        let mut followed = Followed::new(paths.clone().map(|path| (path, 9)));
+        assert_eq!(followed.look().await, Some(&[const { Err(Unread::Missing) }; 2]));
+        for (at, path) in paths.iter().enumerate() {
+            std::fs::write(path, "x").unwrap();
+            let seen = followed.look().await.unwrap();
+            assert_eq!(seen.each_ref().map(Result::is_ok), [true, at == 1]);
+            assert_eq!(followed.look().await, None);
+        }
     }
 }

@@ -14,7 +14,7 @@ use screenshot_policy::policy::EffectivePolicy;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::file::{self, POLL, Unread};
+use crate::file::{self, Content, Followed, POLL, Unread};
 use crate::state::{Component, Status};
 
 /// A credential and a line's end after it.
@@ -22,45 +22,38 @@ const MAX_LINE: usize = MAX_CREDENTIAL + 2;
 /// A bundle longer than this, in bytes, is refused unread.
 const MAX_BUNDLE: usize = 1024 * 1024;
 
-/// The files as they were read last.
-#[derive(PartialEq, Eq)]
-struct Files {
-    username: Result<Vec<u8>, Unread>,
-    password: Result<Vec<u8>, Unread>,
-    bundle: Result<Vec<u8>, Unread>,
+/// User name, password, bundle.
+fn files(directory: &Path) -> [(PathBuf, usize); 3] {
+    [
+        (directory.join(UPSTREAM_USERNAME_FILE), MAX_LINE),
+        (directory.join(UPSTREAM_PASSWORD_FILE), MAX_LINE),
+        (directory.join(UPSTREAM_CA_FILE), MAX_BUNDLE),
+    ]
 }
 
-impl Files {
-    fn read(directory: &Path) -> Self {
-        Self {
-            username: file::read(&directory.join(UPSTREAM_USERNAME_FILE), MAX_LINE),
-            password: file::read(&directory.join(UPSTREAM_PASSWORD_FILE), MAX_LINE),
-            bundle: file::read(&directory.join(UPSTREAM_CA_FILE), MAX_BUNDLE),
-        }
-    }
+/// What the files come to for this upstream, or a bounded word.
+fn access([username, password, bundle]: &[Content; 3], upstream: &UpstreamProxy) -> Result<Access, &'static str> {
+    let credentials = if upstream.authenticated {
+        let (username, password) = (needed(username)?, needed(password)?);
+        Some(Credentials::parse(username, password).map_err(AccessError::reason)?)
+    } else {
+        None
+    };
+    let bundle = match file::borrowed(bundle) {
+        _ if !upstream.ca_bundle => None,
+        Ok(bytes) => Some(bytes),
+        Err(Unread::Missing) => return Err("upstream_ca_bundle_missing"),
+        Err(Unread::TooLong | Unread::Unreadable) => return Err("upstream_ca_bundle_unreadable"),
+    };
+    Access::new(upstream.scheme, credentials, bundle).map_err(AccessError::reason)
+}
 
-    /// What they come to for this upstream, or a bounded word.
-    fn access(&self, upstream: &UpstreamProxy) -> Result<Access, &'static str> {
-        let credentials = if upstream.authenticated {
-            let needed = |read: &Result<Vec<u8>, Unread>| match read {
-                Ok(bytes) => Ok(bytes.clone()),
-                Err(Unread::Missing) => Err("upstream_credentials_missing"),
-                Err(Unread::TooLong) => Err("upstream_credentials_invalid"),
-                Err(Unread::Unreadable) => Err("upstream_credentials_unreadable"),
-            };
-            let (username, password) = (needed(&self.username)?, needed(&self.password)?);
-            Some(Credentials::parse(&username, &password).map_err(AccessError::reason)?)
-        } else {
-            None
-        };
-        let bundle = match &self.bundle {
-            _ if !upstream.ca_bundle => None,
-            Ok(bytes) => Some(bytes.as_slice()),
-            Err(Unread::Missing) => return Err("upstream_ca_bundle_missing"),
-            Err(Unread::TooLong | Unread::Unreadable) => return Err("upstream_ca_bundle_unreadable"),
-        };
-        Access::new(upstream.scheme, credentials, bundle).map_err(AccessError::reason)
-    }
+fn needed(content: &Content) -> Result<&[u8], &'static str> {
+    file::borrowed(content).map_err(|unread| match unread {
+        Unread::Missing => "upstream_credentials_missing",
+        Unread::TooLong => "upstream_credentials_invalid",
+        Unread::Unreadable => "upstream_credentials_unreadable",
+    })
 }
 
 /// What the upstream is asked with, now and later, and the work that keeps it so. Without an upstream there is neither.
@@ -75,42 +68,38 @@ pub fn start(
     };
     let message = "what the upstream proxy is asked with has not been loaded yet";
     status.against(Component::Upstream, "upstream_not_loaded", message);
+    let three = Followed::new(files(&directory.unwrap_or_default()));
     let follower = Follower {
         upstream,
-        directory: directory.unwrap_or_default(),
         sender,
         status: Arc::clone(status),
-        last: None,
         good: false,
     };
-    (receiver, Some(AbortOnDropHandle::new(tokio::spawn(follower.run()))))
+    (
+        receiver,
+        Some(AbortOnDropHandle::new(tokio::spawn(follower.run(three)))),
+    )
 }
 
 struct Follower {
     upstream: UpstreamProxy,
-    directory: PathBuf,
     sender: watch::Sender<Arc<Access>>,
     status: Arc<Status>,
-    last: Option<Files>,
     good: bool,
 }
 
 impl Follower {
-    async fn run(mut self) {
+    async fn run(mut self, mut followed: Followed<3>) {
         loop {
-            let directory = self.directory.clone();
-            if let Ok(files) = tokio::task::spawn_blocking(move || Files::read(&directory)).await {
-                self.take(files);
+            if let Some(contents) = followed.look().await {
+                self.take(contents);
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    fn take(&mut self, files: Files) {
-        if self.last.as_ref() == Some(&files) {
-            return;
-        }
-        match files.access(&self.upstream) {
+    fn take(&mut self, contents: &[Content; 3]) {
+        match access(contents, &self.upstream) {
             Ok(access) => {
                 self.sender.send_replace(Arc::new(access));
                 self.good = true;
@@ -128,7 +117,6 @@ impl Follower {
                 self.status.against(Component::Upstream, reason, message);
             }
         }
-        self.last = Some(files);
     }
 }
 
@@ -157,7 +145,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
         let read = |authenticated, bundle| {
-            let access = Files::read(directory.path()).access(&upstream(authenticated, bundle));
+            let contents = files(directory.path()).map(|(path, most)| file::read(&path, most));
+            let access = access(&contents, &upstream(authenticated, bundle));
             access.map(drop).err()
         };
         assert_eq!(read(false, false), None);

@@ -9,9 +9,23 @@ import (
 	"time"
 )
 
+// sites is where everybody is led, whatever destination was asked for.
+type sites struct {
+	plain  string
+	secure string // for port 443; none if empty
+}
+
+func (s sites) dial(destination string) (net.Conn, error) {
+	site := s.plain
+	if _, port, err := net.SplitHostPort(destination); err == nil && port == "443" && s.secure != "" {
+		site = s.secure
+	}
+	return net.DialTimeout("tcp", site, 5*time.Second)
+}
+
 // connect is a forward proxy that stands in for a company's own in a cluster without a way out: whoever gives user and password
-// is led to the site itself, whatever destination was asked for. It logs the destinations and nothing else.
-func connect(site, user, password string) http.Handler {
+// is led to the site itself. It logs the destinations and nothing else.
+func connect(sites sites, user, password string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect {
 			http.Error(w, "CONNECT only", http.StatusMethodNotAllowed)
@@ -26,7 +40,7 @@ func connect(site, user, password string) http.Handler {
 			w.WriteHeader(http.StatusProxyAuthRequired)
 			return
 		}
-		to, err := net.DialTimeout("tcp", site, 5*time.Second)
+		to, err := sites.dial(r.Host)
 		if err != nil {
 			w.WriteHeader(http.StatusBadGateway)
 			return
@@ -42,18 +56,27 @@ func connect(site, user, password string) http.Handler {
 			return
 		}
 		defer from.Close()
-		log.Printf("connect %s", r.Host)
+		word = "connect"
+		if r.TLS != nil {
+			word = "connect over TLS"
+		}
+		log.Printf("%s %s", word, r.Host)
 		_ = from.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(from, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 			return
 		}
-		done := make(chan struct{}, 2)
-		copied := func(dst, src net.Conn) {
-			_, _ = io.Copy(dst, src)
-			done <- struct{}{}
-		}
-		go copied(to, from)
-		go copied(from, to)
-		<-done
+		join(from, to)
 	})
+}
+
+// join copies both ways until one of them ends.
+func join(from, to net.Conn) {
+	done := make(chan struct{}, 2)
+	copied := func(dst, src net.Conn) {
+		_, _ = io.Copy(dst, src)
+		done <- struct{}{}
+	}
+	go copied(to, from)
+	go copied(from, to)
+	<-done
 }

@@ -15,7 +15,7 @@ func TestConnectLeadsThoseWithThePasswordToTheSite(t *testing.T) {
 		_, _ = io.WriteString(w, "the site")
 	}))
 	defer site.Close()
-	proxy := httptest.NewServer(connect(strings.TrimPrefix(site.URL, "http://"), "ada", "secret"))
+	proxy := httptest.NewServer(connect(sites{plain: strings.TrimPrefix(site.URL, "http://")}, "ada", "secret"))
 	defer proxy.Close()
 	for password, status := range map[string]string{"secret": "200", "other": "407"} {
 		at, _ := url.Parse(proxy.URL)

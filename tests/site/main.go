@@ -1,13 +1,14 @@
 // The demo site: a few handsome static pages for screenshots inside a cluster that has no way out.
 //
-// In: nothing but its own embedded pages. Out: HTTP on -listen (default :8080); with -proxy a forward proxy that leads
-// everybody to it. Must not: call anything but itself, read anything of the node, or take input from a request beyond its
+// In: nothing but its own embedded pages. Out: HTTP on -listen (default :8080); with -proxy-user forward proxies that lead
+// everybody to it; with -certificate both over TLS as well. Must not: call anything but itself, read anything of the node, or take input from a request beyond its
 // path. The pages use no outside asset; /metadata alone tries to reach an address that must be refused, and shows what
 // happened.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -65,22 +67,63 @@ func local(listen string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
+// bounded is a server that waits for nobody for long.
+func bounded(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func must(listener net.Listener, err error) net.Listener {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return listener
+}
+
+// proxies leads whoever has user and password to the sites.
+func proxies(sites sites, user string, identity *tls.Config) {
+	password := os.Getenv("PROXY_PASSWORD")
+	handler := connect(sites, user, password)
+	// A tunnel has deadlines of its own.
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	go func() { log.Fatal(server.Serve(must(net.Listen("tcp", ":3128")))) }()
+	if identity != nil {
+		go func() { log.Fatal(server.Serve(must(tls.Listen("tcp", ":3129", identity)))) }()
+	}
+	socks := must(net.Listen("tcp", ":1080"))
+	go func() { log.Fatal(serveSocks(socks, sites, user, password)) }()
+}
+
 func main() {
 	listen := flag.String("listen", ":8080", "address to serve on")
-	proxy := flag.String("proxy", "", "address on which a forward proxy leads everybody to this site; none if empty")
-	user := flag.String("proxy-user", "", "who may use the proxy; the password is in PROXY_PASSWORD")
+	user := flag.String("proxy-user", "", "forward proxies (HTTP on 3128, over TLS on 3129, SOCKS5 on 1080) lead this user to the "+
+		"site; the password is in PROXY_PASSWORD; none if empty")
+	certificate := flag.String("certificate", "", "directory with tls.crt and tls.key: the site is on port 8443 as well")
 	flag.Parse()
 	files, err := fs.Sub(embedded, "pages")
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{
-		Addr:              *listen,
-		Handler:           handler(files),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		MaxHeaderBytes:    16 << 10,
+	server := bounded(handler(files))
+	sites := sites{plain: local(*listen)}
+	var identity *tls.Config
+	if *certificate != "" {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(*certificate, "tls.crt"), filepath.Join(*certificate, "tls.key"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		identity = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		sites.secure = "127.0.0.1:8443"
+		secure := must(tls.Listen("tcp", ":8443", identity))
+		go func() { log.Print(server.Serve(secure)) }()
+	}
+	if *user != "" {
+		proxies(sites, *user, identity)
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
@@ -90,17 +133,8 @@ func main() {
 		defer done()
 		_ = server.Shutdown(deadline)
 	}()
-	if *proxy != "" {
-		upstream := &http.Server{
-			Addr:              *proxy,
-			Handler:           connect(local(*listen), *user, os.Getenv("PROXY_PASSWORD")),
-			ReadHeaderTimeout: 5 * time.Second,
-			MaxHeaderBytes:    16 << 10,
-		}
-		go func() { log.Fatal(upstream.ListenAndServe()) }()
-	}
 	log.Printf("demo site on %s", *listen)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(must(net.Listen("tcp", *listen))); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 }

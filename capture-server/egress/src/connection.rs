@@ -164,7 +164,7 @@ async fn open(context: &Context, way: Way, route: &mut Route) -> Result<Stream, 
     let each = context.timings.connect;
     match way {
         Way::Direct(pinned) => {
-            let (stream, to) = dial::first(&*context.dial, pinned, each).await?;
+            let (stream, to) = dial::first(&*context.dial, &pinned, each).await?;
             route.address = Some(to.address().ip());
             Ok(Either::Left(stream))
         }

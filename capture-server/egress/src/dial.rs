@@ -4,11 +4,12 @@
 //! address. It must not resolve names and has no way to be given one.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::decide::Pinned;
 
@@ -61,24 +62,45 @@ impl Dial for SystemDial {
     }
 }
 
-/// Tries the pinned destinations one after the other: `each` bounds one attempt, twice that all of them.
+/// The time that attempts at one connection may take: `each` bounds one of them, twice that all of them.
+pub(crate) struct Attempts {
+    each: Duration,
+    end: Instant,
+}
+
+impl Attempts {
+    pub(crate) fn of(each: Duration) -> Self {
+        let end = Instant::now() + each * 2;
+        Self { each, end }
+    }
+
+    /// What came of one attempt, `None` if nothing did in its time; `Break` if there is no time left for any.
+    pub(crate) async fn one<T>(&self, attempt: impl Future<Output = T>) -> ControlFlow<(), Option<T>> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(timeout(self.each.min(left), attempt).await.ok())
+    }
+}
+
+/// Tries the pinned destinations one after the other, in the time of [`Attempts`].
 pub(crate) async fn first(
     dial: &dyn Dial,
-    pinned: Vec<Pinned>,
+    pinned: &[Pinned],
     each: Duration,
 ) -> Result<(TcpStream, Pinned), ConnectError> {
-    let end = Instant::now() + each * 2;
+    let attempts = Attempts::of(each);
     let mut last = ConnectError::Failed;
     for to in pinned {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let ControlFlow::Continue(attempt) = attempts.one(dial.connect(*to)).await else {
             break;
-        }
-        last = match tokio::time::timeout(each.min(left), dial.connect(to)).await {
-            Ok(Ok(stream)) => return Ok((stream, to)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => ConnectError::Refused,
-            Ok(Err(_)) => ConnectError::Failed,
-            Err(_) => ConnectError::Timeout,
+        };
+        last = match attempt {
+            Some(Ok(stream)) => return Ok((stream, *to)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+            Some(Err(_)) => ConnectError::Failed,
+            None => ConnectError::Timeout,
         };
     }
     Err(last)

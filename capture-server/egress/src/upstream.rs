@@ -10,16 +10,16 @@ mod secure;
 mod socks;
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use screenshot_policy::egress::{UpstreamProxy, UpstreamScheme};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::decide::{Pinned, Target};
-use crate::dial::{self, ConnectError, Dial};
+use crate::dial::{self, Attempts, ConnectError, Dial};
 
 pub use access::{Access, AccessError, Credentials, MAX_CREDENTIAL};
 pub use connect::MAX_ANSWER;
@@ -106,7 +106,7 @@ impl UpstreamError {
     }
 }
 
-/// Asks the upstream for the targets one after the other: `each` bounds one attempt, twice that all of them.
+/// Asks the upstream for the targets one after the other, in the time of [`Attempts`].
 pub(crate) async fn first(
     dial: &dyn Dial,
     upstream: &UpstreamProxy,
@@ -119,19 +119,18 @@ pub(crate) async fn first(
     if upstream.authenticated && access.credentials().is_none() {
         return Err(UpstreamError::Credentials);
     }
-    let end = Instant::now() + each * 2;
+    let attempts = Attempts::of(each);
     let mut last = UpstreamError::Timeout;
     for target in targets {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
         let attempt = through(dial, upstream, at, target, access, each);
-        last = match timeout(each.min(left), attempt).await {
-            Ok(Ok(stream)) => return Ok((stream, target.address())),
-            Ok(Err(error)) if error.is_about_destination() => error,
-            Ok(Err(error)) => return Err(error),
-            Err(_) => UpstreamError::Timeout,
+        let ControlFlow::Continue(attempt) = attempts.one(attempt).await else {
+            break;
+        };
+        last = match attempt {
+            Some(Ok(stream)) => return Ok((stream, target.address())),
+            Some(Err(error)) if error.is_about_destination() => error,
+            Some(Err(error)) => return Err(error),
+            None => UpstreamError::Timeout,
         };
     }
     Err(last)
@@ -145,7 +144,7 @@ async fn through(
     access: &Access,
     each: Duration,
 ) -> Result<Stream, UpstreamError> {
-    let dialled = dial::first(dial, at.to_vec(), each).await;
+    let dialled = dial::first(dial, at, each).await;
     let (mut tcp, _) = dialled.map_err(UpstreamError::Unreachable)?;
     let credentials = access.credentials().filter(|_| upstream.authenticated);
     match upstream.scheme {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use screenshot_policy::keyset::Keyset;
 use tokio::sync::watch;
 
-use crate::file::{Followed, POLL, Unread};
+use crate::file::{self, Followed, POLL, Unread};
 
 /// A keyset file longer than this, in bytes, is refused unread.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -102,10 +102,10 @@ impl State {
 
 /// Watches the file until the last receiver is gone.
 pub async fn follow(path: &Path, state: &watch::Sender<State>) {
-    let mut file = Followed::new(path, MAX_BYTES);
+    let mut followed = Followed::new([(path.to_owned(), MAX_BYTES)]);
     while !state.is_closed() {
-        if let Some(content) = file.look().await {
-            let read = content.map_err(|unread| match unread {
+        if let Some([content]) = followed.look().await {
+            let read = file::borrowed(content).map_err(|unread| match unread {
                 Unread::TooLong => "keyset_too_long",
                 Unread::Missing | Unread::Unreadable => "keyset_missing",
             });

@@ -8,17 +8,13 @@ use std::sync::Arc;
 use capture_egress::{Dial, Pinned};
 use capture_server::server::Server;
 use capture_server::service::Network;
-use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rcgen::{KeyPair, PublicKeyData as _};
 use screenshot_policy::tls::{SpkiPin, TlsHost, Trust};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
 
 use crate::harness::{Answer, Jailer, Running, Site, get, keyset, limits, policy_of, without_a_route_out};
-use crate::web;
+use crate::{tls, web};
 
 /// Green, if its own style sheet comes and that of the host with another key does not.
 const SHEETS: &str = "<!doctype html><link rel=stylesheet href='https://good.net/green.css'>\
@@ -43,9 +39,9 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
 }
 
 /// Every name's port 443 is one server, its port 80 another.
-struct TwoServers {
-    secure: SocketAddr,
-    plain: SocketAddr,
+pub struct TwoServers {
+    pub secure: SocketAddr,
+    pub plain: SocketAddr,
 }
 
 impl Dial for TwoServers {
@@ -60,34 +56,10 @@ impl Dial for TwoServers {
 }
 
 async fn network(pair: &KeyPair, answers: web::Answer, plain: web::Answer) -> Network {
-    let certificate = CertificateParams::new(["good.net".to_owned()]).unwrap();
-    let certificate = certificate.self_signed(pair).unwrap();
-    let config = ServerConfig::builder_with_provider(default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(pair.serialize_der()).into(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    let _ = web::answer(stream, answers).await;
-                }
-            });
-        }
-    });
     Network {
         resolver: Arc::new(web::Names),
         dial: Arc::new(TwoServers {
-            secure: address,
+            secure: tls::answering(pair, answers).await,
             plain: web::serve(plain).await,
         }),
     }

@@ -22,6 +22,7 @@ mod lists;
 mod pictures;
 mod refusals;
 mod threats;
+mod tls;
 mod tracing;
 mod unpacking;
 mod upstream;

@@ -1,7 +1,8 @@
 //! Those of the field's advisories that only a whole server can stand against, by their number in our list.
 //!
-//! T13, as far as pages without TLS go; `secure` has the rest. T17: callers that hang up at any moment.
+//! T13, as far as pages without TLS go; `secure` and `known` have the rest. T17: callers that hang up at any moment.
 
+mod known;
 mod scratch;
 mod secure;
 

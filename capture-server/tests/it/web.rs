@@ -77,16 +77,19 @@ pub async fn serve(answers: Answer) -> SocketAddr {
     address
 }
 
-/// Answers one request.
-pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: Answer) -> io::Result<()> {
+/// Answers one request, and says which path was asked for. A path that is asked for with a password has a word more.
+pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: Answer) -> io::Result<String> {
     let mut head = Vec::new();
     // The first byte of a TLS hello is answered as a plain server does, by what is no TLS.
     while !head.ends_with(b"\r\n\r\n") && head.first() != Some(&0x16) {
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let path = head.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = answers(path).unwrap_or_else(|| ("404 Not Found".into(), Vec::new()));
+    let mut path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    if head.to_lowercase().contains("\r\nauthorization: basic ") {
+        path += " authorized";
+    }
+    let (status, body) = answers(&path).unwrap_or_else(|| ("404 Not Found".into(), Vec::new()));
     if status.is_empty() {
         return std::future::pending().await;
     }
@@ -94,5 +97,6 @@ pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: An
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&body).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    Ok(path)
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 const LEDGER: &str = include_str!("../../../docs/controls.md");
+const ATTACKS: &str = include_str!("../../../docs/attacks.md");
 
 /// The cells of every row of the ledger's table under a heading.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
@@ -110,9 +111,14 @@ fn every_test_that_the_ledger_names_exists() {
 
 #[test]
 fn every_attack_has_a_test_against_the_server_and_names_only_tests_that_exist() {
-    let page = include_str!("../../../docs/attacks.md");
+    let (page, rules) = ATTACKS.split_once("\n## ").unwrap();
     let tests = test_functions();
     let rows = cells(page);
+    let legend: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("- *")?.split('*').next())
+        .collect();
+    let mut reasons = BTreeSet::new();
     let numbers: Vec<&str> = rows.iter().map(|row| row[0]).collect();
     let all: Vec<String> = (1..=31).filter(|n| *n != 26).map(|n| format!("T{n}")).collect();
     assert_eq!(numbers, all);
@@ -120,17 +126,38 @@ fn every_attack_has_a_test_against_the_server_and_names_only_tests_that_exist() 
         assert_eq!(row.len(), 6, "{row:?}");
         assert!(!quoted(row[3]).is_empty(), "{}: no test against the server", row[0]);
         for cell in &row[4..] {
-            assert!(*cell == "-" || !quoted(cell).is_empty(), "{}: {cell}", row[0]);
+            match cell.strip_prefix("- *").and_then(|reason| reason.strip_suffix('*')) {
+                Some(reason) => drop(reasons.insert(reason)),
+                None => assert!(!quoted(cell).is_empty(), "{}: {cell}", row[0]),
+            }
         }
         for name in row[3..].iter().flat_map(|cell| quoted(cell)) {
             assert!(tests.contains(name), "{}: no test {name}", row[0]);
         }
     }
+    assert_eq!(reasons, legend, "reasons why a half has no say");
     let (_, holes) = page.split_once("Of Pixashot's holes").unwrap();
     let named = quoted(holes);
     assert!(named.len() >= 4, "{named:?}");
     for name in named {
         assert!(tests.contains(name), "no test {name}");
+    }
+    let (root, rules) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), cells(rules));
+    assert!(rules.len() > 30);
+    for rule in rules {
+        let [what, places, red] = rule[..] else {
+            panic!("{rule:?}");
+        };
+        assert!(!quoted(red).is_empty(), "{what}: nothing goes red");
+        for name in quoted(red) {
+            assert!(tests.contains(name), "{what}: no test {name}");
+        }
+        for place in quoted(places) {
+            let found = ["capture-server/egress/src", "capture-server/src", "crds/policy/src"]
+                .iter()
+                .any(|room| root.join(room).join(place).is_file());
+            assert!(found, "{what}: no file {place}");
+        }
     }
 }
 

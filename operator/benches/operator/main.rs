@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // A program for developers.
 
+mod canary;
 mod process;
 mod rows;
 
@@ -52,6 +53,7 @@ async fn main() {
     let file = PathBuf::from(file.expect("the file for the rows"));
     let bench = Bench::new().await;
     plan_alone(&mut rows);
+    canary::alone(&mut rows).await;
     bench.empty(&mut rows).await;
     bench.thousand(&mut rows).await;
     bench.restart(&mut rows).await;

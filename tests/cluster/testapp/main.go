@@ -103,13 +103,26 @@ func check(args []string) error {
 	return nil
 }
 
+// opens tells whether a connection opens or, to udp/host:port, a datagram is answered.
 func opens(address string) bool {
-	c, err := net.DialTimeout("tcp", address, dialTimeout)
+	network := "tcp"
+	if to, ok := strings.CutPrefix(address, "udp/"); ok {
+		network, address = "udp", to
+	}
+	c, err := net.DialTimeout(network, address, dialTimeout)
 	if err != nil {
 		return false
 	}
-	c.Close()
-	return true
+	defer c.Close()
+	if network == "tcp" {
+		return true
+	}
+	_ = c.SetDeadline(time.Now().Add(dialTimeout))
+	if _, err := c.Write([]byte("?")); err != nil {
+		return false
+	}
+	_, err = c.Read(make([]byte, 64))
+	return err == nil
 }
 
 func word(open bool) string {

@@ -2,19 +2,30 @@
 
 use std::time::Duration;
 
-use screenshot_tests::{Kind, eventually, get, kubectl};
+use screenshot_policy::layout;
+use screenshot_tests::{Kind, eventually, get, kubectl, list, pods};
+use serde_json::Value;
 
 use crate::{apply_in, demo};
 
 /// What no pod of a service may reach. All of it lies in the test cluster's own namespaces: the metadata service, a
-/// private host, the API server by node and by Service address, the kubelet.
-pub const CLOSED: [&str; 5] = [
+/// private host, one behind a carrier's translation, the API server by node and by Service address, the kubelet, and a
+/// datagram to an address that is open.
+pub const CLOSED: [&str; 7] = [
     "169.254.169.254:80",
     "192.168.50.10:80",
+    "100.64.0.10:80",
     "10.77.0.10:6443",
     "10.96.0.1:443",
     "10.77.0.10:10250",
+    "udp/93.184.215.14:80",
 ];
+/// A global address, of which pods of a service without an upstream reach the usual ports and no other.
+pub const OPEN: &str = "93.184.215.14:80";
+const OTHER_PORT: &str = "93.184.215.14:8080";
+
+/// Where a browser would be steered, if it had a port for that.
+const DEVTOOLS: u16 = 9222;
 
 /// How a dialling pod ended.
 #[derive(Debug)]
@@ -46,11 +57,21 @@ pub fn dial(namespace: &str, name: &str, labels: &str, expected: &[String]) -> D
     Dialled { as_expected, log }
 }
 
-/// Whether a pod with these labels is shut in. DNS comes first: what is open proves that the rules are loaded.
-pub fn dial_past_the_proxy(namespace: &str, labels: &str) -> Dialled {
-    let closed = CLOSED.iter().map(|target| format!("-{target}"));
-    let expected: Vec<String> = std::iter::once("+10.96.0.10:53".to_owned()).chain(closed).collect();
+/// Whether a pod with these labels is shut in. What is open comes first: it proves that the rules are loaded.
+pub fn dial_past_the_proxy(namespace: &str, labels: &str, neighbours: &[String]) -> Dialled {
+    let open = ["10.96.0.10:53", OPEN].map(|target| format!("+{target}"));
+    let closed = CLOSED
+        .iter()
+        .copied()
+        .chain([OTHER_PORT])
+        .map(|target| format!("-{target}"));
+    let neighbours = neighbours.iter().map(|target| format!("-{target}"));
+    let expected: Vec<String> = open.into_iter().chain(closed).chain(neighbours).collect();
     dial(namespace, "probe", labels, &expected)
+}
+
+fn address(pods: &[Value]) -> &str {
+    pods[0]["status"]["podIP"].as_str().unwrap()
 }
 
 #[test]
@@ -58,10 +79,20 @@ fn a_pod_with_the_same_labels_but_without_the_proxy_reaches_nothing_inside() {
     let namespace = demo("e2e-network");
     let deployment = get(&namespace.0, Kind::Deployment, "demo").unwrap();
     let labels = deployment["spec"]["template"]["metadata"]["labels"].to_string();
-    let shut_in = dial_past_the_proxy(&namespace.0, &labels);
+    let (own, dns) = (
+        pods(&namespace.0, "demo").unwrap(),
+        list("kube-system", Kind::Pod, "k8s-app=kube-dns").unwrap(),
+    );
+    let port = |port: u16| format!("{}:{port}", address(&own));
+    // Other pods: the name server on another port, and one of the service's own.
+    let neighbours = [format!("{}:8181", address(&dns)), port(layout::API_PORT)];
+    let shut_in = dial_past_the_proxy(&namespace.0, &labels, &neighbours);
     assert!(shut_in.as_expected, "{}", shut_in.log);
-    // The control: the same pod without the labels reaches the same addresses, so the refusals are the policy's.
-    let open: Vec<String> = CLOSED.iter().map(|target| format!("+{target}")).collect();
-    let free = dial(&namespace.0, "control", r#"{"app": "control"}"#, &open);
+    // The control: the same pod without the labels reaches the same addresses, so the refusals are the policy's. And of a pod
+    // of the service it reaches what is there for clients, and nothing that is there for others or for nobody.
+    let open = CLOSED.iter().copied().chain([OPEN, OTHER_PORT]).map(str::to_owned);
+    let mut expected: Vec<String> = open.chain(neighbours).map(|target| format!("+{target}")).collect();
+    expected.extend([layout::HEALTH_PORT, layout::METRICS_PORT, DEVTOOLS].map(|closed| format!("-{}", port(closed))));
+    let free = dial(&namespace.0, "control", r#"{"app": "control"}"#, &expected);
     assert!(free.as_expected, "{}", free.log);
 }

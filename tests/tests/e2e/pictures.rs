@@ -34,10 +34,29 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
         metadata.headers
     );
 
-    let direct = shoot(json!({"url": "http://169.254.169.254/latest/meta-data/"}));
-    assert_eq!(direct.status, 403, "{}", direct.json());
-    let other_port = shoot(json!({"url": format!("http://demo-site.{}.svc.cluster.local:9090/", namespace.0)}));
-    assert_eq!(other_port.status, 403, "{}", other_port.json());
+    // Both halves are in force, and what one of them does not see the other refuses.
+    let other_port = format!("http://demo-site.{}.svc.cluster.local:9090/", namespace.0);
+    let userinfo = format!("http://demo-site.{}.svc.cluster.local@169.254.169.254/", namespace.0);
+    for (url, kind) in [
+        ("http://169.254.169.254/latest/meta-data/", "target_blocked"),
+        (&other_port, "target_blocked"),
+        ("http://0x7f000001/", "target_blocked"),
+        ("http://127.1:8081/", "target_blocked"),
+        ("http://[::ffff:127.0.0.1]/", "target_blocked"),
+        ("http://0/", "target_blocked"),
+        ("http://localhost./", "target_blocked"),
+        ("http://[64:ff9b::a9fe:a9fe]/", "target_blocked"),
+        ("http://100.100.100.200/", "target_blocked"),
+        ("https://kubernetes.default.svc/", "target_blocked"),
+        (&userinfo, "invalid_field"),
+        ("FILE:///etc/passwd", "invalid_field"),
+        ("view-source:http://169.254.169.254/", "invalid_field"),
+        ("chrome://version/", "invalid_field"),
+    ] {
+        let refused = shoot(json!({"url": url}));
+        let told = refused.json()["type"].as_str().unwrap_or_default().to_owned();
+        assert!(told.ends_with(&format!("/{kind}")), "{url}: {}", refused.json());
+    }
     let policy = get(&namespace.0, Kind::ScreenshotService, "demo").unwrap()["status"]["policyDigest"].clone();
     assert_eq!(scripts.header("x-policy-digest"), policy.as_str().unwrap());
 }

@@ -6,7 +6,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use screenshot_policy::tls::SpkiPin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -86,9 +88,10 @@ pub fn self_signed(
 
 pub const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-/// A TLS server, and what it was asked.
+/// A TLS server, what it was asked, and whether that was under a session of before.
 pub struct Site {
     pub asked: Arc<Mutex<Vec<String>>>,
+    pub resumed: Arc<Mutex<Vec<bool>>>,
 }
 
 /// Serves TLS with these certificates on every connection to `target`: one request, one answer. With `protocols` it
@@ -102,12 +105,15 @@ pub fn serve(target: Target, chain: Vec<CertificateDer<'static>>, pair: &KeyPair
         .unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let log = Arc::clone(&asked);
+    let site = Site {
+        asked: Arc::default(),
+        resumed: Arc::default(),
+    };
+    let (asked, resumed) = (Arc::clone(&site.asked), Arc::clone(&site.resumed));
     tokio::spawn(async move {
         loop {
             let stream = target.accept_whenever().await;
-            let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
+            let (acceptor, asked, resumed) = (acceptor.clone(), Arc::clone(&asked), Arc::clone(&resumed));
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else {
                     return;
@@ -122,7 +128,9 @@ pub fn serve(target: Target, chain: Vec<CertificateDer<'static>>, pair: &KeyPair
                 }
                 let protocol = String::from_utf8(protocol.unwrap_or_default()).unwrap();
                 let line = String::from_utf8(head).unwrap().lines().next().unwrap().to_owned();
-                log.lock().unwrap().push(format!("{protocol} {line}"));
+                asked.lock().unwrap().push(format!("{protocol} {line}"));
+                let kind = stream.get_ref().1.handshake_kind();
+                resumed.lock().unwrap().push(kind == Some(HandshakeKind::Resumed));
                 let _ = stream.write_all(HELLO.as_bytes()).await;
                 // Whatever more is said is said back.
                 let (mut read, mut write) = tokio::io::split(stream);
@@ -131,7 +139,7 @@ pub fn serve(target: Target, chain: Vec<CertificateDer<'static>>, pair: &KeyPair
             });
         }
     });
-    Site { asked }
+    site
 }
 
 /// A verifier that takes everything and remembers the key.
@@ -178,32 +186,58 @@ impl ServerCertVerifier for Curious {
     }
 }
 
+/// A browser: what it keeps of one connection it has for the next.
+pub struct Browser {
+    config: Arc<ClientConfig>,
+    seen: Arc<Curious>,
+}
+
+impl Browser {
+    pub fn new(versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let seen = Arc::new(Curious::default());
+        let mut config = ClientConfig::builder_with_provider(default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(seen.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self {
+            config: Arc::new(config),
+            seen,
+        }
+    }
+
+    /// Opens a tunnel to `host` on `port` and begins TLS in it; `None` if it is cut.
+    pub async fn tunnelled(&self, proxy: &Proxy, host: &str, port: u16) -> Option<Tunnelled> {
+        let (stream, head) = proxy.tunnel(&format!("{host}:{port}")).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).unwrap();
+        let connected = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await;
+        let stream = connected.ok()?;
+        let key = self.seen.0.lock().unwrap().unwrap();
+        Some(Tunnelled { stream, key })
+    }
+}
+
 /// What a browser got through a tunnel.
 pub struct Tunnelled {
     pub stream: TlsStream<TcpStream>,
-    /// The key of the certificate that it was shown.
+    /// The key of the certificate that it was shown last.
     pub key: SpkiPin,
 }
 
-/// Opens a tunnel to `host` on `port` and begins TLS in it; `None` if it is cut.
+/// The same in a browser of its own.
 pub async fn tunnelled(proxy: &Proxy, host: &str, port: u16) -> Option<Tunnelled> {
-    let (stream, head) = proxy.tunnel(&format!("{host}:{port}")).await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let seen = Arc::new(Curious::default());
-    let mut config = ClientConfig::builder_with_provider(default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(seen.clone())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-    let key = seen.0.lock().unwrap().unwrap();
-    Some(Tunnelled { stream, key })
+    Browser::new(rustls::ALL_VERSIONS).tunnelled(proxy, host, port).await
 }
 
 impl Tunnelled {
+    /// Whether the browser went on with a session of before.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// Sends `text` and reads as much as the server's answer has.
     pub async fn ask(&mut self, text: &str) -> String {
         self.stream.write_all(text.as_bytes()).await.unwrap();

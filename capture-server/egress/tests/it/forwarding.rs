@@ -194,6 +194,26 @@ async fn a_silent_target_gives_504() {
     );
 }
 
+/// The other bound is far: it is the silence after the beginning that is cut.
+#[tokio::test]
+async fn a_response_that_falls_silent_is_cut_and_that_is_no_refusal() {
+    let (mut world, target) = with_target().await;
+    world.timings.idle = std::time::Duration::from_millis(200);
+    let proxy = world.open().await;
+    let mut browser = proxy.connect().await;
+    browser
+        .write_all(b"GET http://site.com/ HTTP/1.1\r\nHost: site.com\r\n\r\n")
+        .await
+        .unwrap();
+    let mut silent = target.accept().await;
+    silent
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        .await
+        .unwrap();
+    assert!(to_end(&mut browser).await.ends_with("half"));
+    assert!(proxy.session.refusals().is_empty());
+}
+
 #[tokio::test]
 async fn a_websocket_upgrade_becomes_a_two_way_stream() {
     let (world, target) = with_target().await;

@@ -35,12 +35,12 @@ pub fn exception(host: &str, pins: &[SpkiPin]) -> TlsHost {
     }
 }
 
-fn key() -> KeyPair {
+pub fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
 /// `site.com` and `other.com` are one TLS server with these certificates; the policy names what it names.
-async fn world(named: Vec<TlsHost>, chain: Chain, pair: &KeyPair) -> (World, Site) {
+pub async fn world(named: Vec<TlsHost>, chain: Chain, pair: &KeyPair) -> (World, Site) {
     let (mut world, target) = (World::new(), Target::new().await);
     for name in ["site.com", "other.com"] {
         world.names.set(name, &[&[PUBLIC]]);

@@ -12,7 +12,15 @@ use std::time::Duration;
 const PAGE: &str = include_str!("page.html");
 /// Vectors that are headers of the page.
 const HEADERS: &str = "Content-Security-Policy-Report-Only: img-src 'none'; report-uri http://csp-report.vector.test/\r\n\
+                       Content-Security-Policy-Report-Only: font-src 'none'; report-to away\r\n\
+                       Reporting-Endpoints: away=\"https://reporting.vector.test/\", default=\"http://127.0.0.1:89/\"\r\n\
+                       Report-To: {\"group\":\"nel\",\"max_age\":99,\"endpoints\":[{\"url\":\"https://nel.vector.test/\"}]}\r\n\
+                       NEL: {\"report_to\":\"nel\",\"max_age\":99,\"success_fraction\":1.0}\r\n\
                        Link: <http://link-header.vector.test/>; rel=preload; as=style\r\n";
+/// A document that asks for something as it is opened.
+const PDF: &str = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/URI/URI(http://pdf-action.vector.test/)>>>>endobj\n\
+                   2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n\
+                   trailer<</Root 1 0 R>>\n";
 const WORKER: &str = "fetch('http://service-worker.vector.test/').catch(()=>{})";
 /// A certificate for `tls.vector.test`, until 2126, of an issuer that nobody knows but can be had from
 /// `aia.vector.test`, as it says itself. (`openssl x509 -req` with `authorityInfoAccess`; the keys are gone.)
@@ -72,6 +80,18 @@ fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Resu
         ("127.0.0.1", "page") => ("200 OK", HEADERS, "text/html", PAGE),
         ("127.0.0.1", "worker.js") => ("200 OK", "", "text/javascript", WORKER),
         ("127.0.0.1", "redirect") => ("302 Found", "Location: http://203.0.113.10/\r\n", "text/plain", ""),
+        ("127.0.0.1", "redirect/301") => ("301 Moved", "Location: http://r301.vector.test/\r\n", "text/plain", ""),
+        ("127.0.0.1", "redirect/303") => ("303 See", "Location: http://r303.vector.test/\r\n", "text/plain", ""),
+        ("127.0.0.1", "redirect/307") => ("307 There", "Location: http://r307.vector.test/\r\n", "text/plain", ""),
+        ("127.0.0.1", "redirect/308") => ("308 There", "Location: http://r308.vector.test/\r\n", "text/plain", ""),
+        ("127.0.0.1", "refresh") => (
+            "200 OK",
+            "Refresh: 0;url=http://header.vector.test/\r\n",
+            "text/html",
+            "",
+        ),
+        ("127.0.0.1", "track") => ("302 Found", "Location: http://track.vector.test/\r\n", "text/plain", ""),
+        ("127.0.0.1", "action.pdf") | ("pdf.vector.test", _) => ("200 OK", "", "application/pdf", PDF),
         _ => ("200 OK", "Access-Control-Allow-Origin: *\r\n", "text/html", "nothing"),
     };
     let length = body.len();

@@ -54,12 +54,41 @@ fn names_outside_the_ldh_rule_are_refused() {
 fn names_that_only_mean_something_inside_are_special() {
     let special = |text: &str| text.parse::<HostName>().unwrap().special();
     assert_eq!(special("kubernetes"), Some("single_label_name"));
-    assert_eq!(special("localhost"), Some("localhost_name"));
-    assert_eq!(special("a.localhost"), Some("localhost_name"));
-    assert_eq!(special("web.t1.svc"), Some("cluster_name"));
-    assert_eq!(special("web.t1.svc.cluster.local"), Some("cluster_name"));
-    assert_eq!(special("metadata.google.internal"), Some("metadata_name"));
-    assert_eq!(special("printer.local"), Some("local_name"));
+    // Written out once more, so that none of them goes by accident.
+    for (suffix, rule) in [
+        ("metadata.google.internal", "metadata_name"),
+        ("metadata.packet.net", "metadata_name"),
+        ("metadata.platformequinix.com", "metadata_name"),
+        ("metadata.tencentyun.com", "metadata_name"),
+        ("svc", "cluster_name"),
+        ("cluster.local", "cluster_name"),
+        ("local", "local_name"),
+        ("localhost", "localhost_name"),
+        ("localdomain", "local_name"),
+        ("internal", "internal_name"),
+        ("home.arpa", "home_name"),
+        ("in-addr.arpa", "reverse_name"),
+        ("ip6.arpa", "reverse_name"),
+        ("onion", "onion_name"),
+        ("test", "test_name"),
+        ("example", "test_name"),
+        ("invalid", "invalid_name"),
+        ("alt", "alt_name"),
+        ("lan", "local_name"),
+        ("intranet", "local_name"),
+        ("corp", "local_name"),
+        ("home", "local_name"),
+    ] {
+        for name in [
+            suffix.to_owned(),
+            suffix.to_uppercase() + ".",
+            format!("web.t1.{suffix}"),
+        ] {
+            assert_eq!(special(&name), Some(rule), "{name}");
+        }
+        assert_eq!(special(&format!("{suffix}.com")), None, "{suffix}.com");
+        assert_eq!(special(&format!("not{}.com", suffix.replace('.', "-"))), None);
+    }
     assert_eq!(special("example.com"), None);
     assert_eq!(special("notlocalhost.com"), None);
     assert_eq!(special("mylocal.org"), None);

@@ -30,15 +30,17 @@ const (
 // Stand-ins for what a pod might reach on a real network; each answers "reached <address>".
 const (
 	MetadataIP = "169.254.169.254" // a cloud's metadata service
-	PublicIP   = "203.0.113.10"    // a site on the internet
+	PublicIP   = "203.0.113.10"    // a site on the internet, in a range that is for documentation
 	PrivateIP  = "192.168.50.10"   // a machine on a private network
+	SharedIP   = "100.64.0.10"     // one behind a carrier's address translation
+	GlobalIP   = "93.184.215.14"   // a site on the internet whose address no registry calls special
 )
 
-// StandInPorts are the TCP ports each stand-in listens on.
+// StandInPorts are the TCP and UDP ports each stand-in listens on.
 var StandInPorts = []int{80, 8080}
 
 // StandIns lists the stand-in addresses.
-var StandIns = []string{MetadataIP, PublicIP, PrivateIP}
+var StandIns = []string{MetadataIP, PublicIP, PrivateIP, SharedIP, GlobalIP}
 
 // KubeletRoot is the kubelet's root directory as pods and hostPath volumes see it.
 const KubeletRoot = "/var/lib/kubelet"

@@ -105,12 +105,19 @@ func listenOutside() error {
 	var errs []error
 	for _, a := range append([]string{layout.OutsideIP}, layout.StandIns...) {
 		for _, p := range layout.StandInPorts {
-			l, err := net.Listen("tcp4", net.JoinHostPort(a, strconv.Itoa(p)))
+			at := net.JoinHostPort(a, strconv.Itoa(p))
+			l, err := net.Listen("tcp4", at)
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
 			go answer(l)
+			c, err := net.ListenPacket("udp4", at)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			go answerDatagrams(c)
 		}
 	}
 	return errors.Join(errs...)
@@ -124,4 +131,16 @@ func answer(l net.Listener) {
 		}),
 	}
 	log.Printf("stand-in %s: %v", l.Addr(), s.Serve(l))
+}
+
+func answerDatagrams(c net.PacketConn) {
+	buf := make([]byte, 64)
+	for {
+		_, from, err := c.ReadFrom(buf)
+		if err != nil {
+			log.Printf("stand-in %s/udp: %v", c.LocalAddr(), err)
+			return
+		}
+		_, _ = c.WriteTo([]byte("reached\n"), from)
+	}
 }

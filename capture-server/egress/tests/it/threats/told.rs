@@ -75,6 +75,40 @@ async fn t29_no_secret_of_a_request_is_in_a_log_line_a_report_or_an_answer() {
     }
 }
 
+/// What somebody needs who looks for what a page did: in one line each, and in the report.
+#[tokio::test]
+async fn every_decision_is_logged_with_capture_host_address_and_rule_and_its_bytes() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber());
+    let world = with_site().await;
+    let proxy = world.open().await;
+    for url in ["http://site.com/", "http://169.254.169.254/"] {
+        proxy.get(url).await;
+    }
+    let (report, _) = proxy.session.finish().await;
+    let bytes = report.decisions[0].bytes;
+    assert!(bytes > 40, "request and answer: {bytes}");
+    let text = lines.text();
+    for parts in [
+        [
+            "capture=c1",
+            "host=\"site.com\"",
+            &format!("address={PUBLIC}"),
+            "outcome=\"allowed\"",
+        ],
+        [
+            "capture=c1",
+            "host=\"169.254.169.254\"",
+            "port=80",
+            "outcome=\"metadata_address\"",
+        ],
+        ["egress.closed", "capture=c1", &format!("bytes={bytes}"), ""],
+    ] {
+        let told = |line: &str| parts.iter().all(|part| line.contains(part));
+        assert!(text.lines().any(told), "{parts:?}: {text}");
+    }
+}
+
 /// Pixashot's hole H2 as it was used: metadata, cluster services and the server's own health port read as pixels.
 #[tokio::test]
 async fn h2_metadata_cluster_services_and_the_servers_own_ports_are_not_to_be_seen() {
