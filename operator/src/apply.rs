@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::View;
+use crate::compact::Id;
 use crate::context::Context;
 use crate::drift::{self, Difference, Managers};
 use crate::error::Error;
@@ -74,9 +75,9 @@ pub async fn apply(
     live: &Children,
 ) -> Result<Option<PutBack>, Error> {
     let digest = digest(&child.body)?;
-    let sent = context
-        .memories
-        .with(&identity.key(), |memory| memory.sent.get(&slot(child)).cloned());
+    let sent = context.memories.with(&identity.key(), |memory| {
+        memory.sent.get(child.kind, &child.name).cloned()
+    });
     match (live.get(child.kind, &child.name), sent) {
         (Some(live), Some(sent)) if sent.mark == live.mark && sent.uid == live.uid => {
             if sent.digest != digest {
@@ -109,7 +110,7 @@ async fn inspect(
     };
     let meta = ChildMeta::of(&live.metadata);
     let made_by_us = sent.as_ref().is_some_and(|sent| sent.uid == meta.uid);
-    if meta.owner.as_deref() != Some(&identity.owner.uid) && !made_by_us {
+    if !meta.owned_by(&identity.owner) && !made_by_us {
         return Err(Error::NotOurs {
             kind,
             name: child.name.clone(),
@@ -155,12 +156,12 @@ async fn write(
     identity: &Identity,
     child: &Child,
     body: &Value,
-    uid: Option<&str>,
+    uid: Option<&Id>,
     digest: [u8; 32],
 ) -> Result<(), Error> {
     let mut body = body.clone();
     if let Some(uid) = uid {
-        body["metadata"]["uid"] = json!(uid);
+        body["metadata"]["uid"] = json!(uid.to_string());
     }
     let mut written = patch(context, identity, child, &body).await?;
     // Somebody may have added something in the same moment.
@@ -189,9 +190,9 @@ fn note(context: &Context, identity: &Identity, child: &Child, live: &DynamicObj
         mark: meta.mark,
         uid: meta.uid,
     };
-    context
-        .memories
-        .with(&identity.key(), |memory| memory.sent.insert(slot(child), sent));
+    context.memories.with(&identity.key(), |memory| {
+        memory.sent.note(child.kind, &child.name, sent);
+    });
     see(context, child.kind, live);
 }
 
@@ -204,10 +205,6 @@ fn see(context: &Context, kind: Kind, live: &DynamicObject) {
         _ => None,
     };
     context.cache.child(kind, &meta, view);
-}
-
-fn slot(child: &Child) -> (Kind, String) {
-    (child.kind, child.name.clone())
 }
 
 /// Creates a child that must not exist. Two writers cannot both succeed.
@@ -286,10 +283,10 @@ pub async fn update(
     context: &Context,
     identity: &Identity,
     child: &Child,
-    version: &str,
+    version: &Id,
 ) -> Result<DynamicObject, Error> {
     let mut body = child.body.clone();
-    body["metadata"]["resourceVersion"] = json!(version);
+    body["metadata"]["resourceVersion"] = json!(version.to_string());
     let written = patch(context, identity, child, &body).await?;
     context.cache.child(child.kind, &written.metadata, None);
     Ok(written)
@@ -301,7 +298,7 @@ pub async fn update(
 /// What the API server reports.
 pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &ChildMeta) -> Result<(), Error> {
     let preconditions = Preconditions {
-        uid: Some(child.uid.clone()),
+        uid: Some(child.uid.to_string()),
         resource_version: None,
     };
     let params = DeleteParams {
@@ -316,7 +313,7 @@ pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &
             context.metrics.write(kind.name(), "delete");
         }
     }
-    let place = crate::cache::Key::new(&identity.namespace, &child.name);
+    let place = crate::cache::Key::new(&identity.namespace, &*child.name);
     context.cache.child_gone(kind, &place, None);
     Ok(())
 }
@@ -327,8 +324,7 @@ pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &
 /// What the API server reports.
 pub async fn prune(context: &Context, identity: &Identity, plan: &Plan, live: &Children) -> Result<(), Error> {
     for (kind, child) in live.iter() {
-        let ours = child.owner.as_deref() == Some(identity.owner.uid.as_str());
-        if ours && !plan.holds(&identity.names, kind, &child.name) {
+        if child.owned_by(&identity.owner) && !plan.holds(&identity.names, kind, &child.name) {
             delete(context, identity, kind, child).await?;
         }
     }

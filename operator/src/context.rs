@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 
 use crate::attest::Attester;
 use crate::backoff::Backoff;
@@ -20,6 +20,7 @@ use crate::cache::{Cache, Key};
 use crate::canary::Canary;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::error::Error;
+use crate::events::Teller;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::trigger::queue::Queue;
@@ -48,7 +49,7 @@ pub struct Context {
     /// What pods are asked to try. Absent until it is set.
     pub canary: Arc<Canary>,
     /// Publishes events; one per process, as it merges repetitions.
-    pub recorder: Recorder,
+    pub teller: Teller,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The resources, as the watches show them.
@@ -85,7 +86,7 @@ impl Context {
         now: fn() -> Timestamp,
     ) -> Self {
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            teller: Teller::new(client.clone(), reporter),
             client,
             settings,
             attester: Attester::default(),

@@ -4,7 +4,6 @@
 //! Plaintext is only here, between the pending Secret and the client Secret; nothing here is `Debug`, and errors name
 //! kinds only. Every write has a precondition, so that of two writers one is refused and decides anew.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -28,11 +27,15 @@ use crate::{apply, clock};
 /// A rotation has no more steps than this between two waits, the bringing of keysets included.
 const MAX_STEPS: usize = 16;
 
+/// One key of a Secret.
+type Entry = (Box<str>, Zeroizing<Box<[u8]>>);
+
 /// A Secret as it is in the API server.
 pub struct Stored {
     meta: ChildMeta,
-    data: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    annotations: BTreeMap<String, String>,
+    data: Box<[Entry]>,
+    issued_at: Option<Timestamp>,
+    nonce: Option<Box<str>>,
 }
 
 impl Stored {
@@ -42,11 +45,13 @@ impl Stored {
             .data
             .iter()
             .flatten()
-            .map(|(key, value)| (key.clone(), Zeroizing::new(value.0.clone())));
+            .map(|(key, value)| (key.as_str().into(), Zeroizing::new(value.0.as_slice().into())));
+        let note = |name: &str| secret.metadata.annotations.as_ref()?.get(name).map(String::as_str);
         Self {
             meta: ChildMeta::of(&secret.metadata),
             data: data.collect(),
-            annotations: secret.metadata.annotations.clone().unwrap_or_default(),
+            issued_at: note(ISSUED_AT).and_then(|text| text.parse().ok()).map(clock::whole),
+            nonce: note(NONCE).map(Into::into),
         }
     }
 
@@ -55,15 +60,15 @@ impl Stored {
         &self.meta
     }
 
-    fn issued_at(&self) -> Option<Timestamp> {
-        self.annotations
-            .get(ISSUED_AT)
-            .and_then(|text| text.parse().ok())
-            .map(clock::whole)
+    fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.data
+            .iter()
+            .find(|(name, _)| **name == *key)
+            .map(|(_, bytes)| &***bytes)
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.data.get(key).and_then(|bytes| std::str::from_utf8(bytes).ok())
+        std::str::from_utf8(self.bytes(key)?).ok()
     }
 }
 
@@ -80,8 +85,8 @@ impl WithNotes {
     fn of(stored: &Stored) -> Self {
         Self {
             token: stored.text(secrets::TOKEN_KEY).and_then(|text| Token::parse(text).ok()),
-            issued_at: stored.issued_at(),
-            nonce: stored.annotations.get(NONCE).cloned(),
+            issued_at: stored.issued_at,
+            nonce: stored.nonce.as_deref().map(str::to_owned),
             meta: stored.meta.clone(),
         }
     }
@@ -125,14 +130,14 @@ impl Credentials {
             .and_then(|s| s.text(layout::INTERNAL_KEY_FILE))
             .and_then(|t| InternalKey::parse(t).ok());
         let internal_meta = internal.map(|stored| stored.meta.clone());
-        let bytes = keyset.and_then(|stored| stored.data.get(layout::KEYSET_FILE));
+        let bytes = keyset.and_then(|stored| stored.bytes(layout::KEYSET_FILE));
         Self {
             broken_internal: internal_meta.clone().filter(|_| key.is_none()),
             internal: key.zip(internal_meta),
             next_internal: internal
-                .filter(|stored| stored.data.contains_key(layout::INTERNAL_NEXT_KEY_FILE))
+                .filter(|stored| stored.bytes(layout::INTERNAL_NEXT_KEY_FILE).is_some())
                 .map(|stored| InternalKey::parse(stored.text(layout::INTERNAL_NEXT_KEY_FILE).unwrap_or_default())),
-            internal_issued_at: internal.and_then(Stored::issued_at),
+            internal_issued_at: internal.and_then(|stored| stored.issued_at),
             keyset: bytes.and_then(|bytes| Keyset::parse(bytes).ok()),
             keyset_meta: keyset.map(|stored| stored.meta.clone()),
             client: client.map(WithNotes::of),

@@ -3,8 +3,11 @@
 //! In: the status before and after a pass, the rotation steps taken. Out: events on the resource, texts without secrets.
 //! An event that cannot be published is logged and forgotten: the status says the same.
 
+use std::sync::{Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType};
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use screenshot_api::ScreenshotServiceStatus;
 
 use crate::apply::PutBack;
@@ -108,6 +111,43 @@ pub fn put_back(child: &PutBack) -> Note {
     }
 }
 
+/// So many events are remembered at most.
+const REMEMBERED: usize = 256;
+
+/// Writes events. One that repeats counts up in the object that it made first. The recorder would remember all of the
+/// last minutes for that, megabytes where services are made by the thousand; hence another one takes over every now and
+/// then, and what repeats after that makes an object of its own.
+pub struct Teller {
+    client: Client,
+    reporter: Reporter,
+    recorder: Mutex<(Recorder, usize)>,
+}
+
+impl Teller {
+    /// One that has told of nothing yet.
+    pub fn new(client: Client, reporter: Reporter) -> Self {
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self {
+            client,
+            reporter,
+            recorder: Mutex::new((recorder, 0)),
+        }
+    }
+
+    async fn tell(&self, event: &Event, subject: &ObjectReference) -> Result<(), kube::Error> {
+        self.recorder().publish(event, subject).await
+    }
+
+    fn recorder(&self) -> Recorder {
+        let mut held = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.1 == REMEMBERED {
+            *held = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        held.1 += 1;
+        held.0.clone()
+    }
+}
+
 /// Publishes them.
 pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<Note>) {
     for note in notes {
@@ -122,7 +162,7 @@ pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<No
             action: note.action.to_owned(),
             secondary: note.about,
         };
-        let published = crate::apply::call("create", "Event", context.recorder.publish(&event, subject)).await;
+        let published = crate::apply::call("create", "Event", context.teller.tell(&event, subject)).await;
         if let Err(error) = published {
             tracing::warn!(reason = error.reason(), "an event was not published");
         }
@@ -132,7 +172,52 @@ pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<No
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::client::Body;
+    use std::sync::Arc;
+
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    /// A client whose calls are noted by method, and answered with what was sent.
+    fn noting(calls: &Arc<Mutex<Vec<String>>>) -> Client {
+        let calls = Arc::clone(calls);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            calls.lock().unwrap().push(request.method().to_string());
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(body.to_vec())))
+            }
+        });
+        Client::new(service, "web")
+    }
+
+    #[tokio::test]
+    async fn a_repeated_event_is_counted_in_its_object_and_memory_of_events_is_bounded() {
+        let calls = Arc::default();
+        let teller = Teller::new(noting(&calls), "test".into());
+        let event = |reason: String| Event {
+            type_: EventType::Normal,
+            reason,
+            note: None,
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        let subject = ObjectReference {
+            name: Some("shots".into()),
+            namespace: Some("web".into()),
+            ..ObjectReference::default()
+        };
+        let tell = async |reason: &str| {
+            teller.tell(&event(reason.to_owned()), &subject).await.unwrap();
+            calls.lock().unwrap().pop().unwrap()
+        };
+        assert_eq!(tell("Repeated").await, "POST");
+        assert_eq!(tell("Repeated").await, "PATCH");
+        for n in 2..REMEMBERED {
+            assert_eq!(tell(&n.to_string()).await, "POST");
+        }
+        assert_eq!(tell("Repeated").await, "POST", "forgotten with all before");
+        assert_eq!(tell("Repeated").await, "PATCH");
+    }
 
     fn status(kind: &str, status: &str, reason: &str) -> ScreenshotServiceStatus {
         ScreenshotServiceStatus {

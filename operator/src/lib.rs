@@ -14,6 +14,7 @@ pub mod canary;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod compact;
 pub mod context;
 pub mod credentials;
 pub mod drift;

@@ -172,7 +172,9 @@ fn any(port: u16) -> SocketAddr {
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-#[tokio::main]
+// One thread is enough: the operator waits for the API server and for pods. Each thread more would have a heap of its own,
+// and by default there are as many as the node has cores.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => Box::pin(run(*args)).await,

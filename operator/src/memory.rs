@@ -11,6 +11,7 @@ use screenshot_policy::attest::AttestReport;
 
 use crate::attest::Unattested;
 use crate::cache::Key;
+use crate::compact::Id;
 use crate::credentials::Stored;
 use crate::plan::Kind;
 use crate::views::PodState;
@@ -21,9 +22,42 @@ pub struct Sent {
     /// Digest of what was sent.
     pub digest: [u8; 32],
     /// The child's mark after it.
-    pub mark: String,
+    pub mark: Id,
     /// The child's uid: it is ours even if its labels and owner were edited away.
-    pub uid: String,
+    pub uid: Id,
+}
+
+/// What was sent last for each child of a service. In order, by kind and name.
+#[derive(Debug, Default)]
+pub struct Ledger(Vec<(Kind, Box<str>, Sent)>);
+
+impl Ledger {
+    /// What was sent for a child.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Sent> {
+        let place = self.place(kind, name).ok()?;
+        self.0.get(place).map(|(_, _, sent)| sent)
+    }
+
+    /// Something was sent for a child.
+    pub fn note(&mut self, kind: Kind, name: &str, sent: Sent) {
+        match self.place(kind, name) {
+            Ok(place) => {
+                if let Some(held) = self.0.get_mut(place) {
+                    held.2 = sent;
+                }
+            }
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (kind, name.into(), sent));
+            }
+        }
+    }
+
+    /// Where it is, or where it would be.
+    fn place(&self, kind: Kind, name: &str) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|(of, held, _)| (*of, &**held).cmp(&(kind, name)))
+    }
 }
 
 /// What a pod attested, and when it was asked.
@@ -42,10 +76,10 @@ pub struct Proof {
 /// The memory of one service.
 #[derive(Default)]
 pub struct Memory {
-    /// By kind and name.
-    pub sent: HashMap<(Kind, String), Sent>,
-    /// By name, as last read or written.
-    pub secrets: HashMap<String, Arc<Stored>>,
+    /// What was sent.
+    pub sent: Ledger,
+    /// As last read or written, each name once.
+    secrets: Vec<Arc<Stored>>,
     /// By the pod's uid.
     pub proofs: HashMap<String, Proof>,
     /// Passes in a row that waited for pods to attest.
@@ -53,9 +87,21 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A Secret as last read or written.
+    pub fn secret(&self, name: &str) -> Option<&Arc<Stored>> {
+        self.secrets.iter().find(|stored| *stored.meta().name == *name)
+    }
+
     /// A Secret was read or written.
     pub fn read_secret(&mut self, stored: Arc<Stored>) {
-        self.secrets.insert(stored.meta().name.clone(), stored);
+        self.forget_secret(&stored.meta().name);
+        self.secrets.reserve_exact(1);
+        self.secrets.push(stored);
+    }
+
+    /// A Secret is not there.
+    pub fn forget_secret(&mut self, name: &str) {
+        self.secrets.retain(|stored| *stored.meta().name != *name);
     }
 }
 
@@ -73,5 +119,58 @@ impl Memories {
     /// Forgets a service.
     pub fn forget(&self, service: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
+
+    fn sent(digest: u8) -> Sent {
+        Sent {
+            digest: [digest; 32],
+            mark: Id::from("1"),
+            uid: Id::from("u"),
+        }
+    }
+
+    #[test]
+    fn what_was_sent_last_is_remembered_for_each_kind_and_name() {
+        let mut ledger = Ledger::default();
+        for (n, (kind, name)) in [
+            (Kind::Service, "b"),
+            (Kind::Service, "a"),
+            (Kind::ConfigMap, "b"),
+            (Kind::Service, "b"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            ledger.note(kind, name, sent(u8::try_from(n).unwrap()));
+        }
+        assert_eq!(ledger.get(Kind::Service, "b"), Some(&sent(3)));
+        assert_eq!(ledger.get(Kind::Service, "a"), Some(&sent(1)));
+        assert_eq!(ledger.get(Kind::ConfigMap, "b"), Some(&sent(2)));
+        assert_eq!(ledger.get(Kind::ConfigMap, "a"), None);
+    }
+
+    #[test]
+    fn a_secret_is_remembered_as_last_read_until_it_is_gone() {
+        let secret = |name: &str, version: &str| -> Arc<Stored> {
+            let secret = json!({"metadata": {"name": name, "resourceVersion": version}});
+            Arc::new(Stored::of(&serde_json::from_value::<Secret>(secret).unwrap()))
+        };
+        let mut memory = Memory::default();
+        for (name, version) in [("a", "1"), ("b", "1"), ("a", "2")] {
+            memory.read_secret(secret(name, version));
+        }
+        let version = |memory: &Memory, name: &str| memory.secret(name).map(|stored| stored.meta().version.clone());
+        assert_eq!(version(&memory, "a"), Some(Id::from("2")));
+        assert_eq!(version(&memory, "b"), Some(Id::from("1")));
+        memory.forget_secret("a");
+        assert_eq!(version(&memory, "a"), None);
+        assert_eq!(version(&memory, "b"), Some(Id::from("1")));
     }
 }

@@ -169,6 +169,11 @@ impl Health {
         })
     }
 
+    /// Whether every watch was filled, or told why not.
+    pub fn answered(&self) -> bool {
+        self.with(|map| !map.is_empty() && map.values().all(|state| state.filled || state.failing.is_some()))
+    }
+
     fn set(&self, watched: Watched, namespace: Option<&str>, change: impl FnOnce(&mut State)) {
         self.with(|map| change(map.entry((watched, namespace.map(str::to_owned))).or_default()));
     }
@@ -218,8 +223,10 @@ mod tests {
         let error = health.require("a").unwrap_err();
         assert_eq!(error.reason(), "NotSynced");
         assert!(health.require("b").is_ok());
+        assert!(!health.answered());
         health.failed(POLICIES, Some("a"), "Forbidden", Instant::now());
         assert_eq!(health.require("a").unwrap_err().reason(), "Forbidden");
+        assert!(health.answered());
         health.filled(POLICIES, Some("a"));
         assert!(health.require("a").is_ok());
     }

@@ -17,6 +17,7 @@ use std::sync::{PoisonError, RwLock};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::compact::Id;
 use crate::names::INSTANCE_LABEL;
 use crate::observe::{ChildMeta, Children};
 use crate::plan::Kind;
@@ -80,8 +81,8 @@ pub struct Known {
 #[derive(Default)]
 struct Held {
     services: HashMap<Key, Known>,
-    /// Whose child an object is, to find it again when its owner was edited away or it is deleted.
-    owners: HashMap<(Kind, Key), String>,
+    /// Whose child an object is, where its name does not tell.
+    strays: HashMap<(Kind, Key), String>,
     /// Whose pod it is.
     pods: HashMap<Key, String>,
 }
@@ -103,7 +104,7 @@ impl Cache {
         let place = Key::of(meta);
         self.write(|held| {
             let owner = owner(meta);
-            let before = held.owners.get(&(kind, place.clone())).cloned();
+            let before = held.owner_of(kind, &place);
             let mut changed = Vec::new();
             if before != owner
                 && let Some(before) = before
@@ -112,7 +113,9 @@ impl Cache {
             }
             let Some(owner) = owner else { return changed };
             let service = Key::new(&place.namespace, &owner);
-            held.owners.insert((kind, place.clone()), owner);
+            if !tells(&place.name, &owner) {
+                held.strays.insert((kind, place), owner);
+            }
             let known = held.services.entry(service.clone()).or_default();
             if known.take_child(kind, child, view) {
                 changed.push(service);
@@ -158,12 +161,12 @@ impl Cache {
     /// After a watch began anew: children of that kind, in that namespace or in all, that it did not show are gone.
     pub fn keep_children(&self, kind: Kind, namespace: Option<&str>, shown: &HashSet<Key>) -> Vec<Key> {
         self.write(|held| {
-            let gone: Vec<Key> = held
-                .owners
-                .keys()
-                .filter(|(of, place)| *of == kind && within(place, namespace) && !shown.contains(place))
-                .map(|(_, place)| place.clone())
-                .collect();
+            let services = held.services.iter().filter(|(service, _)| within(service, namespace));
+            let places = services.flat_map(|(service, known)| {
+                let children = known.children.iter().filter(|(of, _)| *of == kind);
+                children.map(|(_, child)| Key::new(&service.namespace, &*child.name))
+            });
+            let gone: Vec<Key> = places.filter(|place| !shown.contains(place)).collect();
             gone.iter()
                 .flat_map(|place| held.child_gone(kind, place, None))
                 .collect()
@@ -190,8 +193,7 @@ impl Cache {
 
 impl Held {
     fn child_gone(&mut self, kind: Kind, place: &Key, uid: Option<&str>) -> Vec<Key> {
-        let entry = (kind, place.clone());
-        let Some(owner) = self.owners.get(&entry).cloned() else {
+        let Some(owner) = self.owner_of(kind, place) else {
             return Vec::new();
         };
         let service = Key::new(&place.namespace, &owner);
@@ -200,14 +202,31 @@ impl Held {
             .get(&service)
             .and_then(|known| known.children.get(kind, &place.name));
         // The end of an object that was replaced meanwhile says nothing of the new one.
-        if uid.is_some_and(|uid| held.is_some_and(|child| child.uid != uid)) {
+        if uid.is_some_and(|uid| held.is_some_and(|child| child.uid != Id::from(uid))) {
             return Vec::new();
         }
-        self.owners.remove(&entry);
         self.remove_child(kind, place, &owner).into_iter().collect()
     }
 
+    /// Whose child it is held as, to find it again when its owner was edited away or it is deleted. Children are named
+    /// after their service, so that this need not be noted for each.
+    fn owner_of(&self, kind: Kind, place: &Key) -> Option<String> {
+        if let Some(owner) = self.strays.get(&(kind, place.clone())) {
+            return Some(owner.clone());
+        }
+        let mut service = place.clone();
+        loop {
+            let known = self.services.get(&service);
+            if known.is_some_and(|known| known.children.get(kind, &place.name).is_some()) {
+                return Some(service.name);
+            }
+            let shorter = service.name.rfind('-')?;
+            service.name.truncate(shorter);
+        }
+    }
+
     fn remove_child(&mut self, kind: Kind, place: &Key, owner: &str) -> Option<Key> {
+        self.strays.remove(&(kind, place.clone()));
         let service = Key::new(&place.namespace, owner);
         let known = self.services.get_mut(&service)?;
         known.children.remove(kind, &place.name)?;
@@ -263,8 +282,15 @@ impl Known {
 }
 
 /// resourceVersions count upwards. What is not a number compares as not older.
-fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+fn older(a: &Id, b: &Id) -> bool {
+    matches!((a.number(), b.number()), (Some(a), Some(b)) if a < b)
+}
+
+/// Whether a child's name tells whose it is: the service's own, or that with a dash and more.
+fn tells(child: &str, service: &str) -> bool {
+    child
+        .strip_prefix(service)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn within(place: &Key, namespace: Option<&str>) -> bool {

@@ -15,6 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 use screenshot_api::ScreenshotService;
 
 use super::{Key, older};
+use crate::compact::Id;
 
 /// A resource, or what could be read of it.
 pub type Guarded = DeserializeGuard<ScreenshotService>;
@@ -129,7 +130,7 @@ fn news(before: &Guarded, after: &Guarded) -> News {
     }
     let (old, new) = (before.meta(), after.meta());
     if let (Some(old), Some(new)) = (&old.resource_version, &new.resource_version)
-        && older(new, old)
+        && older(&Id::from(new.as_str()), &Id::from(old.as_str()))
     {
         return News::Old;
     }

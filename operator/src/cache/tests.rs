@@ -53,7 +53,7 @@ fn the_echo_of_an_older_write_does_not_undo_what_is_known() {
         NOTHING
     );
     let held = cache.of(&shots()[0]).children.get(kind, "shots").cloned().unwrap();
-    assert_eq!(held.version, "20");
+    assert_eq!(held.version, Id::from("20"));
     // Another object of that name counts, whatever its version.
     assert_eq!(
         cache.child(kind, &meta(&json!({"uid": "u2", "resourceVersion": "9"})), None),
@@ -115,4 +115,54 @@ fn a_pod_concerns_its_service_when_its_facts_change_and_when_it_goes() {
     assert_eq!(cache.pod(&pod("True", "3")), shots());
     assert_eq!(cache.keep_pods(None, &HashSet::new()), shots());
     assert_eq!(cache.pod_gone(&Key::new("web", "p")), NOTHING);
+}
+
+/// A child of the service "shots-a", of any name.
+fn named(name: &str, owner: &str) -> ObjectMeta {
+    meta(
+        &json!({"name": name, "ownerReferences": [{"apiVersion": "screenshot-operator.io/v1alpha1",
+        "kind": "ScreenshotService", "name": owner, "uid": "s1", "controller": true}]}),
+    )
+}
+
+#[test]
+fn a_child_that_goes_is_found_by_its_name_whichever_services_names_begin_alike() {
+    let cache = Cache::default();
+    let kind = Kind::NetworkPolicy;
+    let services = ["shots", "shots-a", "shots-a-b"];
+    for owner in services {
+        cache.child(kind, &named(&format!("{owner}-dns"), owner), None);
+    }
+    for owner in services {
+        let place = Key::new("web", format!("{owner}-dns"));
+        assert_eq!(cache.child_gone(kind, &place, None), [Key::new("web", owner)]);
+        assert_eq!(cache.child_gone(kind, &place, None), NOTHING);
+    }
+}
+
+#[test]
+fn a_child_whose_name_does_not_tell_its_owner_is_found_too() {
+    let cache = Cache::default();
+    let (kind, place) = (Kind::ConfigMap, Key::new("web", "other"));
+    let services = [Key::new("web", "shots"), Key::new("web", "shots-a")];
+    assert_eq!(cache.child(kind, &named("other", "shots"), None), services[..1]);
+    // Handed on to another one: both look again.
+    assert_eq!(cache.child(kind, &named("other", "shots-a"), None), services);
+    assert!(cache.of(&services[0]).children.is_empty());
+    assert_eq!(cache.child_gone(kind, &place, Some("u1")), services[1..]);
+    assert_eq!(cache.child_gone(kind, &place, None), NOTHING);
+    cache.child(kind, &named("other", "shots"), None);
+    assert_eq!(cache.keep_children(kind, None, &HashSet::new()), services[..1]);
+}
+
+#[test]
+fn a_child_named_after_one_service_and_owned_by_another_is_the_owners() {
+    let cache = Cache::default();
+    let (kind, place) = (Kind::ConfigMap, Key::new("web", "shots-a-policy"));
+    for owner in ["shots-a", "shots", "shots-a"] {
+        cache.child(kind, &named("shots-a-policy", owner), None);
+        let holders = ["shots", "shots-a"].map(|service| !cache.of(&Key::new("web", service)).children.is_empty());
+        assert_eq!(holders, [owner == "shots", owner == "shots-a"]);
+    }
+    assert_eq!(cache.child_gone(kind, &place, None), [Key::new("web", "shots-a")]);
 }

@@ -356,7 +356,7 @@ impl Served {
         self.doubt.notified().await;
     }
 
-    fn known(&self) {
+    pub(crate) fn known(&self) {
         self.kinds.write().unwrap_or_else(PoisonError::into_inner).0 = true;
     }
 

@@ -23,6 +23,7 @@ use screenshot_policy::policy::{EffectivePolicy, SandboxMode};
 use crate::apply::{self, Mislabelled, call};
 use crate::cache::Key;
 use crate::canary::{Offer, knock};
+use crate::compact::Id;
 use crate::context::Context;
 use crate::credentials::{Credentials, Stored};
 use crate::error::Error;
@@ -156,10 +157,10 @@ async fn secrets(
     Ok((Credentials::read(nth(0), nth(1), nth(2), nth(3)), mislabelled))
 }
 
-fn remembered(context: &Context, identity: &Identity, name: &str, version: &str) -> Option<Arc<Stored>> {
+fn remembered(context: &Context, identity: &Identity, name: &str, version: &Id) -> Option<Arc<Stored>> {
     context.memories.with(&identity.key(), |memory| {
-        let stored = memory.secrets.get(name)?;
-        (stored.meta().version == version).then(|| Arc::clone(stored))
+        let stored = memory.secret(name)?;
+        (stored.meta().version == *version).then(|| Arc::clone(stored))
     })
 }
 
@@ -170,17 +171,17 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
     let secret = call("get", "Secret", api.get_opt(name)).await?;
     let key = identity.key();
     let Some(secret) = secret else {
-        context.memories.with(&key, |memory| memory.secrets.remove(name));
+        context.memories.with(&key, |memory| memory.forget_secret(name));
         return Ok(None);
     };
     let stored = Arc::new(Stored::of(&secret));
     let meta = stored.meta();
     // One that we have read as ours before is ours, whoever edited its owner.
     let known = context.memories.with(&key, |memory| {
-        let before = memory.secrets.get(name);
+        let before = memory.secret(name);
         before.is_some_and(|before| before.meta().uid == meta.uid)
     });
-    if meta.owner.as_deref() != Some(&identity.owner.uid) && !known {
+    if !meta.owned_by(&identity.owner) && !known {
         return Err(Error::NotOurs {
             kind: "Secret",
             name: name.to_owned(),

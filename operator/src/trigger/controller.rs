@@ -25,6 +25,12 @@ use crate::reconcile::reconcile;
 /// service, every 40 seconds.
 const CONCURRENCY: u16 = 32;
 
+/// The first passes wait for the watches, as each would be refused before. Not for ever: what cannot be had is told in the
+/// status of the services.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+/// Between looks whether they are.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Where services are looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -57,6 +63,10 @@ impl Scope {
 /// Makes passes until the token is cancelled and those under way have ended.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     context.leading.store(true, Ordering::Release);
+    tokio::select! {
+        () = watches_answer(&context) => {}
+        () = stop.cancelled() => {}
+    }
     // All that changed while this process was a standby is in the queue already.
     let due = stream::unfold(Arc::clone(&context.queue), |queue| async move {
         let service = queue.next().await;
@@ -71,6 +81,18 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         .for_each(|_| async {})
         .await;
     context.leading.store(false, Ordering::Release);
+}
+
+/// Waits until every watch is filled or says why not, for as long as is sensible.
+async fn watches_answer(context: &Context) {
+    let all = async {
+        while !(context.health.answered() && context.served.is_known()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    if tokio::time::timeout(ANSWERED_WITHIN, all).await.is_err() {
+        tracing::warn!("some watches do not answer; passes begin without them");
+    }
 }
 
 fn one(service: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
@@ -106,4 +128,79 @@ fn failed(service: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action
         .map_or(backoff, |asked| backoff.max(asked.min(Duration::from_secs(300))));
     tracing::warn!(namespace = id.namespace, service = id.name, reason = error.reason(), %error, retry_seconds = wait.as_secs(), "pass failed");
     Action::requeue(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::Client;
+    use kube::client::Body;
+    use kube::core::DeserializeGuard;
+    use screenshot_api::ScreenshotService;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::health::Watched;
+    use crate::cluster::ClusterSettings;
+    use crate::context::Settings;
+
+    /// A context whose API server never answers, with one service that is due.
+    fn context() -> Context {
+        let service = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let settings = Settings {
+            capture_image: None,
+            operator_namespace: "o".into(),
+            operator_name: "o".into(),
+            cluster: ClusterSettings::default(),
+        };
+        let client = Client::new(service, "web");
+        let context = Context::new(
+            client,
+            Arc::default(),
+            settings,
+            "test".into(),
+            crate::clock::whole_seconds,
+        );
+        let service: ScreenshotService = serde_json::from_value(json!({
+            "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+            "metadata": {"name": "shots", "namespace": "web", "uid": "u"}, "spec": {},
+        }))
+        .unwrap();
+        context.queue.push(crate::cache::Key::of(&service.metadata));
+        context.services.apply(DeserializeGuard(Ok(service)));
+        context
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_pass_begins_before_the_watches_have_answered_unless_they_take_too_long() {
+        let context = Arc::new(context());
+        context.health.begins(Watched::Services, None);
+        let (stop, begun) = (CancellationToken::new(), tokio::time::Instant::now());
+        let running = tokio::spawn(run(Arc::clone(&context), stop.clone()));
+        while context.queue.depth() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        assert!(begun.elapsed() >= ANSWERED_WITHIN, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 2 * ANSWERED_WITHIN, "{:?}", begun.elapsed());
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_begin_at_once_when_the_watches_have_answered() {
+        let context = Arc::new(context());
+        context.health.filled(Watched::Services, None);
+        context.served.known();
+        let (stop, begun) = (CancellationToken::new(), tokio::time::Instant::now());
+        let running = tokio::spawn(run(Arc::clone(&context), stop.clone()));
+        while context.queue.depth() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        stop.cancel();
+        running.await.unwrap();
+    }
 }
