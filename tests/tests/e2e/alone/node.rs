@@ -43,10 +43,14 @@ impl Installer {
 
     /// The profile is taken from every node.
     fn removes(&self) {
-        self.runs("removal", |_| {
+        self.patch("removal", |_| {
             json!(["remove-seccomp-profile", "/host/seccomp", "--stay"])
         });
         eventually("the profile is gone", LIMIT, || said("Gone")).unwrap();
+        eventually("no installer is ready", LIMIT, || {
+            (ready_installers() == 0).then_some(())
+        })
+        .unwrap();
     }
 
     /// Every node gets a profile that refuses user namespaces.
@@ -68,8 +72,26 @@ impl Installer {
         eventually("the profile is back on the nodes", LIMIT, || said("Written")).unwrap();
     }
 
-    /// New pods with these arguments. The note makes them new ones even where the arguments stay.
+    /// New pods with these arguments, which are ready: their node has the profile that they were given.
     fn runs(&self, note: &str, arguments: impl Fn(&Value) -> Value) {
+        self.patch(note, arguments);
+        for (name, _) in &self.original {
+            let target = format!("daemonset/{name}");
+            kubectl(&[
+                "-n",
+                &operator_namespace(),
+                "rollout",
+                "status",
+                &target,
+                "--timeout=60s",
+            ])
+            .unwrap();
+        }
+        assert!(ready_installers() > 0);
+    }
+
+    /// The note makes pods new ones even where the arguments stay.
+    fn patch(&self, note: &str, arguments: impl Fn(&Value) -> Value) {
         let namespace = operator_namespace();
         for (name, original) in &self.original {
             let patch = json!([
@@ -87,9 +109,15 @@ impl Installer {
                 &patch.to_string(),
             ])
             .unwrap();
-            kubectl(&["-n", &namespace, "rollout", "status", &target, "--timeout=60s"]).unwrap();
         }
     }
+}
+
+/// How many pods of the installer say that their node has the profile.
+fn ready_installers() -> u64 {
+    let sets = list(&operator_namespace(), Kind::DaemonSet, INSTALLER).unwrap();
+    let ready = sets.iter().map(|set| set["status"]["numberReady"].as_u64().unwrap());
+    ready.sum()
 }
 
 impl Drop for Installer {
