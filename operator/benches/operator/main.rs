@@ -51,9 +51,9 @@ async fn main() {
     // `cargo bench` adds an argument of its own.
     let file = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let file = PathBuf::from(file.expect("the file for the rows"));
-    let bench = Bench::new().await;
     plan_alone(&mut rows);
     canary::alone(&mut rows).await;
+    let bench = Bench::new().await;
     bench.empty(&mut rows).await;
     bench.thousand(&mut rows).await;
     bench.restart(&mut rows).await;
