@@ -34,6 +34,14 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Host and port as a decision about them has them.
+    pub fn place(host: &str, port: u16) -> (String, u16) {
+        match host.parse() {
+            Ok(host) => Site { host, port }.place(),
+            Err(_) => nowhere(),
+        }
+    }
+
     /// Whether the destination was let through.
     pub fn is_allowed(&self) -> bool {
         self.refusal.is_none()
@@ -45,6 +53,17 @@ impl Decision {
 pub(crate) struct Site {
     pub(crate) host: screenshot_policy::host::Host,
     pub(crate) port: u16,
+}
+
+impl Site {
+    fn place(&self) -> (String, u16) {
+        (self.host.to_string(), self.port)
+    }
+}
+
+/// What could not be parsed is written so.
+fn nowhere() -> (String, u16) {
+    ("-".to_owned(), 0)
 }
 
 /// Where a connection went.
@@ -97,8 +116,7 @@ impl Log {
     }
 
     fn add(&self, site: Option<&Site>, route: Route, refusal: Option<Refusal>) -> Entry {
-        let host = site.map_or_else(|| "-".to_owned(), |site| site.host.to_string());
-        let port = site.map_or(0, |site| site.port);
+        let (host, port) = site.map_or_else(nowhere, Site::place);
         let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
         let Route { address, via_upstream } = route;
         let (at, via) = (address.map(tracing::field::display), via_upstream.then_some("upstream"));
@@ -150,6 +168,27 @@ mod tests {
         }
         let (decisions, omitted) = log.snapshot();
         assert_eq!((decisions.len(), omitted), (MAX_DECISIONS, 3));
+    }
+
+    #[test]
+    fn every_spelling_of_a_host_is_found_under_one() {
+        let log = Log::new("c".into());
+        let site = |host: &str| Site {
+            host: host.parse().unwrap(),
+            port: 80,
+        };
+        for (spelled, written) in [
+            ("[::ffff:7f00:1]", "[::ffff:127.0.0.1]"),
+            ("localhost.", "localhost"),
+            ("WWW.a.com", "www.a.com"),
+        ] {
+            log.refused(Some(&site(written)), Route::default(), Refusal::Budget(Spent::Sockets));
+            let kept = log.refusals().pop().unwrap();
+            assert_eq!(Decision::place(spelled, 80), (kept.host, kept.port), "{spelled}");
+        }
+        log.refused(None, Route::default(), Refusal::Budget(Spent::Sockets));
+        let kept = log.refusals().pop().unwrap();
+        assert_eq!(Decision::place("a!b.com", 80), (kept.host, kept.port));
     }
 
     #[test]

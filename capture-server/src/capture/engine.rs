@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use capture_egress::{Budget, Egress, EgressReport, Refusal, Scope, Spent, Synthetic};
+use capture_egress::{Budget, Decision, Egress, EgressReport, Refusal, Scope, Spent, Synthetic};
 use capture_jail::client::ClientError;
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::time::{Instant, timeout_at};
@@ -248,7 +248,7 @@ fn verdict(
 
 /// Host and port as the proxy writes them.
 fn site(url: &Url) -> Option<(String, u16)> {
-    Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+    Some(Decision::place(url.host_str()?, url.port_or_known_default()?))
 }
 
 /// Where the browser is sent: the page itself, or a host that only the proxy knows and serves the HTML under. `None`

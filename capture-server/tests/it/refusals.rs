@@ -17,7 +17,12 @@ async fn a_page_at_a_forbidden_address_is_a_typed_refusal_and_never_a_picture() 
         "http://2130706433/",
         "http://[::1]/",
         "http://localhost/",
+        "http://localhost./",
+        "http://[::ffff:127.0.0.1]/",
+        "https://[::ffff:a9fe:a9fe]/",
         "http://10.0.0.1/",
+        // A browser's idea of a name, and not the proxy's.
+        "http://a!b.net/",
     ] {
         let answer = server.capture(json!({"url": url})).await;
         assert_eq!(
