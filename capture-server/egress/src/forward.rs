@@ -132,6 +132,7 @@ where
             101 => return Ok(Relayed::Switched(response, buf)),
             200.. => {
                 started.store(true, Ordering::Relaxed);
+                activity.hurry();
                 // Whether browser or target fails, there is nothing more to tell either.
                 let _ = relay(upstream, client, &response, &buf, activity).await;
                 return Ok(Relayed::Done);

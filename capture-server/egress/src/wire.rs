@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::budget::Spent;
 
@@ -68,25 +69,36 @@ impl HeadEnd {
 
 /// When bytes last moved.
 #[derive(Debug)]
-pub(crate) struct Activity(Mutex<Instant>);
+pub(crate) struct Activity {
+    last: Mutex<Instant>,
+    hurried: Notify,
+}
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self {
+            last: Mutex::new(Instant::now()),
+            hurried: Notify::new(),
+        }
     }
 
     pub(crate) fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// The patience is less from now on.
+    pub(crate) fn hurry(&self) {
+        self.hurried.notify_one();
     }
 
     /// Resolves when nothing has moved for as long as `patience` says.
     pub(crate) async fn quiet(&self, patience: impl Fn() -> Duration) {
         loop {
-            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + patience();
+            let end = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + patience();
             if end <= Instant::now() {
                 return;
             }
-            tokio::time::sleep_until(end).await;
+            let _ = timeout_at(end, self.hurried.notified()).await;
         }
     }
 }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod refusals;
+mod self_signed;
 mod threats;
 mod tls;
 mod tracing;

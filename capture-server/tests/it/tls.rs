@@ -12,20 +12,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use capture_jail::protocol::{Call, MAX_CONTEXTS, MAX_FRAME, Request, read_frame, write_frame};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::KeyPair;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::{ALL_VERSIONS, ServerConfig, SupportedProtocolVersion};
+use rustls::{ALL_VERSIONS, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::harness::Site;
-use crate::web;
+use crate::{self_signed, web};
 
 const MAX_FDS: usize = MAX_CONTEXTS as usize + 2;
 
@@ -40,17 +38,7 @@ pub async fn serve<F>(
 where
     F: Future<Output = io::Result<String>> + Send,
 {
-    let certificate = CertificateParams::new(["good.net".to_owned()]).unwrap();
-    let certificate = certificate.self_signed(pair).unwrap();
-    let config = ServerConfig::builder_with_provider(default_provider().into())
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(pair.serialize_der()).into(),
-        )
-        .unwrap();
+    let config = self_signed::config(pair, "good.net", versions);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -242,6 +242,16 @@ async fn the_next_checked_address_is_tried_when_one_refuses() {
 }
 
 #[tokio::test]
+async fn the_next_checked_address_is_tried_when_one_is_silent() {
+    let mut world = with_site().await;
+    world.timings.connect = std::time::Duration::from_millis(500);
+    world.names.set("two.com", &[&["1.1.1.1", PUBLIC]]);
+    world.wires.silence("1.1.1.1:80");
+    let proxy = world.open().await;
+    assert!(proxy.get("http://two.com/").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_target_that_refuses_every_connection_gives_502() {
     let world = World::new();
     world.names.set("down.com", &[&["1.1.1.1"]]);

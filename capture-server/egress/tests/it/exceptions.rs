@@ -60,6 +60,17 @@ async fn an_expired_exception_opens_nothing() {
 }
 
 #[tokio::test]
+async fn an_exception_that_ends_during_the_look_up_opens_nothing() {
+    let world = with_exception(None).await;
+    let proxy = world.open().await;
+    let now = std::sync::Arc::clone(&world.now);
+    let end = move || *now.lock().unwrap() = "2026-12-01T00:00:00Z".parse().unwrap();
+    *world.names.meanwhile.lock().unwrap() = Some(std::sync::Arc::new(end));
+    assert_eq!(reason(&proxy.get("http://web.t1.svc:8080/").await), "outside_exception");
+    assert!(world.wires.dialled().is_empty());
+}
+
+#[tokio::test]
 async fn no_exception_opens_metadata_loopback_or_the_link() {
     let world = with_exception(None).await;
     let proxy = world.open().await;

@@ -33,6 +33,8 @@ type Answer = Result<Answers, ResolveError>;
 pub struct Names {
     scripts: Mutex<HashMap<String, VecDeque<Answer>>>,
     asked: Mutex<Vec<String>>,
+    /// What happens during each look-up.
+    pub meanwhile: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl Names {
@@ -58,6 +60,9 @@ impl Names {
 impl Resolver for Names {
     fn lookup<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Answer> {
         self.asked.lock().unwrap().push(name.as_str().to_owned());
+        if let Some(meanwhile) = &*self.meanwhile.lock().unwrap() {
+            meanwhile();
+        }
         let mut scripts = self.scripts.lock().unwrap();
         let answer = match scripts.get_mut(name.as_str()) {
             None => Err(ResolveError::NotFound),

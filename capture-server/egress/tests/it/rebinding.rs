@@ -1,5 +1,7 @@
 //! T8: a name server that belongs to the attacker, asked by the resolver that ships, over real sockets.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -256,4 +258,36 @@ async fn a_failing_server_and_a_name_that_does_not_exist_are_told_apart() {
         let proxy = world.open().await;
         assert_eq!(reason(&proxy.get("http://gone.com/").await), word);
     }
+}
+
+/// Where the test before the test puts a name into a hosts file of its own.
+const HOSTS: &str =
+    "f=$(mktemp) && echo '6.6.6.6 known.com' > $f && mount --bind $f /etc/hosts && rm $f && exec \"$@\"";
+const WITH_HOSTS: &str = "IT_WITH_HOSTS";
+
+#[tokio::test]
+async fn a_name_of_the_hosts_file_is_asked_for_like_any_other() {
+    if std::env::var_os(WITH_HOSTS).is_none() {
+        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        let again = Command::new("unshare")
+            .args(if root { &["-m"][..] } else { &["-r", "-m"] })
+            .args(["sh", "-c", HOSTS, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "rebinding::a_name_of_the_hosts_file_is_asked_for_like_any_other",
+            ])
+            .env(WITH_HOSTS, "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&again.stdout);
+        assert!(again.status.success() && told.contains("1 passed"), "{again:?}");
+        return;
+    }
+    let server = NameServer::start(|name, kind, _| vec![Reply::of(addresses(name, kind, &[PUBLIC]))]).await;
+    let world = world(&server).await;
+    let proxy = world.open().await;
+    assert!(proxy.get("http://known.com/").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(server.count("known.com"), [(A, 1), (AAAA, 1)].into());
+    assert_eq!(dialled(&world), [format!("{PUBLIC}:80")]);
 }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture_jail::protocol::{Mode, SpawnSpec};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::Test;
 use crate::rig::{CHROMIUM, Kind, Pipe, Rig};
+use crate::self_signed;
 
 pub const TESTS: &[Test] = &[
     (
@@ -30,19 +29,9 @@ pub const TESTS: &[Test] = &[
 const SWITCH: &str = "--ignore-certificate-errors-spki-list";
 
 /// A certificate that nobody vouches for, for another name, and the digest of its key.
-fn self_signed() -> (Arc<ServerConfig>, [u8; 32]) {
+fn stranger() -> (Arc<ServerConfig>, [u8; 32]) {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-    let parameters = CertificateParams::new(["other.test".to_owned()]).unwrap();
-    let certificate = parameters.self_signed(&pair).unwrap();
-    let config = ServerConfig::builder_with_provider(default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(pair.serialize_der()).into(),
-        )
-        .unwrap();
+    let config = self_signed::config(&pair, "other.test", rustls::ALL_VERSIONS);
     (Arc::new(config), Sha256::digest(pair.subject_public_key_info()).into())
 }
 
@@ -97,13 +86,13 @@ fn told(withheld: &'static [&'static str], accepted_key: Option<[u8; 32]>, confi
 const REFUSED: &str = "net::ERR_CERT_AUTHORITY_INVALID";
 
 fn one_key() {
-    let ((config, key), (_, other)) = (self_signed(), self_signed());
+    let ((config, key), (_, other)) = (stranger(), stranger());
     assert_eq!(told(&[], Some(key), &config), "nothing");
     assert_eq!(told(&[], Some(other), &config), REFUSED);
     assert_eq!(told(&[], None, &config), REFUSED);
 }
 
 fn without_the_switch() {
-    let (config, key) = self_signed();
+    let (config, key) = stranger();
     assert_eq!(told(&[SWITCH], Some(key), &config), REFUSED);
 }

@@ -23,6 +23,8 @@ mod lifecycle;
 mod look_around;
 mod reasons;
 mod rig;
+#[path = "../../../tests/it/self_signed.rs"]
+mod self_signed;
 mod switches;
 mod weak;
 
