@@ -29,11 +29,12 @@ pub async fn empty(client: &Client, rows: &mut Rows) {
     let operator = Process::start().await;
     operator.leads().await;
     operator.quiet(Duration::from_secs(2)).await;
+    let present = services::count(client).await;
     let (mut calls, mut with_events) = (Vec::new(), Vec::new());
     for n in 0..FEW {
         let (before, events) = (operator.calls(&ENDING).await, operator.events().await);
         services::make(client, &format!("one-{n}"), 1).await;
-        operator.settled(n + 1).await;
+        operator.settled(present + n + 1).await;
         operator.quiet(Duration::from_secs(2)).await;
         let (made, told) = (operator.calls(&ENDING).await - before, operator.events().await - events);
         calls.push(made - told);
