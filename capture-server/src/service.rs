@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::access::{Caller, Capture, Permit};
 use crate::capture::engine::{Engine, Finished, Job};
 use crate::capture::link::Link;
-use crate::capture::pool::fleet::Rules;
+use crate::capture::pool::fleet::{PER_CORE, Rules, bulk};
 use crate::capture::pool::{self, Counters, Pool};
 use crate::capture::request::CaptureRequest;
 use crate::capture::{Ledger, Phase};
@@ -247,18 +247,24 @@ fn ask(caller: &Caller, request: &CaptureRequest, limits: &CaptureLimits) -> Ask
     }
 }
 
-/// The gate for this machine: a core each, and large work beside it, at most as the policy says.
-fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
+/// Captures of a window that may compute at one time: a core each, at most as the policy says.
+fn cores(limits: &CaptureLimits, resources: &Resources) -> usize {
     let most = usize::try_from(limits.concurrency.get()).unwrap_or(usize::MAX);
-    let fast = most.min(usize::try_from(resources.cores).unwrap_or(usize::MAX)).max(1);
+    most.min(usize::try_from(resources.cores).unwrap_or(usize::MAX)).max(1)
+}
+
+/// The gate for this machine: [`PER_CORE`] captures for each core, and large work beside it.
+fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
+    let cores = cores(limits, resources);
+    let most = usize::try_from(limits.concurrency.get()).unwrap_or(usize::MAX);
     let memory = resources.memory_limit.map(|limit| {
         let usable = limit / 100 * MEMORY_PERCENT;
         usable.saturating_sub(resources.memory_used)
     });
     Size {
-        fast,
-        bulk: (fast / 2).max(1),
-        total: most,
+        fast: cores.saturating_mul(PER_CORE),
+        bulk: bulk(cores),
+        total: most.saturating_mul(PER_CORE),
         queue: 0,
         memory,
     }
@@ -281,7 +287,7 @@ async fn watch_machine(
                 queue: size.queue,
                 ..found
             });
-            pool.sized(found.fast);
+            pool.sized(cores(&limits, &facts.jailer.resources));
         }
         tokio::time::sleep(MACHINE_CHECK).await;
     }
@@ -294,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gate_is_the_least_of_cores_and_policy_and_memory_is_what_is_left() {
+    fn the_gate_follows_the_least_of_cores_and_policy_and_memory_is_what_is_left() {
         let limits = CaptureLimits {
             concurrency: Count::nearest(4),
             ..CaptureLimits::DEFAULT
@@ -305,9 +311,9 @@ mod tests {
             memory_used: 300,
         };
         let expected = Size {
-            fast: 2,
+            fast: 4,
             bulk: 1,
-            total: 4,
+            total: 8,
             queue: 0,
             memory: Some(600),
         };
@@ -318,9 +324,9 @@ mod tests {
             memory_used: 300,
         };
         let expected = Size {
-            fast: 4,
+            fast: 8,
             bulk: 2,
-            total: 4,
+            total: 8,
             queue: 0,
             memory: None,
         };

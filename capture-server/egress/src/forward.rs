@@ -82,8 +82,7 @@ where
         .length
         .saturating_sub(u64::try_from(rest.len()).unwrap_or(u64::MAX));
     let sent = async {
-        upstream.write_all(&request.render()).await?;
-        upstream.write_all(rest).await?;
+        upstream.write_all(&[&request.render(), rest].concat()).await?;
         upstream.flush().await?;
         activity.touch();
         wire::pump(client, upstream, activity, left).await
@@ -161,8 +160,8 @@ where
     let early = early
         .get(..usize::try_from(length).unwrap_or(usize::MAX).min(early.len()))
         .unwrap_or_default();
-    client.write_all(&response.head).await?;
-    client.write_all(early).await?;
+    // In one piece: every piece wakes the browser up.
+    client.write_all(&[&response.head, early].concat()).await?;
     let left = length.saturating_sub(u64::try_from(early.len()).unwrap_or(u64::MAX));
     wire::pump(upstream, client, activity, left).await?;
     client.shutdown().await

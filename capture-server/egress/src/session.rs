@@ -137,6 +137,8 @@ async fn accept(context: Arc<Context>, listener: Arc<TcpListener>, deadline: Ins
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
+                    // Else the second piece of an answer waits for the browser to acknowledge the first.
+                    let _ = client.set_nodelay(true);
                     let _ = connections.spawn(connection::serve(Arc::clone(&context), client));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,

@@ -108,14 +108,18 @@ pub async fn drive(
         return Err(Stop::Signalled);
     }
     drive.enter(Phase::Load);
-    load(page, events, drive).await?;
+    let early = load(page, events, drive, window_shot(request)).await?;
     if drive.signals.status.is_some_and(|status| status >= 400) {
         return Err(Stop::Signalled);
     }
-    drive.enter(Phase::Settle);
-    let area = settle(page, events, drive, request, limits).await?;
-    drive.enter(Phase::Shot);
-    let made = make(page, events, drive, request, limits, area).await?;
+    let made = if let Some(bytes) = early {
+        checked(bytes, request, limits, None)?
+    } else {
+        drive.enter(Phase::Settle);
+        let area = settle(page, events, drive, request, limits).await?;
+        drive.enter(Phase::Shot);
+        make(page, events, drive, request, limits, area).await?
+    };
     drive.enter(Phase::Encode);
     let bytes = encode::anew(&request.format, made).await.map_err(Stop::Cause)?;
     output::bounded(&bytes, limits.max_output_bytes.get()).map_err(Stop::Cause)?;
@@ -188,14 +192,31 @@ async fn make(
         Format::Png { .. } | Format::Jpeg { .. } | Format::Webp { .. } => {
             let format = request.format.image().unwrap_or(ImageFormat::Png);
             let bytes = watched(page.screenshot(Shot { format, area }), events, drive).await?;
-            let expected = Expected {
-                size: area.map_or(request.window.viewport, |area| area.size),
-                density: request.window.density,
-            };
-            output::picture(&bytes, format, expected, most).map_err(Stop::Cause)?;
-            Ok(bytes)
+            checked(bytes, request, limits, area)
         }
     }
+}
+
+/// A picture of what was asked.
+fn checked(
+    bytes: Vec<u8>,
+    request: &CaptureRequest,
+    limits: &CaptureLimits,
+    area: Option<Area>,
+) -> Result<Vec<u8>, Stop> {
+    let format = request.format.image().unwrap_or(ImageFormat::Png);
+    let expected = Expected {
+        size: area.map_or(request.window.viewport, |area| area.size),
+        density: request.window.density,
+    };
+    output::picture(&bytes, format, expected, limits.max_output_bytes.get()).map_err(Stop::Cause)?;
+    Ok(bytes)
+}
+
+/// The picture of a request that needs nothing more once its page is loaded.
+fn window_shot(request: &CaptureRequest) -> Option<Shot> {
+    let format = request.format.image()?;
+    (request.part == Part::Window).then_some(Shot { format, area: None })
 }
 
 /// The browser refuses to print only what the options leave nothing of, such as pages that are not there.
@@ -236,8 +257,14 @@ async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Waits for the page's document, and asks it for its status.
-async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
+/// Waits for the page's document, and asks it for its status. A `shot` is asked for in the same breath, as it waits for the
+/// page's next frame anyhow, and stands if the document does.
+async fn load(
+    page: &Page,
+    events: &mut Events,
+    drive: &mut Drive,
+    shot: Option<Shot>,
+) -> Result<Option<Vec<u8>>, Stop> {
     let mut asked = 0;
     let mut slow = Slow::new();
     loop {
@@ -253,15 +280,23 @@ async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(),
             }
         }
         let loader = drive.wait.loader().map(str::to_owned);
-        match watched(page.document_status(), events, drive).await {
-            Ok(status) if drive.wait.progress() == Progress::Ready && drive.wait.loader() == loader.as_deref() => {
+        if shot.is_some() {
+            // Nothing is to be settled of a window.
+            drive.enter(Phase::Settle);
+            drive.enter(Phase::Shot);
+        }
+        let answered = watched(status_and_shot(page, shot), events, drive).await;
+        let stands = drive.wait.progress() == Progress::Ready && drive.wait.loader() == loader.as_deref();
+        match answered {
+            Ok((status, bytes)) if stands => {
                 drive.signals.status = status;
-                return Ok(());
+                return Ok(bytes);
             }
-            Ok(_) => {}
+            Ok(_) => drive.enter(Phase::Load),
             // The document went away under the question: the next one's events are on their way.
             Err(Stop::Driver(DriverError::Rejected { .. })) if asked < ASK_AGAIN => {
                 asked += 1;
+                drive.enter(Phase::Load);
                 if let Ok(taken) = tokio::time::timeout(MOVED_ON, next(events, drive)).await {
                     taken?;
                 }
@@ -269,6 +304,26 @@ async fn load(page: &Page, events: &mut Events, drive: &mut Drive) -> Result<(),
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// The document's status and, unless it is that of an error page, the picture.
+async fn status_and_shot(page: &Page, shot: Option<Shot>) -> Result<(Option<u16>, Option<Vec<u8>>), DriverError> {
+    let Some(shot) = shot else {
+        return Ok((page.document_status().await?, None));
+    };
+    let (status, picture) = (page.document_status(), page.screenshot(shot));
+    tokio::pin!(status, picture);
+    let (status, early) = tokio::select! {
+        biased;
+        status = &mut status => (status?, None),
+        bytes = &mut picture => (status.await?, Some(bytes?)),
+    };
+    let bytes = match early {
+        Some(bytes) => Some(bytes),
+        None if status.is_some_and(|status| status >= 400) => None,
+        None => Some(picture.await?),
+    };
+    Ok((status, bytes))
 }
 
 /// The wait for a document that is not loaded yet.

@@ -17,8 +17,8 @@ fn restarts(pod: &Value, container: &str) -> Option<u64> {
 
 /// A page that never comes to rest: its capture is in flight until something ends it.
 const ENDLESS: &str = "<script>while(true){}</script>";
-/// Captures that a pod works on at the same time.
-const SLOTS: usize = 2;
+/// Captures that a pod of two cores works on at the same time.
+const SLOTS: usize = 4;
 
 #[test]
 fn a_killed_browser_container_fails_what_is_in_flight_and_recovers_by_itself_without_a_lost_slot() {

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer};
+use capture_jail::launch::timespec;
 use capture_jail::protocol::{ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
 use crate::Test;
@@ -23,6 +25,7 @@ pub const TESTS: &[Test] = &[
         hang_up,
     ),
     ("sigterm_ends_the_jailer_and_every_jail", sigterm),
+    ("the_end_of_a_jailer_is_heard_before_that_of_its_browsers", heard_first),
     (
         "a_jailer_that_is_killed_takes_its_jails_along_and_the_next_one_tidies_up",
         killed_jailer,
@@ -80,6 +83,24 @@ fn sigterm() {
     idle.signal(Signal::TERM);
     assert!(idle.ended());
     assert!(!idle.socket.exists());
+}
+
+fn heard_first() {
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    // The first of several dies while the others are still to be ended.
+    let spawned: Vec<_> = (0..4).map(|_| spawn(&mut jailer, 1)).collect();
+    rig.signal(Signal::TERM);
+    let mut pipes: Vec<_> = spawned
+        .iter()
+        .map(|spawned| PollFd::new(&spawned.cdp_read, PollFlags::IN))
+        .collect();
+    let patience = timespec(Duration::from_secs(20));
+    assert!(poll(&mut pipes, Some(&patience)).unwrap() > 0, "no browser ended");
+    let socket = jailer.hangup_fd();
+    let mut hung_up = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let now = timespec(Duration::ZERO);
+    assert_eq!(poll(&mut hung_up, Some(&now)), Ok(1), "the browser's end came first");
 }
 
 fn killed_jailer() {

@@ -64,12 +64,21 @@ impl Retired {
     }
 }
 
+/// Captures of a window in hand for each core. One alone leaves its core idle while it waits: for the network, for a page
+/// to open, for the next frame. With two the cores are busy; more only make each other late.
+pub const PER_CORE: usize = 2;
+
+/// Large captures in hand beside those.
+pub fn bulk(cores: usize) -> usize {
+    (cores / 2).max(1)
+}
+
 /// The bounds of the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// See [`Isolation`].
     pub isolation: Isolation,
-    /// Captures that the machine can run at once: its cores.
+    /// The machine's cores, as far as captures may use them.
     pub cores: usize,
     /// Jails at one time, of whatever state.
     pub max_jails: usize,
@@ -98,8 +107,8 @@ impl Rules {
         Self {
             isolation,
             cores,
-            // One per core, one for large work, the warm ones, and room for clients that pause.
-            max_jails: 2 * cores + 1 + warm_jails,
+            // One per capture that the gate lets in, and the warm ones.
+            max_jails: PER_CORE * cores + bulk(cores) + warm_jails,
             warm_jails,
             warm_pages: 2,
             per_jail: 4,
@@ -128,6 +137,8 @@ struct Member {
     /// Whether its browser runs; until then it is a promise.
     up: bool,
     in_flight: usize,
+    /// Those in flight that are over, save that their pages are still cleared away.
+    clearing: usize,
     captures: u64,
     born: Instant,
     idle_since: Instant,
@@ -197,7 +208,7 @@ impl Fleet {
 
     /// Finds a jail for a capture.
     pub fn claim(&mut self, want: &Want, now: Instant) -> Claim {
-        if let Some(id) = self.own_idle(want).or_else(|| self.warm()) {
+        if let Some(id) = self.own_idle(want).or_else(|| self.own_or_warm(want)) {
             self.begin(id, want, now);
             return Claim::Use(id);
         }
@@ -212,7 +223,7 @@ impl Fleet {
             self.begin(launch, want, now);
             return Claim::Replace { victim, launch };
         }
-        match self.own_shared(want) {
+        match self.own_shared(want, self.rules.per_jail) {
             Some(id) => {
                 self.begin(id, want, now);
                 Claim::Use(id)
@@ -228,11 +239,24 @@ impl Fleet {
             .map(|(id, _)| *id)
     }
 
-    fn own_shared(&self, want: &Want) -> Option<MemberId> {
+    /// Beyond a jail per core a client's captures share theirs: more browsers would not make them faster.
+    fn own_or_warm(&self, want: &Want) -> Option<MemberId> {
+        if self.own(want).count() >= self.rules.cores {
+            self.own_shared(want, PER_CORE).or_else(|| self.warm())
+        } else {
+            self.warm().or_else(|| self.own_shared(want, 1))
+        }
+    }
+
+    /// The client's own jail with the least work, and less than `most`. Pages that are cleared away are hardly any.
+    fn own_shared(&self, want: &Want, most: usize) -> Option<MemberId> {
+        let work = |member: &Member| member.in_flight - member.clearing;
         let shared = self
             .own(want)
-            .filter(|(_, member)| member.in_flight < self.rules.per_jail);
-        shared.min_by_key(|(_, member)| member.in_flight).map(|(id, _)| *id)
+            .filter(|(_, member)| work(member) < most && member.in_flight < self.rules.per_jail);
+        shared
+            .min_by_key(|(_, member)| (work(member), member.in_flight))
+            .map(|(id, _)| *id)
     }
 
     fn own<'a>(&'a self, want: &'a Want) -> impl Iterator<Item = (&'a MemberId, &'a Member)> {
@@ -266,6 +290,7 @@ impl Fleet {
             state: State::Warm,
             up: false,
             in_flight: 0,
+            clearing: 0,
             captures: 0,
             born: now,
             idle_since: now,
@@ -354,10 +379,13 @@ impl Fleet {
         }
         match member.state {
             State::Draining(why) if member.in_flight <= 1 => {
-                member.in_flight = 0;
+                (member.in_flight, member.clearing) = (0, 0);
                 Some(why)
             }
-            _ => None,
+            _ => {
+                member.clearing += 1;
+                None
+            }
         }
     }
 
@@ -368,6 +396,7 @@ impl Fleet {
         }
         let member = self.members.get_mut(&id)?;
         member.in_flight = member.in_flight.saturating_sub(1);
+        member.clearing = member.clearing.saturating_sub(1);
         member.idle_since = now;
         match member.state {
             State::Draining(why) if member.in_flight == 0 => Some(why),

@@ -69,7 +69,7 @@ limits! {
     max_wire_bytes: Bytes, default 52_428_800, ceiling 524_288_000;
     /// Bytes that a page may unpack what came from the network to.
     max_decoded_bytes: Bytes, default 209_715_200, ceiling 2_147_483_648;
-    /// Captures at one time.
+    /// Cores that captures may use at one time; each is given two captures, as one alone would wait half of its time.
     concurrency: Count, default 2, ceiling 64;
     /// Captures that wait for their turn.
     queue: Count, default 64, ceiling 4_096;

@@ -51,6 +51,35 @@ impl World {
 }
 
 #[test]
+fn beyond_a_jail_per_core_a_clients_captures_share_the_jails_with_the_least_work() {
+    let mut world = world(Isolation::PerClient);
+    let (one, two) = (world.served(&want("a")), world.served(&want("a")));
+    assert_ne!(one, two);
+    // What is only cleared away is no work.
+    assert_eq!(world.fleet.leaving(two, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(two));
+    assert_eq!(world.fleet.release(two, None, world.now), None);
+    let mut shared = [world.served(&want("a")), world.served(&want("a"))];
+    shared.sort_unstable();
+    assert_eq!(shared, [one, two]);
+    let other = world.served(&want("b"));
+    assert!(![one, two].contains(&other));
+    assert!(
+        ![one, two].contains(&world.served(&want("a"))),
+        "two captures a core, no more"
+    );
+}
+
+#[test]
+fn a_jail_that_only_clears_away_is_used_before_another_is_launched() {
+    let mut world = world(Isolation::PerClient);
+    let one = world.served(&want("a"));
+    assert_eq!(world.fleet.leaving(one, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(one));
+    assert!(matches!(world.claim(&want("a")), Claim::Launch(_)));
+}
+
+#[test]
 fn a_clients_captures_share_a_jail_and_two_clients_never_do() {
     let mut world = world(Isolation::PerClient);
     let first = world.served(&want("a"));
