@@ -76,6 +76,10 @@ pub struct ExceptionStatus {
     pub kind: ExceptionKind,
     /// When it ends by itself, RFC 3339.
     pub expires: Time,
+    /// Whole days until then, 0 on the last one.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 3_650_000))]
+    pub days_left: i64,
 }
 
 /// State of the token; never the token.

@@ -1,6 +1,7 @@
 //! What exceptions hold, until when, and that one ends soon.
 //!
-//! Dates, never days left: those would be written anew every day. The one flip is seven days before an end.
+//! The days left are whole ones: a service with an exception is written once a day for them. The condition flips once,
+//! seven days before an end.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -58,10 +59,16 @@ pub(super) fn holding(policy: &EffectivePolicy, now: Timestamp) -> Vec<Exception
             host: exception.host.to_string(),
             kind: exception.kind,
             expires: Time(exception.expires),
+            days_left: days(exception.expires.duration_since(now)),
         })
         .collect();
     held.sort_by(|a, b| (a.expires.0, &a.host, a.kind).cmp(&(b.expires.0, &b.host, b.kind)));
     held
+}
+
+/// Whole days, at most what the schema holds: ten thousand years.
+fn days(left: SignedDuration) -> i64 {
+    (left.as_hours() / 24).clamp(0, 3_650_000)
 }
 
 /// Whether none has ended or ends soon; nothing is said where there are none.

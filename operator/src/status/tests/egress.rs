@@ -160,30 +160,37 @@ fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
         ];
     });
     let at = |time: &str| time.parse::<Timestamp>().unwrap();
-    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let first = world.status(&ScreenshotServiceStatus::default(), at("2026-06-01T06:00:00Z"));
     let shown: Vec<String> = first
         .exceptions
         .iter()
-        .map(|e| format!("{:?} {} {}", e.kind, e.host, e.expires.0))
+        .map(|e| format!("{:?} {} {} {}", e.kind, e.host, e.expires.0, e.days_left))
         .collect();
     assert_eq!(
         shown,
         [
-            "Destination 10.1.2.3 2026-06-20T00:00:00Z",
-            "Certificate 10.1.2.3 2026-07-01T00:00:00Z",
-            "Destination 10.1.2.4 2026-09-01T00:00:00Z"
+            "Destination 10.1.2.3 2026-06-20T00:00:00Z 18",
+            "Certificate 10.1.2.3 2026-07-01T00:00:00Z 29",
+            "Destination 10.1.2.4 2026-09-01T00:00:00Z 91"
         ]
     );
     assert_eq!(says(&first, "ExceptionsLasting"), is("True", "NoneEndsSoon"));
+    let later = |time| world.status(&first, at(time));
+    assert_eq!(later("2026-06-01T23:59:59Z"), first, "written once a day");
+    let days = |status: &ScreenshotServiceStatus| status.exceptions[0].days_left;
     assert_eq!(
-        world.status(&first, at("2026-06-12T23:59:59Z")),
-        first,
-        "no day is counted"
+        [
+            later("2026-06-02T00:00:01Z"),
+            later("2026-06-12T23:59:59Z"),
+            later("2026-06-19T12:00:00Z")
+        ]
+        .map(|s| days(&s)),
+        [17, 7, 0]
     );
     let soon = world.status(&first, at("2026-06-14T00:00:00Z"));
     assert_eq!(says(&soon, "ExceptionsLasting"), is("False", "ExceptionEndsSoon"));
     assert_eq!(says(&soon, "Ready"), says(&first, "Ready"), "shown, and no more");
-    assert_eq!(world.status(&soon, at("2026-06-19T00:00:00Z")), soon);
+    assert_eq!(world.status(&soon, at("2026-06-14T00:00:00Z")), soon);
     let told = |before, after| crate::events::notes(before, after, &[]).len();
     assert_eq!((told(&first, &soon), told(&soon, &soon)), (1, 0));
     let over = world.status(&soon, at("2026-06-20T00:00:00Z"));
