@@ -313,6 +313,25 @@ pub fn is_renderer(pid: i32) -> bool {
     read(&format!("/proc/{pid}/cmdline")).is_some_and(|line| role(&line, false) == Role::Renderer)
 }
 
+/// The list of the processes that a process of one thread has started and that still live, to be read as often as one
+/// likes. `None` where the kernel does not keep it.
+pub fn children(pid: i32) -> Option<File> {
+    File::open(format!("/proc/{pid}/task/{pid}/children")).ok()
+}
+
+/// Those processes below `root` that have started others, with what they have started: pages' processes are children of
+/// such a one, the zygote.
+pub fn families(table: &Table, root: i32) -> BTreeMap<i32, BTreeSet<i32>> {
+    let below: BTreeSet<i32> = below(table, root).into_iter().collect();
+    let mut families = BTreeMap::<i32, BTreeSet<i32>>::new();
+    for pid in &below {
+        if let Some(line) = table.get(pid).filter(|line| below.contains(&line.parent)) {
+            families.entry(line.parent).or_default().insert(*pid);
+        }
+    }
+    families
+}
+
 /// The threads of a process.
 pub fn threads(pid: i32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
@@ -378,6 +397,25 @@ mod tests {
         let page = u64::try_from(rustix::param::page_size()).unwrap();
         assert_eq!(anonymous_bytes("9000 100 30 1 0 500 0\n"), 70 * page);
         assert_eq!((anonymous_bytes("9000 1 30"), anonymous_bytes("")), (0, 0));
+    }
+
+    #[test]
+    fn a_family_is_who_was_started_by_somebody_below_the_root() {
+        let line = |parent| Line {
+            parent,
+            threads: 1,
+            cpu_ms: 0,
+        };
+        let table = Table::from([
+            (1, line(0)),
+            (7, line(1)),
+            (8, line(7)),
+            (9, line(8)),
+            (10, line(8)),
+            (11, line(1)),
+        ]);
+        let expected = BTreeMap::from([(8, BTreeSet::from([9, 10]))]);
+        assert_eq!(families(&table, 7), expected);
     }
 
     #[test]

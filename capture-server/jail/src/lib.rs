@@ -6,6 +6,7 @@
 //! It must not hold a Secret, listen on a network port, or start threads: cloning into a user namespace is only
 //! sound from a single-threaded process. Every unsafe line is in `sys.rs`. `SECURITY.md` says what is promised.
 
+pub mod brake;
 pub mod child;
 pub mod client;
 pub mod error;

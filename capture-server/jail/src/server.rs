@@ -159,10 +159,11 @@ fn converse(stream: &UnixStream, termination: &OwnedFd, session: &mut Session<'_
         return false;
     }
     let mut next_watch = Instant::now() + watchdog::CALM;
+    let mut next_glance = Instant::now();
     loop {
         let mut fds = vec![stream.as_fd(), termination.as_fd()];
         fds.extend(session.pidfds());
-        let timeout = (fds.len() > 2).then(|| next_watch.saturating_duration_since(Instant::now()));
+        let timeout = (fds.len() > 2).then(|| next_watch.min(next_glance).saturating_duration_since(Instant::now()));
         let Ok(ready) = wait(&fds, timeout) else { return false };
         if ready[1] {
             return true;
@@ -174,8 +175,17 @@ fn converse(stream: &UnixStream, termination: &OwnedFd, session: &mut Session<'_
             let pause = session.watch();
             next_watch = Instant::now() + pause;
         }
-        if ready[0] && answer(stream, session).is_err() {
-            return false;
+        if Instant::now() >= next_glance {
+            let pause = session.glance();
+            next_glance = Instant::now() + pause;
+        }
+        if ready[0] {
+            if answer(stream, session).is_err() {
+                return false;
+            }
+            if session.has_fresh() {
+                next_watch = next_watch.min(Instant::now() + watchdog::FRESH);
+            }
         }
     }
 }

@@ -3,12 +3,13 @@
 //! In: requests. Out: answers, with descriptors beside the answer to `spawn`. Holds every living jail and how the last
 //! dead ones ended; ends jails whose memory is over budget. It must not outlive the connection ([`Session::end_all`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::brake::Brake;
 use crate::facts::{JailFacts, LandlockFacts};
 use crate::inspect::{self, ProcessUsage};
 use crate::launch::{Jail, Settings, end_strays, launch};
@@ -17,7 +18,7 @@ use crate::protocol::{
     SpawnSpec, Step, VERSION,
 };
 use crate::resources;
-use crate::watchdog::{self, Orders};
+use crate::watchdog;
 
 /// How many exits are remembered until somebody asks.
 const MAX_EXITS: usize = 256;
@@ -28,21 +29,14 @@ pub struct Session<'a> {
     next: u64,
     living: BTreeMap<JailId, Jail>,
     exits: BTreeMap<JailId, Exit>,
-    /// Processes that were told to stand back.
-    curbed: BTreeSet<(JailId, i32)>,
+    brake: Brake,
+    /// Whether a jail was made that no look has seen yet.
+    fresh: bool,
 }
 
 fn signal_kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-/// The lowest priority for every thread of a process. New threads inherit it; nothing gives it back.
-fn stand_back(pid: i32) {
-    const LOWEST: i32 = 19;
-    for thread in inspect::threads(pid) {
-        let _ = rustix::process::setpriority_process(Pid::from_raw(thread), LOWEST);
     }
 }
 
@@ -62,7 +56,8 @@ impl<'a> Session<'a> {
             next: 1,
             living: BTreeMap::new(),
             exits: BTreeMap::new(),
-            curbed: BTreeSet::new(),
+            brake: Brake::default(),
+            fresh: false,
         }
     }
 
@@ -108,6 +103,7 @@ impl<'a> Session<'a> {
         let (id, degraded) = (JailId(self.next), jail.degraded);
         self.next += 1;
         self.living.insert(id, jail);
+        self.fresh = true;
         fds.extend([ends.cdp_read, ends.cdp_write]);
         fds.extend(ends.listeners);
         Ok(Outcome::Spawned {
@@ -175,17 +171,27 @@ impl<'a> Session<'a> {
         self.end_where(ExitCause::Died, |_, jail| jail.has_ended());
     }
 
+    /// Whether a jail was made since the last look.
+    pub fn has_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// The watchdog: limits of the kernel are per process, the budget is for the jail. Returns when to look again.
     pub fn watch(&mut self) -> Duration {
         self.collect_dead();
+        self.fresh = false;
         let table = inspect::table();
         let jails: BTreeMap<JailId, Vec<ProcessUsage>> = self
             .living
             .iter()
             .map(|(id, jail)| (*id, inspect::usages(&table, jail.pid.as_raw_pid())))
             .collect();
-        for (id, processes) in &jails {
-            self.obey(*id, &watchdog::judge(processes));
+        for (id, jail) in &self.living {
+            let root = jail.pid.as_raw_pid();
+            self.brake.follow(*id, root, &inspect::families(&table, root));
+        }
+        for processes in jails.values() {
+            watchdog::overgrown(processes).for_each(signal_kill);
         }
         self.relieve(&jails);
         for (id, processes) in &jails {
@@ -198,15 +204,9 @@ impl<'a> Session<'a> {
         watchdog::pause(used, limit)
     }
 
-    fn obey(&mut self, id: JailId, orders: &Orders) {
-        for pid in &orders.end {
-            signal_kill(*pid);
-        }
-        for pid in &orders.curb {
-            if inspect::is_renderer(*pid) && self.curbed.insert((id, *pid)) {
-                stand_back(*pid);
-            }
-        }
+    /// Between two looks of the watchdog: pages that compute stand back. Returns when to look again.
+    pub fn glance(&mut self) -> Duration {
+        self.brake.look()
     }
 
     /// When the container's memory runs out, its largest page goes: else the kernel would choose, and on cgroup v2 it
@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
 
     /// A namespace takes its processes along; without one they are looked for.
     fn end(&mut self, id: JailId, jail: Jail, cause: ExitCause) -> Exit {
-        self.curbed.retain(|(of, _)| *of != id);
+        self.brake.forget(id);
         let degraded = jail.degraded;
         let exit = jail.end(cause);
         if degraded {

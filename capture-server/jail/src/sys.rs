@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use rustix::process::Pid;
 
@@ -245,6 +246,32 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
         .map(|string| string.as_ptr())
         .chain([ptr::null()])
         .collect()
+}
+
+/// The CPU time of a process so far, all its threads together: one call, where /proc takes a file. `None`: it is gone.
+pub fn process_cpu(pid: i32) -> Option<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the pointer is to a local of the right type; any number is a valid pid to ask for.
+    if unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } != 0 {
+        return None;
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local of the right type; a clock that does not exist any more is an error.
+    check(unsafe { libc::clock_gettime(clock, &raw mut time) }.into()).ok()?;
+    Some(Duration::new(
+        u64::try_from(time.tv_sec).ok()?,
+        u32::try_from(time.tv_nsec).ok()?,
+    ))
+}
+
+/// Lets a thread run only where nobody else wants to (`SCHED_IDLE`). It needs no privilege; the way back does.
+///
+/// # Errors
+/// The kernel's: the thread is gone, or not of this user.
+pub fn schedule_idle(thread: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer is to a local of the right type; any number is a valid thread to ask for.
+    check(unsafe { libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const parameters) }.into()).map(drop)
 }
 
 /// Drops root for good: no groups, then gid, then uid, real, effective and saved. Keeps /proc/self writable to us.

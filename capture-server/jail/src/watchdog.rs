@@ -10,38 +10,59 @@ use crate::inspect::ProcessUsage;
 
 /// Threads of one process other than the browser itself; a page with a few workers has 20.
 pub const MAX_THREADS: u32 = 64;
-/// CPU time after which a renderer has to stand back behind all others.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// CPU time after which a page's process stands back: a harmless page has been shown by then, or nearly.
+const LIGHT: Duration = Duration::from_millis(100);
+/// CPU time after which it gets only what nobody else wants.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Threads of a page's process from which on it has to go that far at once: each of them has a share.
+const MANY: usize = 30;
+
+/// How far a page's process stands back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It gets a tenth of what others get.
+    Behind,
+    /// It gets what nobody else wants.
+    Last,
+}
+
+impl Rank {
+    /// What a page's process has to do that has used so much; nothing is asked of a light one.
+    pub fn due(cpu: Duration) -> Option<Self> {
+        if cpu > PATIENCE {
+            Some(Self::Last)
+        } else if cpu > LIGHT {
+            Some(Self::Behind)
+        } else {
+            None
+        }
+    }
+
+    /// The same for one that has so many threads.
+    #[must_use]
+    pub fn with(self, threads: usize) -> Self {
+        if threads > MANY { Self::Last } else { self }
+    }
+}
+
 /// Share of the container's memory, in per cent, from which on the largest renderer is ended.
 pub const PRESSURE: u64 = 92;
 /// Share from which on memory is looked at more often.
 const CLOSE: u64 = 70;
 /// How often to look.
 pub const CALM: Duration = Duration::from_millis(500);
+/// How soon after a jail was made.
+pub const FRESH: Duration = Duration::from_millis(150);
 const TENSE: Duration = Duration::from_millis(50);
 /// Ending a process that holds less than this, in bytes, would not help.
 const WORTHWHILE: u64 = 48 << 20;
 
-/// Processes of one jail that are to be curbed or ended, all but its first one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Orders {
-    /// To be ended: they have too many threads.
-    pub end: Vec<i32>,
-    /// To stand back.
-    pub curb: Vec<i32>,
-}
-
-/// Judges one jail's processes; the first is its browser, which the budget of the whole jail bounds.
-pub fn judge(processes: &[ProcessUsage]) -> Orders {
-    let mut orders = Orders::default();
-    for process in processes.iter().skip(1) {
-        if process.threads > MAX_THREADS {
-            orders.end.push(process.pid);
-        } else if process.cpu_ms > u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX) {
-            orders.curb.push(process.pid);
-        }
-    }
-    orders
+/// Those processes of one jail that have too many threads; never the first, its browser, which the budget of the whole
+/// jail bounds.
+pub fn overgrown(processes: &[ProcessUsage]) -> impl Iterator<Item = i32> {
+    let all = processes.iter().skip(1);
+    all.filter(|process| process.threads > MAX_THREADS)
+        .map(|process| process.pid)
 }
 
 /// Whether the container is about to run out of memory.
@@ -74,28 +95,32 @@ fn percent(used: u64, limit: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, threads: u32, megabytes: u64, cpu_ms: u64) -> ProcessUsage {
+    fn process(pid: i32, threads: u32, megabytes: u64) -> ProcessUsage {
         ProcessUsage {
             pid,
             threads,
             anonymous_bytes: megabytes << 20,
-            cpu_ms,
+            cpu_ms: 0,
         }
     }
 
     #[test]
-    fn too_many_threads_end_a_process_and_much_cpu_curbs_it_but_never_the_browser() {
-        let processes = [
-            process(1, 200, 50, 90_000),
-            process(2, 65, 50, 90_000),
-            process(3, 64, 50, 2_001),
-            process(4, 20, 50, 2_000),
-        ];
-        let expected = Orders {
-            end: vec![2],
-            curb: vec![3],
-        };
-        assert_eq!(judge(&processes), expected);
+    fn too_many_threads_end_a_process_but_never_the_browser() {
+        let processes = [process(1, 200, 50), process(2, 65, 50), process(3, 64, 50)];
+        assert_eq!(overgrown(&processes).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn whoever_has_used_much_stands_back_and_many_threads_go_last() {
+        let due = |ms| Rank::due(Duration::from_millis(ms));
+        assert_eq!((due(100), due(101)), (None, Some(Rank::Behind)));
+        assert_eq!((due(2_000), due(2_001)), (Some(Rank::Behind), Some(Rank::Last)));
+        assert_eq!(
+            (Rank::Behind.with(30), Rank::Behind.with(31)),
+            (Rank::Behind, Rank::Last)
+        );
+        assert_eq!(Rank::Last.with(1), Rank::Last);
+        assert!(None < Some(Rank::Behind) && Rank::Behind < Rank::Last);
     }
 
     #[test]
@@ -108,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_largest_goes_unless_that_would_not_help() {
-        let processes = [process(2, 9, 60, 0), process(3, 9, 300, 0), process(4, 9, 10, 0)];
+        let processes = [process(2, 9, 60), process(3, 9, 300), process(4, 9, 10)];
         assert_eq!(largest(processes.iter()), Some(3));
         assert_eq!(largest(processes[2..].iter()), None);
         assert_eq!(largest([].iter()), None);

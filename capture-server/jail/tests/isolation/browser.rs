@@ -1,11 +1,13 @@
 //! With the real Chromium.
 
+use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Spawned};
 use capture_jail::facts::{self, Reason, Role};
+use capture_jail::inspect;
 use capture_jail::protocol::{Blocker, ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
 use serde_json::json;
 
@@ -21,6 +23,7 @@ pub const TESTS: &[Test] = &[
     ),
     ("a_page_is_painted_with_fonts_and_its_picture_is_a_png", painted),
     ("a_killed_browser_leaves_no_process_and_no_profile_directory", killed),
+    ("a_page_that_computes_stands_back_and_nobody_else", stands_back),
     (
         "where_user_namespaces_are_filtered_a_required_jail_says_who_refuses",
         refused,
@@ -129,6 +132,45 @@ fn painted() {
         data.starts_with("iVBORw0KGgo") && data.len() > 400,
         "{} characters",
         data.len()
+    );
+}
+
+/// Nice value and scheduling policy of a process.
+fn standing(pid: i32) -> Option<(i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some((fields[16].parse().ok()?, fields[38].parse().ok()?))
+}
+
+fn stands_back() {
+    const IDLE: i32 = 5; // SCHED_IDLE
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let mut cdp = pipe(spawn(&mut jailer, 1));
+    for body in ["<p>harmless", "<script>for(;;);</script>"] {
+        let context = cdp.call("Target.createBrowserContext", &json!({}))["browserContextId"].clone();
+        let page = json!({"url": format!("data:text/html,{body}"), "browserContextId": context});
+        cdp.call("Target.createTarget", &page);
+    }
+    let standings = |pages: bool| -> Vec<_> {
+        let some = rig
+            .below()
+            .into_iter()
+            .filter(|pid| inspect::is_renderer(*pid) == pages);
+        some.filter_map(standing).collect()
+    };
+    eventually("the page that computes stands back", || {
+        standings(true).iter().any(|(nice, _)| *nice > 0)
+    });
+    eventually("and goes last", || {
+        standings(true).iter().any(|(_, policy)| *policy == IDLE)
+    });
+    let last = standings(true).iter().filter(|(_, policy)| *policy == IDLE).count();
+    assert!(last == 1 && standings(true).len() > 1, "{:?}", standings(true));
+    let others = standings(false);
+    assert!(
+        others.len() > 4 && others.iter().all(|found| *found == (0, 0)),
+        "{others:?}"
     );
 }
 
