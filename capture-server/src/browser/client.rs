@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::commands::Command;
 use super::strays::{Stray, Strays};
 use super::{DriverError, Event, FrameSink, FrameSource};
 
@@ -68,7 +68,7 @@ pub struct Client {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Command<'a, P> {
+struct Request<'a, P> {
     id: u64,
     method: &'static str,
     params: &'a P,
@@ -113,13 +113,9 @@ impl Client {
     }
 
     /// Sends a command and waits for its answer. The caller bounds the wait; giving up early leaks nothing.
-    pub async fn call<R: DeserializeOwned>(
-        &self,
-        session: Option<&str>,
-        method: &'static str,
-        params: &impl Serialize,
-    ) -> Result<R, DriverError> {
-        let (id, frame) = self.frame(session, method, params)?;
+    pub async fn call<C: Command>(&self, session: Option<&str>, command: &C) -> Result<C::Answer, DriverError> {
+        let method = C::METHOD;
+        let (id, frame) = self.frame(session, command)?;
         let (answer, answered) = oneshot::channel();
         {
             let mut tables = self.inner.tables();
@@ -139,8 +135,8 @@ impl Client {
     }
 
     /// Sends a command whose answer nobody waits for.
-    pub async fn send(&self, session: &str, method: &'static str, params: &impl Serialize) -> Result<(), DriverError> {
-        let (_, frame) = self.frame(Some(session), method, params)?;
+    pub async fn send(&self, session: &str, command: &impl Command) -> Result<(), DriverError> {
+        let (_, frame) = self.frame(Some(session), command)?;
         self.inner.outgoing.send(frame).await.map_err(|_| DriverError::Closed)
     }
 
@@ -191,20 +187,15 @@ impl Client {
         let _ = alive.wait_for(|alive| !alive).await;
     }
 
-    fn frame(
-        &self,
-        session: Option<&str>,
-        method: &'static str,
-        params: &impl Serialize,
-    ) -> Result<(u64, Vec<u8>), DriverError> {
+    fn frame<C: Command>(&self, session: Option<&str>, command: &C) -> Result<(u64, Vec<u8>), DriverError> {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
-        let command = Command {
+        let request = Request {
             id,
-            method,
-            params,
+            method: C::METHOD,
+            params: command,
             session_id: session,
         };
-        let frame = serde_json::to_vec(&command).map_err(|_| DriverError::Protocol { method })?;
+        let frame = serde_json::to_vec(&request).map_err(|_| DriverError::Protocol { method: C::METHOD })?;
         Ok((id, frame))
     }
 }

@@ -5,6 +5,7 @@
 //! addresses (the egress room does), or put a page's own text into an error.
 
 pub mod client;
+pub mod commands;
 pub mod events;
 pub mod page;
 pub mod shot;

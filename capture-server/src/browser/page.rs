@@ -6,11 +6,21 @@
 
 use std::os::fd::OwnedFd;
 
-use serde::Deserialize;
-use serde_json::json;
+use chromiumoxide_cdp::cdp::browser_protocol::browser::{
+    GetVersionParams, SetDownloadBehaviorBehavior, SetDownloadBehaviorParams,
+};
+use chromiumoxide_cdp::cdp::browser_protocol::emulation::SetDeviceMetricsOverrideParams;
+use chromiumoxide_cdp::cdp::browser_protocol::inspector;
+use chromiumoxide_cdp::cdp::browser_protocol::page::{
+    EnableParams, GetLayoutMetricsParams, HandleJavaScriptDialogParams, NavigateParams, SetLifecycleEventsEnabledParams,
+};
+use chromiumoxide_cdp::cdp::browser_protocol::target::{
+    AttachToTargetParams, CreateBrowserContextParams, CreateTargetParams, DisposeBrowserContextParams,
+};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::commands::{Command, Size};
 use super::wire::{PipeSink, PipeSource};
 use super::{Client, DriverError, Event, Strays, Viewport, Window, tally};
 
@@ -26,53 +36,6 @@ pub struct Navigated {
     pub error: Option<String>,
     /// Whether the answer turned out to be a download.
     pub download: bool,
-}
-
-#[derive(Deserialize)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NavigateAnswer {
-    loader_id: Option<String>,
-    error_text: Option<String>,
-    #[serde(default)]
-    is_download: bool,
-}
-
-#[derive(Deserialize)]
-struct VersionAnswer {
-    product: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContextAnswer {
-    browser_context_id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TargetAnswer {
-    target_id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SessionAnswer {
-    session_id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MetricsAnswer {
-    css_content_size: Size,
-}
-
-#[derive(Deserialize)]
-struct Size {
-    width: f64,
-    height: f64,
 }
 
 /// One browser at the other end of a CDP pipe.
@@ -103,7 +66,7 @@ impl Browser {
 
     /// The product and version, such as `HeadlessChrome/140.0.0.0`.
     pub async fn version(&self) -> Result<String, DriverError> {
-        let answer: VersionAnswer = self.client.call(None, "Browser.getVersion", &json!({})).await?;
+        let answer = self.client.call(None, &GetVersionParams {}).await?;
         Ok(answer.product.chars().filter(char::is_ascii_graphic).take(64).collect())
     }
 
@@ -112,20 +75,28 @@ impl Browser {
     /// The window has the size `window`.
     pub async fn open(&self, proxy_port: u16, window: Window) -> Result<(Page, Events), DriverError> {
         let client = &self.client;
-        let context = json!({
-            "disposeOnDetach": true,
-            "proxyServer": format!("http://127.0.0.1:{proxy_port}"),
-            "proxyBypassList": "<-loopback>",
-        });
-        let ContextAnswer {
-            browser_context_id: context,
-        } = client.call(None, "Target.createBrowserContext", &context).await?;
-        let deny = json!({"behavior": "deny", "browserContextId": context});
-        let _: Nothing = client.call(None, "Browser.setDownloadBehavior", &deny).await?;
-        let target = json!({"url": "about:blank", "browserContextId": context});
-        let TargetAnswer { target_id: target } = client.call(None, "Target.createTarget", &target).await?;
-        let attach = json!({"targetId": target, "flatten": true});
-        let SessionAnswer { session_id: session } = client.call(None, "Target.attachToTarget", &attach).await?;
+        let context = CreateBrowserContextParams {
+            dispose_on_detach: Some(true),
+            proxy_server: Some(format!("http://127.0.0.1:{proxy_port}")),
+            proxy_bypass_list: Some("<-loopback>".to_owned()),
+            ..CreateBrowserContextParams::default()
+        };
+        let context = client.call(None, &context).await?.browser_context_id;
+        let deny = SetDownloadBehaviorParams {
+            browser_context_id: Some(context.clone().into()),
+            ..SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny)
+        };
+        client.call(None, &deny).await?;
+        let target = CreateTargetParams {
+            browser_context_id: Some(context.clone().into()),
+            ..CreateTargetParams::new("about:blank")
+        };
+        let target = client.call(None, &target).await?.target_id;
+        let attach = AttachToTargetParams {
+            flatten: Some(true),
+            ..AttachToTargetParams::new(target.clone())
+        };
+        let session = client.call(None, &attach).await?.session_id;
         let events = client.subscribe(&session);
         let (forward, events_out) = mpsc::channel(FORWARDED_EVENTS);
         tokio::spawn(pump(client.clone(), session.clone(), events, forward));
@@ -149,11 +120,8 @@ async fn pump(client: Client, session: String, mut events: mpsc::Receiver<Event>
     while let Some(event) = events.recv().await {
         let sent = match event {
             Event::DialogOpening => {
-                let dismiss = json!({"accept": false});
-                client
-                    .send(&session, "Page.handleJavaScriptDialog", &dismiss)
-                    .await
-                    .is_ok()
+                let dismiss = HandleJavaScriptDialogParams::new(false);
+                client.send(&session, &dismiss).await.is_ok()
             }
             Event::Attached { session: other } => tally::attached(&client, &other, &session).await.is_ok(),
             Event::Detached { session: other } => {
@@ -208,21 +176,18 @@ impl Page {
     /// domain stays off: its events cost the browser a twentieth of a capture, and what they say of the document the
     /// Page domain and the document itself say as well.
     async fn enable(&self) -> Result<(), DriverError> {
-        let (none, on) = (json!({}), json!({"enabled": true}));
+        let page = EnableParams::default();
+        let lifecycle = SetLifecycleEventsEnabledParams::new(true);
         let enabled = tokio::try_join!(
-            self.call::<Nothing>("Page.enable", &none),
-            self.call::<Nothing>("Inspector.enable", &none),
-            self.call::<Nothing>("Page.setLifecycleEventsEnabled", &on),
+            self.call(&page),
+            self.call(&inspector::EnableParams {}),
+            self.call(&lifecycle),
         );
         enabled.map(|_| ())
     }
 
-    pub(super) async fn call<R: serde::de::DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: &serde_json::Value,
-    ) -> Result<R, DriverError> {
-        self.client.call(Some(&self.session), method, params).await
+    pub(super) async fn call<C: Command>(&self, command: &C) -> Result<C::Answer, DriverError> {
+        self.client.call(Some(&self.session), command).await
     }
 
     /// Sets the window, unless the page has it.
@@ -231,10 +196,8 @@ impl Page {
             return Ok(());
         }
         let Window { viewport, density } = window;
-        let metrics = json!({
-            "width": viewport.width, "height": viewport.height, "deviceScaleFactor": density.factor(), "mobile": false,
-        });
-        let _: Nothing = self.call("Emulation.setDeviceMetricsOverride", &metrics).await?;
+        let metrics = SetDeviceMetricsOverrideParams::new(viewport.width, viewport.height, density.factor(), false);
+        self.call(&metrics).await?;
         self.window = Some(window);
         Ok(())
     }
@@ -242,7 +205,7 @@ impl Page {
     /// Starts loading `url` and waits for the browser's first answer (the document's head, or a failure).
     pub async fn navigate(&mut self, url: &str) -> Result<Navigated, DriverError> {
         self.tally = Some(tally::later(self.client.clone(), self.session.clone()));
-        let answer: NavigateAnswer = self.call("Page.navigate", &json!({"url": url})).await?;
+        let answer = self.call(&NavigateParams::new(url)).await?;
         Ok(Navigated {
             loader: answer.loader_id,
             error: answer.error_text,
@@ -252,8 +215,7 @@ impl Page {
 
     /// The document's whole size in CSS pixels, rounded up.
     pub async fn content_size(&self) -> Result<Viewport, DriverError> {
-        let answer: MetricsAnswer = self.call("Page.getLayoutMetrics", &json!({})).await?;
-        let Size { width, height } = answer.css_content_size;
+        let Size { width, height } = self.call(&GetLayoutMetricsParams {}).await?.css_content_size;
         Ok(Viewport {
             width: pixels(width),
             height: pixels(height),
@@ -262,9 +224,8 @@ impl Page {
 
     /// Disposes of the page with its whole context: cookies, cache and storage go with it.
     pub async fn close(&self) -> Result<(), DriverError> {
-        let params = json!({"browserContextId": self.context});
-        let _: Nothing = self.client.call(None, "Target.disposeBrowserContext", &params).await?;
-        Ok(())
+        let dispose = DisposeBrowserContextParams::new(self.context.clone());
+        self.client.call(None, &dispose).await.map(|_| ())
     }
 }
 

@@ -6,10 +6,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
+use chromiumoxide_cdp::cdp::browser_protocol::page::{
+    self, CaptureScreenshotFormat, CaptureScreenshotParams, CreateIsolatedWorldParams, PrintToPdfParams,
+};
+use chromiumoxide_cdp::cdp::js_protocol::runtime::{CallArgument, CallFunctionOnParams, ExecutionContextId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::commands::{Command, Data};
 use super::page::pixels;
 use super::{DriverError, Page};
 
@@ -105,29 +109,6 @@ pub struct Paper {
     pub outline: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WorldAnswer {
-    execution_context_id: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CallAnswer<T> {
-    result: CallResult<T>,
-    exception_details: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct CallResult<T> {
-    value: Option<T>,
-}
-
-#[derive(Deserialize)]
-struct DataAnswer {
-    data: String,
-}
-
 /// Goes down the page window by window, so that what loads only when seen is loaded, waits for its pictures, and comes
 /// back up. Ends by itself after `budget` milliseconds.
 const SCROLL: &str = "async function(step, most, budget) {
@@ -181,34 +162,52 @@ pub enum Element {
 impl Page {
     /// Takes the picture.
     pub async fn screenshot(&self, shot: Shot) -> Result<Vec<u8>, DriverError> {
-        let mut params = match shot.format {
-            ImageFormat::Png => json!({"format": "png"}),
-            ImageFormat::Jpeg { quality } => json!({"format": "jpeg", "quality": quality}),
+        let (format, quality) = match shot.format {
+            ImageFormat::Png => (CaptureScreenshotFormat::Png, None),
+            ImageFormat::Jpeg { quality } => (CaptureScreenshotFormat::Jpeg, Some(i64::from(quality))),
         };
-        params["optimizeForSpeed"] = json!(true);
-        if let Some(Area { x, y, size }) = shot.area {
-            params["captureBeyondViewport"] = json!(true);
-            params["clip"] = json!({"x": x, "y": y, "width": size.width, "height": size.height, "scale": 1});
-        }
-        self.data("Page.captureScreenshot", &params).await
+        let clip = shot.area.map(|Area { x, y, size }| page::Viewport {
+            x: f64::from(x),
+            y: f64::from(y),
+            width: f64::from(size.width),
+            height: f64::from(size.height),
+            scale: 1.0,
+        });
+        let picture = CaptureScreenshotParams {
+            format: Some(format),
+            quality,
+            optimize_for_speed: Some(true),
+            capture_beyond_viewport: clip.is_some().then_some(true),
+            clip,
+            ..CaptureScreenshotParams::default()
+        };
+        self.data(&picture).await
     }
 
     /// Prints the page as PDF.
     pub async fn pdf(&self, paper: &Paper) -> Result<Vec<u8>, DriverError> {
         let [top, right, bottom, left] = paper.margins;
-        let mut params = json!({
-            "paperWidth": paper.width, "paperHeight": paper.height,
-            "marginTop": top, "marginRight": right, "marginBottom": bottom, "marginLeft": left,
-            "landscape": paper.landscape, "printBackground": paper.background, "scale": paper.scale,
-            "pageRanges": paper.ranges, "preferCSSPageSize": paper.css_size,
-            "generateTaggedPDF": paper.tagged, "generateDocumentOutline": paper.outline,
-        });
-        if let Some((header, footer)) = &paper.header_footer {
-            params["displayHeaderFooter"] = json!(true);
-            params["headerTemplate"] = json!(header);
-            params["footerTemplate"] = json!(footer);
-        }
-        self.data("Page.printToPDF", &params).await
+        let (header, footer) = paper.header_footer.clone().unzip();
+        let print = PrintToPdfParams {
+            landscape: Some(paper.landscape),
+            display_header_footer: header.is_some().then_some(true),
+            print_background: Some(paper.background),
+            scale: Some(paper.scale),
+            paper_width: Some(paper.width),
+            paper_height: Some(paper.height),
+            margin_top: Some(top),
+            margin_bottom: Some(bottom),
+            margin_left: Some(left),
+            margin_right: Some(right),
+            page_ranges: Some(paper.ranges.clone()),
+            header_template: header,
+            footer_template: footer,
+            prefer_css_page_size: Some(paper.css_size),
+            generate_tagged_pdf: Some(paper.tagged),
+            generate_document_outline: Some(paper.outline),
+            transfer_mode: None,
+        };
+        self.data(&print).await
     }
 
     /// The document's markup as it stands now; `None` if it has more than `most` characters.
@@ -246,24 +245,39 @@ impl Page {
         })
     }
 
-    async fn data(&self, method: &'static str, params: &Value) -> Result<Vec<u8>, DriverError> {
-        let DataAnswer { data } = self.call(method, params).await?;
-        BASE64.decode(data).map_err(|_| DriverError::Protocol { method })
+    async fn data<C: Command<Answer = Data>>(&self, command: &C) -> Result<Vec<u8>, DriverError> {
+        let Data { data } = self.call(command).await?;
+        let protocol = DriverError::Protocol { method: C::METHOD };
+        BASE64.decode(data).map_err(|_| protocol)
     }
 
     /// Runs a function of ours in a world of its own. `None`: it gave nothing, or failed.
     async fn ask<T: DeserializeOwned>(&self, function: &str, arguments: &[Value]) -> Result<Option<T>, DriverError> {
-        let world = json!({"frameId": self.frame(), "worldName": "capture"});
-        let WorldAnswer {
-            execution_context_id: context,
-        } = self.call("Page.createIsolatedWorld", &world).await?;
-        let arguments: Vec<Value> = arguments.iter().map(|value| json!({"value": value})).collect();
-        let params = json!({
-            "functionDeclaration": function, "executionContextId": context, "arguments": arguments,
-            "returnByValue": true, "awaitPromise": true, "silent": true,
-        });
-        let answer: CallAnswer<T> = self.call("Runtime.callFunctionOn", &params).await?;
-        Ok(answer.result.value.filter(|_| answer.exception_details.is_none()))
+        let world = CreateIsolatedWorldParams {
+            world_name: Some("capture".to_owned()),
+            ..CreateIsolatedWorldParams::new(self.frame().to_owned())
+        };
+        let context = self.call(&world).await?.execution_context_id;
+        let argument = |value: &Value| CallArgument {
+            value: Some(value.clone()),
+            ..CallArgument::default()
+        };
+        let function = CallFunctionOnParams {
+            execution_context_id: Some(ExecutionContextId::new(context)),
+            arguments: Some(arguments.iter().map(argument).collect()),
+            return_by_value: Some(true),
+            await_promise: Some(true),
+            silent: Some(true),
+            ..CallFunctionOnParams::new(function)
+        };
+        let answer = self.call(&function).await?;
+        let Some(value) = answer.result.value.filter(|_| answer.exception_details.is_none()) else {
+            return Ok(None);
+        };
+        let protocol = DriverError::Protocol {
+            method: CallFunctionOnParams::METHOD,
+        };
+        serde_json::from_str(value.get()).map_err(|_| protocol)
     }
 }
 

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use chromiumoxide_cdp::cdp::browser_protocol::network::EnableParams;
+use chromiumoxide_cdp::cdp::browser_protocol::target::SetAutoAttachParams;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Client, DriverError};
@@ -27,10 +28,17 @@ pub(super) fn later(client: Client, session: String) -> AbortOnDropHandle<()> {
 
 /// Counts on a session from now on, and asks for those of its frames and workers.
 async fn begin(client: &Client, session: &str) -> Result<(), DriverError> {
-    let keep_nothing = json!({"maxTotalBufferSize": 0, "maxResourceBufferSize": 0});
-    client.send(session, "Network.enable", &keep_nothing).await?;
-    let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
-    client.send(session, "Target.setAutoAttach", &attach).await
+    let keep_nothing = EnableParams {
+        max_total_buffer_size: Some(0),
+        max_resource_buffer_size: Some(0),
+        ..EnableParams::default()
+    };
+    client.send(session, &keep_nothing).await?;
+    let attach = SetAutoAttachParams {
+        flatten: Some(true),
+        ..SetAutoAttachParams::new(true, false)
+    };
+    client.send(session, &attach).await
 }
 
 /// A frame or a worker of the page on `page` can be talked to: it is counted, too.

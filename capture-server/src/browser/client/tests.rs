@@ -2,6 +2,26 @@ use super::super::WireError;
 use super::*;
 use serde_json::{Value, json};
 
+#[derive(Serialize)]
+struct One {}
+#[derive(Serialize)]
+struct Two {}
+#[derive(Serialize)]
+struct Text {}
+
+impl Command for One {
+    const METHOD: &'static str = "A.one";
+    type Answer = Value;
+}
+impl Command for Two {
+    const METHOD: &'static str = "B.two";
+    type Answer = Value;
+}
+impl Command for Text {
+    const METHOD: &'static str = "C.text";
+    type Answer = String;
+}
+
 struct Script(mpsc::UnboundedReceiver<Vec<u8>>);
 struct Tape(mpsc::UnboundedSender<Vec<u8>>);
 
@@ -42,9 +62,8 @@ fn pair() -> (Client, Peer) {
 #[tokio::test]
 async fn answers_find_their_commands_in_any_order() {
     let (client, mut peer) = pair();
-    let none = json!({});
-    let first = client.call::<Value>(None, "A.one", &none);
-    let second = client.call::<Value>(Some("s"), "B.two", &none);
+    let first = client.call(None, &One {});
+    let second = client.call(Some("s"), &Two {});
     let browser = async {
         let (a, b) = (peer.heard().await, peer.heard().await);
         assert_eq!(
@@ -64,8 +83,7 @@ async fn answers_find_their_commands_in_any_order() {
 #[tokio::test]
 async fn a_refused_command_names_itself_and_not_the_browsers_text() {
     let (client, mut peer) = pair();
-    let none = json!({});
-    let (got, ()) = tokio::join!(client.call::<Value>(None, "A.one", &none), async {
+    let (got, ()) = tokio::join!(client.call(None, &One {}), async {
         let id = peer.heard().await["id"].clone();
         peer.say(&json!({"id": id, "error": {"code": -32000, "message": "page text"}}));
     });
@@ -81,16 +99,12 @@ async fn a_refused_command_names_itself_and_not_the_browsers_text() {
 #[tokio::test]
 async fn a_dead_pipe_fails_pending_and_later_commands_at_once() {
     let (client, mut peer) = pair();
-    let none = json!({});
-    let (got, ()) = tokio::join!(client.call::<Value>(None, "A.one", &none), async {
+    let (got, ()) = tokio::join!(client.call(None, &One {}), async {
         peer.heard().await;
         peer.say = None;
     });
     assert_eq!(got.unwrap_err(), DriverError::Closed);
-    assert_eq!(
-        client.call::<Value>(None, "A.two", &none).await.unwrap_err(),
-        DriverError::Closed
-    );
+    assert_eq!(client.call(None, &Two {}).await.unwrap_err(), DriverError::Closed);
     client.gone().await;
     assert!(!client.is_alive());
 }
@@ -152,12 +166,11 @@ async fn what_is_not_understood_is_counted_by_kind_and_breaks_nothing() {
     peer.say(&json!({"method": "Page.loadEventFired", "sessionId": "page", "params": {}}));
     peer.say(&json!({"id": 1_000_000, "result": {}}));
     peer.say(&json!({"what": "is this"}));
-    let none = json!({});
-    let (got, ()) = tokio::join!(client.call::<String>(None, "A.one", &none), async {
+    let (got, ()) = tokio::join!(client.call(None, &Text {}), async {
         let id = peer.heard().await["id"].clone();
         peer.say(&json!({"id": id, "result": {"not": "text"}}));
     });
-    assert_eq!(got.unwrap_err(), DriverError::Protocol { method: "A.one" });
+    assert_eq!(got.unwrap_err(), DriverError::Protocol { method: "C.text" });
     let strays = &client.inner.strays;
     let seen = [
         Stray::UnknownEvent,
@@ -172,8 +185,7 @@ async fn what_is_not_understood_is_counted_by_kind_and_breaks_nothing() {
 #[tokio::test]
 async fn a_command_given_up_leaves_nothing_behind() {
     let (client, _peer) = pair();
-    let none = json!({});
-    let call = client.call::<Value>(None, "A.one", &none);
+    let call = client.call(None, &One {});
     assert!(
         tokio::time::timeout(std::time::Duration::from_millis(20), call)
             .await
