@@ -25,7 +25,7 @@ run hack/tools.sh demo
 run hack/install.sh up
 expect "^kind create cluster --name screenshot-operator --kubeconfig $work/cache/screenshot-operator/state/kind.kubeconfig "
 for image in screenshot-operator capture-server demo-site; do
-  expect "^docker build -q -t localhost/$image:dev -f [a-z/-]+/Containerfile \.$"
+  expect "^docker build -q --build-arg BIN=compiled -t localhost/$image:dev -f [a-z/-]+/Containerfile \.$"
   expect "^kind load image-archive $work/cache/screenshot-operator/state/$image.tar --name screenshot-operator$"
 done
 expect "^helm upgrade --install screenshot-operator "

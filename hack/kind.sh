@@ -21,9 +21,10 @@ needs() {
 
 engine() { if command -v docker >/dev/null; then echo docker; else echo podman; fi; }
 
-# The programs are compiled inside, so that a machine that is not Linux gets Linux programs.
+# The programs are compiled inside, so that a machine that is not Linux gets Linux programs. The stage is named although
+# it is the default: podman 4 does not follow a default into `FROM`.
 image() { # image NAME CONTAINERFILE
-  "$(engine)" build -q -t "localhost/$1:dev" -f "$2" . >/dev/null
+  "$(engine)" build -q --build-arg BIN=compiled -t "localhost/$1:dev" -f "$2" . >/dev/null
   "$(engine)" save -o "$STATE/$1.tar" "localhost/$1:dev"
   kind load image-archive "$STATE/$1.tar" --name "$NAME"
 }
