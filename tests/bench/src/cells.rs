@@ -4,7 +4,7 @@
 //! the machine then disturbs all arms alike.
 
 use crate::arm::Kind;
-use crate::protocol::{Background, Job, Load, Manner, Order};
+use crate::protocol::{Background, Format, Job, Load, Manner, Order};
 use crate::site::{ENDLESS, MIX, Page, Site};
 
 /// One cell.
@@ -18,8 +18,10 @@ pub enum Cell {
     Cores(Page),
     /// Eight at a time.
     Saturated(Page),
-    /// Arrivals at six tenths of what `raw` just did saturated.
-    Open(Page),
+    /// The article, one at a time, in another format than the fast PNG of the other cells.
+    Encoded(Format),
+    /// Arrivals at so many hundredths of what `raw` just did saturated.
+    Open(Page, u8),
     /// One trivial page at a time beside full-page pictures of `long`.
     Beside,
     /// One trivial page at a time beside a script that never ends.
@@ -41,12 +43,10 @@ pub enum Extent {
 
 /// Captures at a time in a saturated cell.
 pub const SATURATED: u32 = 8;
-/// Share of the saturated rate at which an open cell's requests arrive.
-const OPEN_SHARE: f64 = 0.6;
 
 impl Cell {
     /// In the order of a round. `Saturated` stands before `Open`, which needs its rate.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Paced(Page::Trivial),
         Self::Paced(Page::Article),
         Self::Paced(Page::Demo),
@@ -56,7 +56,12 @@ impl Cell {
         Self::Cores(Page::Article),
         Self::Saturated(Page::Trivial),
         Self::Saturated(Page::Article),
-        Self::Open(Page::Article),
+        Self::Open(Page::Article, 30),
+        Self::Open(Page::Article, 60),
+        Self::Open(Page::Article, 90),
+        Self::Encoded(Format::PngSmall),
+        Self::Encoded(Format::Jpeg),
+        Self::Encoded(Format::Webp),
         Self::Beside,
         Self::Hostile,
         Self::Mix,
@@ -70,7 +75,8 @@ impl Cell {
             Self::Single(page) => format!("single/{}", page.name()),
             Self::Cores(page) => format!("cores/{}", page.name()),
             Self::Saturated(page) => format!("saturated/{}", page.name()),
-            Self::Open(page) => format!("open/{}", page.name()),
+            Self::Open(page, share) => format!("open/{}-{share}", page.name()),
+            Self::Encoded(format) => format!("encoded/{}", format.name()),
             Self::Beside => "beside/trivial".to_owned(),
             Self::Hostile => "hostile/trivial".to_owned(),
             Self::Mix => "mix/trivial".to_owned(),
@@ -83,6 +89,8 @@ impl Cell {
         let service = matches!(kind, Kind::Engine | Kind::Http);
         match (self, extent) {
             (Self::Launch, _) => kind == Kind::Raw,
+            // A service of another make: what users ask of it, in every run that names it.
+            (_, _) if kind == Kind::Peer => !matches!(self, Self::Hostile | Self::Mix),
             // Nothing bounds such pages in the bare browser.
             (Self::Hostile | Self::Mix, Extent::Whole) => service,
             (Self::Single(Page::Trivial | Page::Article) | Self::Saturated(Page::Article), Extent::Whole) => true,
@@ -92,7 +100,7 @@ impl Cell {
             (Self::Single(Page::Article), _) => kind != Kind::Http || primary,
             (Self::Saturated(_), _) => kind == Kind::Raw || kind == Kind::Engine && primary,
             (Self::Beside | Self::Hostile | Self::Mix, _) => kind == Kind::Http && primary,
-            (Self::Single(_) | Self::Cores(_) | Self::Open(_), Extent::Goals) => false,
+            (Self::Single(_) | Self::Cores(_) | Self::Open(..) | Self::Encoded(_), Extent::Goals) => false,
         }
     }
 
@@ -115,8 +123,9 @@ impl Cell {
             Self::Single(page) => (page, closed(1, 1_600, 0)),
             Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_000, 500)),
             Self::Saturated(page) => (page, closed(SATURATED, 2_200, 800)),
-            Self::Open(page) => {
-                let rate = (rate * OPEN_SHARE).max(0.5);
+            Self::Encoded(_) => (Page::Article, closed(1, 1_600, 0)),
+            Self::Open(page, share) => {
+                let rate = (rate * f64::from(share) / 100.0).max(0.5);
                 (
                     page,
                     Load::Open {
@@ -129,8 +138,12 @@ impl Cell {
             Self::Beside | Self::Hostile | Self::Mix => (Page::Trivial, closed(1, 2_200, 0)),
             Self::Launch => (Page::Trivial, Load::Launch { count: 3 }),
         };
+        let mut job = job(site, page);
+        if let Self::Encoded(format) = self {
+            job.format = format;
+        }
         Order {
-            job: job(site, page),
+            job,
             load,
             background: self.background(site),
         }
@@ -159,6 +172,7 @@ pub fn job(site: Site, page: Page) -> Job {
         width: 1280,
         height: if page == Page::Demo { 800 } else { 720 },
         full_page: page == Page::Long,
+        format: Format::Png,
     }
 }
 
@@ -180,13 +194,13 @@ mod tests {
             );
         }
         let at = |wanted: Cell| Cell::ALL.iter().position(|cell| *cell == wanted).unwrap();
-        assert!(at(Cell::Saturated(Page::Article)) < at(Cell::Open(Page::Article)));
+        assert!(at(Cell::Saturated(Page::Article)) < at(Cell::Open(Page::Article, 30)));
     }
 
     #[test]
     fn what_the_goals_need_is_a_part_of_the_whole() {
         for cell in Cell::ALL {
-            for kind in [Kind::Raw, Kind::RawWarm, Kind::Engine, Kind::Http] {
+            for kind in [Kind::Raw, Kind::RawWarm, Kind::Engine, Kind::Http, Kind::Peer] {
                 for primary in [false, true] {
                     let part = cell.is_for(kind, primary, Extent::Goals);
                     assert!(!part || cell.is_for(kind, primary, Extent::Whole), "{cell:?} {kind:?}");

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use image::{ImageFormat, ImageReader, RgbImage};
 use sha2::{Digest as _, Sha256};
 
-use crate::protocol::{Job, Pixels};
+use crate::protocol::{Format, Job, Pixels};
 use crate::site::{Height, Mark};
 
+/// How far a lossy format may be off, of 255, in the middle of a mark.
+const LOSS: u8 = 16;
 /// Pages are made to look the same each time. More different pictures than this are none of theirs.
 const MAX_DIFFERENT: usize = 32;
 
@@ -52,16 +54,27 @@ impl Pictures {
 }
 
 fn look(picture: &[u8], job: &Job) -> Result<Pixels, String> {
-    let reader = ImageReader::with_format(Cursor::new(picture), ImageFormat::Png);
+    let name = job.format.name();
+    let format = match job.format {
+        Format::Png | Format::PngSmall => ImageFormat::Png,
+        Format::Jpeg => ImageFormat::Jpeg,
+        Format::Webp => ImageFormat::WebP,
+    };
+    let reader = ImageReader::with_format(Cursor::new(picture), format);
     let image = reader
         .decode()
-        .map_err(|error| format!("not a PNG: {error}"))?
+        .map_err(|error| format!("not a {name}: {error}"))?
         .to_rgb8();
     judge(&image, job)?;
     let mut hash = Sha256::new();
     hash.update(image.width().to_be_bytes());
     hash.update(image.height().to_be_bytes());
-    hash.update(image.as_raw());
+    // Two encoders of a lossy format lose different things: of those the marks and the size are what is compared.
+    if job.format.is_lossless() {
+        hash.update(image.as_raw());
+    } else {
+        hash.update(name);
+    }
     Ok(Pixels {
         digest: hex::encode(hash.finalize()),
         bytes: picture.len() as u64,
@@ -82,7 +95,7 @@ fn judge(image: &RgbImage, job: &Job) -> Result<(), String> {
     for Mark { x, y, from_end, colour } in job.page.marks(job.full_page) {
         let y = if from_end { image.height().saturating_sub(y) } else { y };
         let found = image.get_pixel_checked(x, y).map(|pixel| pixel.0);
-        if found != Some(colour) {
+        if !found.is_some_and(|found| alike(found, colour, job.format)) {
             return Err(format!("{name} has {found:?} instead of {colour:?} at {x},{y}"));
         }
     }
@@ -94,6 +107,12 @@ fn judge(image: &RgbImage, job: &Job) -> Result<(), String> {
         return Err(format!("{name} has only {} colours", colours.len()));
     }
     Ok(())
+}
+
+/// Whether a pixel has a colour, as exactly as its format keeps it.
+fn alike(found: [u8; 3], colour: [u8; 3], format: Format) -> bool {
+    let most = if format.is_lossless() { 0 } else { LOSS };
+    found.iter().zip(colour).all(|(one, other)| one.abs_diff(other) <= most)
 }
 
 #[cfg(test)]
@@ -109,6 +128,7 @@ mod tests {
             width: 1280,
             height: 720,
             full_page: false,
+            format: Format::Png,
         }
     }
 
@@ -137,6 +157,13 @@ mod tests {
         let pixels = pictures.look(&job()).unwrap();
         assert_eq!(pixels.len(), 2);
         assert_ne!(pixels[0].digest, pixels[1].digest);
+    }
+
+    #[test]
+    fn a_lossy_picture_may_be_off_by_what_its_format_loses_and_no_more() {
+        let colour = [200, 100, 50];
+        assert!(alike([201, 99, 60], colour, Format::Jpeg) && !alike([201, 99, 60], colour, Format::PngSmall));
+        assert!(!alike([200, 130, 50], colour, Format::Webp));
     }
 
     #[test]

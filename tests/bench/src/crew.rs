@@ -29,6 +29,31 @@ pub struct ArmName {
     pub kind: Kind,
     /// How the service keeps captures apart. `raw` has nothing to choose.
     pub isolation: Option<Isolation>,
+    /// Who it is, if it is a service of another make.
+    pub peer: Option<Peer>,
+}
+
+/// A service of another make: `NAME=COMMAND`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// What it is called in the tables.
+    pub name: String,
+    /// The shell's command that starts the program which speaks [`crate::protocol`].
+    pub command: String,
+}
+
+impl std::str::FromStr for Peer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, command)) if !name.is_empty() && !command.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                command: command.to_owned(),
+            }),
+            _ => Err("must be NAME=COMMAND"),
+        }
+    }
 }
 
 impl ArmName {
@@ -36,15 +61,17 @@ impl ArmName {
     pub const RAW: Self = Self {
         kind: Kind::Raw,
         isolation: None,
+        peer: None,
     };
 
-    /// All arms of a build that knows these isolations.
-    pub fn all(isolations: &[Isolation]) -> Vec<Self> {
+    /// All arms of a build that knows these isolations, and the peers.
+    pub fn all(isolations: &[Isolation], peers: &[Peer]) -> Vec<Self> {
         let mut all = vec![
             Self::RAW,
             Self {
                 kind: Kind::RawWarm,
                 isolation: None,
+                peer: None,
             },
         ];
         for isolation in isolations {
@@ -52,14 +79,23 @@ impl ArmName {
                 all.push(Self {
                     kind,
                     isolation: Some(*isolation),
+                    peer: None,
                 });
             }
         }
+        all.extend(peers.iter().map(|peer| Self {
+            kind: Kind::Peer,
+            isolation: None,
+            peer: Some(peer.clone()),
+        }));
         all
     }
 
     /// The word for reports.
     pub fn word(&self) -> String {
+        if let Some(peer) = &self.peer {
+            return format!("peer {}", peer.name);
+        }
         let kind = kind_word(self.kind);
         self.isolation
             .map_or_else(|| kind.clone(), |isolation| format!("{kind} {}", isolation.word()))
@@ -87,6 +123,14 @@ impl Member {
     pub fn start(name: &ArmName, setup: &Setup) -> Result<Self, Failure> {
         let word = name.word();
         let group = meter::make_group(&word.replace(' ', "-"));
+        if let Some(peer) = &name.peer {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec {}", peer.command)]);
+            if let Some(group) = &group {
+                command.env("BENCH_CGROUP", group);
+            }
+            return Self::speak_to(command, group).map_err(|error| format!("{word}: {error}").into());
+        }
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["arm", &kind_word(name.kind)])
@@ -176,5 +220,47 @@ impl Drop for Member {
         if let Some(group) = &self.group {
             meter::remove_group(group);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_name_and_a_command_and_takes_part_after_our_own_arms() {
+        let peer: Peer = "other=./speak --port=1".parse().unwrap();
+        assert_eq!(
+            (peer.name.as_str(), peer.command.as_str()),
+            ("other", "./speak --port=1")
+        );
+        for wrong in ["", "other", "=x", "other="] {
+            assert!(wrong.parse::<Peer>().is_err(), "{wrong}");
+        }
+        let all = ArmName::all(&[], &[peer]);
+        assert_eq!(all.last().map(ArmName::word).as_deref(), Some("peer other"));
+    }
+
+    #[test]
+    fn a_peer_is_heard_over_the_protocol() {
+        let hello = r#"{"browser":"Other/1","ready_ms":5.0,"service":1}"#;
+        let name = ArmName {
+            kind: Kind::Peer,
+            isolation: None,
+            peer: Some(Peer {
+                name: "other".into(),
+                command: format!("printf '%s\\n' '{hello}'"),
+            }),
+        };
+        let setup = Setup {
+            browser: PathBuf::new(),
+            programs: PathBuf::new(),
+            site: "127.0.0.1:1".parse().unwrap(),
+            deadline_ms: 1,
+            isolation: Isolation::PerCapture,
+        };
+        let member = Member::start(&name, &setup).unwrap();
+        assert_eq!(member.hello.browser, "Other/1");
+        assert!(member.report().is_err());
     }
 }

@@ -10,6 +10,7 @@ use crate::cells::Cell;
 use crate::crew::ArmName;
 use crate::memory::Memory;
 use crate::meter::Footprint;
+use crate::protocol::Format;
 use crate::results::{Measured, Metric, Results};
 use crate::site::Page;
 use crate::soak::Soak;
@@ -73,6 +74,7 @@ fn arm(kind: Kind, isolation: Isolation) -> ArmName {
     ArmName {
         kind,
         isolation: Some(isolation),
+        peer: None,
     }
 }
 
@@ -87,6 +89,7 @@ pub fn rows(results: &Results, alone: &Alone) -> Vec<Row> {
         rows.extend(soak_rows(&alone.soaks, isolation));
     }
     rows.push(floor_row(results));
+    rows.extend(peer_rows(results));
     rows.retain(|row| row.goal.is_some() || row.value.is_some());
     rows
 }
@@ -163,11 +166,25 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
     let both = ((cell, &arm(Kind::Engine, isolation)), (cell, &ArmName::RAW));
     let ratio = results.ratio(both.0, both.1, Metric::Rate);
     rows.push(Row::new(format!("{word}: captures/s at c=cores, article"), "÷ raw", None, ratio).at_least());
-    let cell = Cell::Open(Page::Article);
-    let both = ((cell, &arm(Kind::Http, isolation)), (cell, &ArmName::RAW));
-    let ratio = results.ratio(both.0, both.1, Metric::Latency(0.95));
-    let figure = format!("{word}: p95 over HTTP, article, Poisson arrivals at 0.6 of raw's rate");
-    rows.push(Row::new(figure, "÷ raw", None, ratio));
+    for share in [30, 60, 90] {
+        let cell = Cell::Open(Page::Article, share);
+        let both = ((cell, &arm(Kind::Http, isolation)), (cell, &ArmName::RAW));
+        let ratio = results.ratio(both.0, both.1, Metric::Latency(0.95));
+        let figure = format!("{word}: p95 over HTTP, article, Poisson arrivals at {share} % of raw's rate");
+        rows.push(Row::new(figure, "÷ raw", None, ratio));
+    }
+    for format in [Format::PngSmall, Format::Jpeg, Format::Webp] {
+        let cell = Cell::Encoded(format);
+        let both = ((cell, &arm(Kind::Http, isolation)), (cell, &ArmName::RAW));
+        for (metric, what) in [
+            (Metric::Latency(0.5), "time to image"),
+            (Metric::Cpu, "CPU per capture"),
+        ] {
+            let ratio = results.ratio(both.0, both.1, metric);
+            let figure = format!("{word}: {what} over HTTP, article as {}", format.name());
+            rows.push(Row::new(figure, "÷ raw", None, ratio));
+        }
+    }
     rows
 }
 
@@ -246,11 +263,43 @@ fn soak_rows(soaks: &[Soak], isolation: Isolation) -> Vec<Row> {
     ]
 }
 
+/// Services of another make, beside the browser itself.
+fn peer_rows(results: &Results) -> Vec<Row> {
+    let mut peers: Vec<&ArmName> = results
+        .keys()
+        .map(|(_, arm)| arm)
+        .filter(|arm| arm.peer.is_some())
+        .collect();
+    peers.sort();
+    peers.dedup();
+    let row = |peer: &ArmName, cell: Cell, metric, what: &str| {
+        let ratio = results.ratio((cell, peer), (cell, &ArmName::RAW), metric);
+        Row::new(format!("{}: {what}", peer.word()), "÷ raw", None, ratio)
+    };
+    let mut rows = Vec::new();
+    for peer in peers {
+        for page in [Page::Article, Page::Trivial] {
+            let name = page.name();
+            let (single, saturated) = (Cell::Single(page), Cell::Saturated(page));
+            rows.push(row(
+                peer,
+                single,
+                Metric::Latency(0.5),
+                &format!("c=1 time to image, {name}, back to back"),
+            ));
+            rows.push(row(peer, single, Metric::Cpu, &format!("CPU per capture, {name}")));
+            rows.push(row(peer, saturated, Metric::Rate, &format!("saturated captures/s, {name}")).at_least());
+        }
+    }
+    rows
+}
+
 /// What isolation costs at all: the browser without any.
 fn floor_row(results: &Results) -> Row {
     let warm = ArmName {
         kind: Kind::RawWarm,
         isolation: None,
+        peer: None,
     };
     let cell = Cell::Single(Page::Article);
     let ratio = results.ratio((cell, &warm), (cell, &ArmName::RAW), Metric::Latency(0.5));

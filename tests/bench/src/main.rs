@@ -78,6 +78,9 @@ struct RunArgs {
     /// An isolation to leave out.
     #[arg(long)]
     without: Vec<Isolation>,
+    /// A service of another make, `NAME=COMMAND`: a program that speaks this benchmark's protocol. May be repeated.
+    #[arg(long)]
+    peer: Vec<crew::Peer>,
     /// So many captures with faults among them, after the rest: does everything come back to where it was?
     #[arg(long, default_value_t = 0)]
     soak: u32,
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
             rounds: if args.quick { 2 } else { args.rounds.max(1) },
             only: args.only,
             without: args.without,
+            peers: args.peer,
             extent: if args.whole {
                 cells::Extent::Whole
             } else {

@@ -56,6 +56,7 @@ pub fn measure(setup: &Setup, isolation: Isolation, site: Site, starts: usize) -
     let name = ArmName {
         kind: Kind::Http,
         isolation: Some(isolation),
+        peer: None,
     };
     let mut memory = Memory {
         isolation,

@@ -20,6 +20,41 @@ pub struct Hello {
     pub service: u32,
 }
 
+/// How a picture is encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// PNG, encoded for speed.
+    #[default]
+    Png,
+    /// PNG, encoded for size.
+    PngSmall,
+    /// JPEG of quality 80.
+    Jpeg,
+    /// Lossy WebP of quality 80.
+    Webp,
+}
+
+/// Quality of the lossy formats, of 100.
+pub const QUALITY: u8 = 80;
+
+impl Format {
+    /// The word for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::PngSmall => "png-small",
+            Self::Jpeg => "jpeg",
+            Self::Webp => "webp",
+        }
+    }
+
+    /// Whether two encoders' pictures must have the same pixels.
+    pub const fn is_lossless(self) -> bool {
+        matches!(self, Self::Png | Self::PngSmall)
+    }
+}
+
 /// One picture to take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -33,6 +68,9 @@ pub struct Job {
     pub height: u32,
     /// Whether the picture has the page's whole height.
     pub full_page: bool,
+    /// How it is encoded.
+    #[serde(default)]
+    pub format: Format,
 }
 
 /// How captures follow each other.

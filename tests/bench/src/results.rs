@@ -126,6 +126,10 @@ impl Results {
                 for (error, count) in &report.errors {
                     *faults.entry(format!("{place}: {error}")).or_default() += count;
                 }
+                // Another make may have other fonts and another browser.
+                if arm.peer.is_some() {
+                    continue;
+                }
                 let other = report
                     .pixels
                     .iter()
@@ -165,6 +169,7 @@ mod tests {
         ArmName {
             kind: Kind::Engine,
             isolation: Some(Isolation::PerCapture),
+            peer: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! A run: starts site and arms, goes through the rounds, reports.
 //!
 //! In: options. Out: tables on standard output, progress on standard error, `capture.json`. The order of the arms is
-//! rotated from round to round. Fails on errors and wrong pictures, never on a missed goal. Must not: measure before
+//! rotated from round to round. Fails on errors, wrong pictures and a noisy
+//! machine, never on a missed goal. Must not: measure before
 //! every arm has taken a throw-away picture of each page.
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::arm::{Isolation, Setup, isolations};
 use crate::cells::{Cell, Extent};
-use crate::crew::{ArmName, Member};
+use crate::crew::{ArmName, Member, Peer};
 use crate::figures::{self, Alone, Row};
 use crate::memory;
 use crate::protocol::{Load, Order};
@@ -38,6 +39,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Isolations to leave out.
     pub without: Vec<Isolation>,
+    /// Services of another make that take part.
+    pub peers: Vec<Peer>,
     /// How much.
     pub extent: Extent,
     /// Captures of the soak; none without.
@@ -99,7 +102,7 @@ fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> 
         return Ok((results, String::new()));
     }
     let mut crew = Vec::new();
-    for name in ArmName::all(known) {
+    for name in ArmName::all(known, &options.peers) {
         let isolation = name.isolation.unwrap_or(Isolation::PerCapture);
         let setup = Setup {
             isolation,
@@ -186,10 +189,16 @@ fn conclude(options: &Options, results: &Results, alone: &Alone, browser: &str) 
     let reached = rows.iter().filter(|row| row.reached() == Some(true)).count();
     println!("{reached} goals reached, {missed} missed; {}", options.out.display());
     write(options, &rows, &machine(browser), &noisy)?;
-    if faults.is_empty() {
+    if !faults.is_empty() {
+        return Err(format!("failed captures or wrong pictures:\n  {}", faults.join("\n  ")).into());
+    }
+    if noisy.is_empty() {
         return Ok(());
     }
-    Err(format!("failed captures or wrong pictures:\n  {}", faults.join("\n  ")).into())
+    Err(
+        "the machine was too noisy for latencies and rates (CPU per capture holds); leave it alone and run this again"
+            .into(),
+    )
 }
 
 /// A run of some cells leaves the rows of the others as they were.

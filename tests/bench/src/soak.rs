@@ -48,6 +48,7 @@ pub fn measure(setup: &Setup, isolation: Isolation, site: Site, captures: u32) -
     let name = ArmName {
         kind: Kind::Http,
         isolation: Some(isolation),
+        peer: None,
     };
     let mut member = Member::start(&name, &setup)?;
     captured(&mut member, site, WARM_UP)?;

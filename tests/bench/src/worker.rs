@@ -294,6 +294,7 @@ pub fn group_argument(group: &Path) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Format;
     use crate::site::Page;
 
     #[test]
@@ -304,6 +305,7 @@ mod tests {
             width: 1,
             height: 1,
             full_page: false,
+            format: Format::Png,
         };
         let order = Order {
             job,

@@ -35,6 +35,9 @@ pub enum Kind {
     Engine,
     /// The capture server as a program, over HTTP.
     Http,
+    /// A service of another make, behind a program that speaks the benchmark's protocol.
+    #[value(skip)]
+    Peer,
 }
 
 /// What an arm needs to start.
@@ -95,6 +98,7 @@ impl Arm {
                 (Self::Engine(Box::new(engine)), browser)
             }
             Kind::Http => (Self::Http(http::Http::start(setup).await?), String::new()),
+            Kind::Peer => return Err("a peer is a program of its own".into()),
         })
     }
 

@@ -17,7 +17,7 @@ use super::launch::Browser;
 use super::pipe::Pipe;
 use super::{Setup, Shot, ms};
 use crate::Failure;
-use crate::protocol::Job;
+use crate::protocol::{Format, Job, QUALITY};
 
 /// No page of the benchmark takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -208,7 +208,11 @@ impl Tab {
     }
 
     async fn shoot(&self, job: &Job) -> Result<Vec<u8>, Failure> {
-        let mut params = json!({"format": "png", "optimizeForSpeed": true});
+        let mut params = match job.format {
+            Format::Png => json!({"format": "png", "optimizeForSpeed": true}),
+            Format::PngSmall => json!({"format": "png"}),
+            Format::Jpeg | Format::Webp => json!({"format": job.format.name(), "quality": QUALITY}),
+        };
         if job.full_page {
             let Metrics { css_content_size } = self.call("Page.getLayoutMetrics", json!({})).await?;
             let height = css_content_size.height.ceil().max(f64::from(job.height));

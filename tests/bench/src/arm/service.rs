@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::Setup;
 use crate::Failure;
+use crate::protocol::{Format, Job, QUALITY};
 
 /// What the policy's probe takes for a deadline; arms bring their own.
 const ANY_DEADLINE_MS: u64 = 20_000;
@@ -153,11 +154,19 @@ pub fn program(setup: &Setup, name: &str) -> PathBuf {
 }
 
 /// The request's body.
-pub fn body(job: &crate::protocol::Job) -> String {
-    serde_json::json!({
+pub fn body(job: &Job) -> String {
+    let mut body = serde_json::json!({
         "url": job.url, "window_width": job.width, "window_height": job.height, "full_page": job.full_page,
-    })
-    .to_string()
+    });
+    match job.format {
+        Format::Png => {}
+        Format::PngSmall => body["png_compression"] = "small".into(),
+        Format::Jpeg | Format::Webp => {
+            body["format"] = job.format.name().into();
+            body["quality"] = QUALITY.into();
+        }
+    }
+    body.to_string()
 }
 
 #[cfg(test)]
