@@ -106,8 +106,7 @@ impl Engine {
         let want = Want {
             client: client.into(),
             lane: request.lane(),
-            // Nothing that a request can carry yet is personal.
-            alone: false,
+            alone: request.is_personal(),
         };
         let mut lease = match timeout_at(deadline, self.pool.lease(&want)).await {
             Ok(Ok(lease)) => lease,
