@@ -50,7 +50,7 @@ pub enum Spent {
 
 impl Spent {
     /// The bounded word.
-    pub fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::Requests => "budget_requests",
             Self::Hosts => "budget_hosts",

@@ -1,7 +1,8 @@
 //! The decision log of one session.
 //!
-//! In: each decision. Out: the list for the report, and one log line each. Bounded: what does not fit is
-//! counted. It must not hold text that was not parsed into a host first.
+//! In: each decision. Out: the list for the report, and one log line each: of a refusal at once, of what was let through
+//! when it has ended, with its bytes. Bounded, lines and list: what does not fit is counted. It must not hold text that
+//! was not parsed into a host first.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,9 @@ use crate::refusal::Refusal;
 
 /// How many decisions one session keeps.
 pub const MAX_DECISIONS: usize = 4096;
+
+/// How many of them it writes to the log; a page that is refused all day must not be the log.
+const MAX_LINES: u64 = 256;
 
 /// The outcome of a destination that was let through.
 pub const ALLOWED: &str = "allowed";
@@ -45,6 +49,20 @@ impl Decision {
     /// Whether the destination was let through.
     pub fn is_allowed(&self) -> bool {
         self.refusal.is_none()
+    }
+
+    fn tell(&self, capture: &str) {
+        let Self {
+            host,
+            port,
+            address,
+            via_upstream,
+            outcome,
+            refusal: _,
+            bytes,
+        } = self;
+        let (address, via) = (address.map(tracing::field::display), via_upstream.then_some("upstream"));
+        tracing::info!(target: "egress.decision", %capture, host, port, address, via, outcome, bytes);
     }
 }
 
@@ -87,6 +105,17 @@ pub(crate) struct Log {
 struct Kept {
     decisions: Vec<Decision>,
     omitted: u64,
+    /// Lines that were written, or would have been.
+    lines: u64,
+}
+
+impl Kept {
+    fn tell(&mut self, at: usize, capture: &str) {
+        self.lines += 1;
+        if let Some(decision) = self.decisions.get(at).filter(|_| self.lines <= MAX_LINES) {
+            decision.tell(capture);
+        }
+    }
 }
 
 impl Log {
@@ -104,11 +133,12 @@ impl Log {
 
     /// A connection that was let through has ended.
     pub(crate) fn moved(&self, entry: Entry, bytes: u64) {
-        tracing::debug!(target: "egress.closed", capture = %self.capture, bytes);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(decision) = entry.0.and_then(|at| kept.decisions.get_mut(at)) {
+        let Some(at) = entry.0 else { return };
+        if let Some(decision) = kept.decisions.get_mut(at) {
             decision.bytes = bytes;
         }
+        kept.tell(at, &self.capture);
     }
 
     pub(crate) fn refused(&self, site: Option<&Site>, route: Route, refusal: Refusal) {
@@ -119,8 +149,6 @@ impl Log {
         let (host, port) = site.map_or_else(nowhere, Site::place);
         let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
         let Route { address, via_upstream } = route;
-        let (at, via) = (address.map(tracing::field::display), via_upstream.then_some("upstream"));
-        tracing::debug!(target: "egress.decision", capture = %self.capture, host, port, address = at, via, outcome);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.decisions.len() < MAX_DECISIONS {
             kept.decisions.push(Decision {
@@ -132,7 +160,11 @@ impl Log {
                 refusal,
                 bytes: 0,
             });
-            Entry(Some(kept.decisions.len() - 1))
+            let at = kept.decisions.len() - 1;
+            if outcome != ALLOWED {
+                kept.tell(at, &self.capture);
+            }
+            Entry(Some(at))
         } else {
             kept.omitted = kept.omitted.saturating_add(1);
             Entry(None)
@@ -145,6 +177,15 @@ impl Log {
         (kept.decisions.clone(), kept.omitted)
     }
 
+    /// Says how much was not written, once all is over.
+    fn conclude(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let omitted = kept.lines.saturating_sub(MAX_LINES).saturating_add(kept.omitted);
+        if omitted > 0 {
+            tracing::info!(target: "egress.decision", capture = %self.capture, omitted);
+        }
+    }
+
     pub(crate) fn refusals(&self) -> Vec<Decision> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.decisions
@@ -152,6 +193,12 @@ impl Log {
             .filter(|decision| !decision.is_allowed())
             .cloned()
             .collect()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.conclude();
     }
 }
 

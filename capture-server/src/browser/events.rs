@@ -4,6 +4,8 @@
 //! In: a CDP method name and its raw parameters. Out: an [`Event`], nothing for events nobody waits for, or a [`Stray`].
 //! An event that does not decode is as if it had not come; deadlines bound what that can cost, and a counter tells.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -70,6 +72,9 @@ pub enum Event {
         /// Its bytes after decompression.
         bytes: u64,
     },
+    /// Something is asked for over HTTP or a WebSocket, be it in a tunnel or in the browser's own cache. Comes only when
+    /// asked for.
+    Requested,
     /// A frame of another site, or a worker, can be talked to on a session of its own. Comes only when asked for.
     Attached {
         /// The session.
@@ -116,6 +121,18 @@ struct DataReceived {
 }
 
 #[derive(Deserialize)]
+struct Requested<'a> {
+    #[serde(borrow)]
+    request: Asked<'a>,
+}
+
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Session {
     session_id: String,
@@ -127,11 +144,11 @@ fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, Stra
 }
 
 impl Event {
-    /// Whether it is about bytes or about who else is to be counted, rather than about the page itself.
+    /// Whether it is about bytes, requests or about who else is to be counted, rather than about the page itself.
     pub const fn is_counted(&self) -> bool {
         matches!(
             self,
-            Self::Unpacked { .. } | Self::Attached { .. } | Self::Detached { .. }
+            Self::Unpacked { .. } | Self::Requested | Self::Attached { .. } | Self::Detached { .. }
         )
     }
 
@@ -173,6 +190,12 @@ impl Event {
                 let DataReceived { data_length: bytes } = parse(params)?;
                 Some(Self::Unpacked { bytes })
             }
+            "Network.requestWillBeSent" => {
+                let Requested { request } = parse(params)?;
+                // Not `data:` and `blob:`, which are parts of what is there.
+                request.url.starts_with("http").then_some(Self::Requested)
+            }
+            "Network.webSocketCreated" => Some(Self::Requested),
             "Target.attachedToTarget" => {
                 let Session { session_id: session } = parse(params)?;
                 Some(Self::Attached { session })
@@ -254,12 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_the_network_is_a_request_and_what_is_in_the_page_is_none() {
+        let asked = |url: &str| {
+            decode(
+                "Network.requestWillBeSent",
+                &format!(r#"{{"requestId":"r","request":{{"url":"{url}","method":"GET"}}}}"#),
+            )
+        };
+        assert_eq!(asked("https://a.example/\\u0041"), Some(Event::Requested));
+        assert_eq!((asked("data:,x"), asked("blob:https://a.example/1")), (None, None));
+        let socket = r#"{"requestId":"r","url":"wss://a.example/"}"#;
+        assert_eq!(decode("Network.webSocketCreated", socket), Some(Event::Requested));
+    }
+
+    #[test]
     fn what_is_not_known_or_has_drifted_is_told_apart_from_what_nobody_waits_for() {
         let drifted = Err(Stray::DriftedEvent);
         assert_eq!(decoded("Page.lifecycleEvent", r#"{"frameId":7}"#), drifted);
         assert_eq!(Event::decode("Page.lifecycleEvent", None), drifted);
         assert_eq!(decoded("Page.loadEventFired", "{}"), Ok(None));
-        assert_eq!(decoded("Network.requestWillBeSent", r#"{"requestId":7}"#), Ok(None));
+        assert_eq!(decoded("Network.loadingFinished", r#"{"requestId":7}"#), Ok(None));
         assert_eq!(decoded("Page.newInChromium200", "{}"), Err(Stray::UnknownEvent));
     }
 

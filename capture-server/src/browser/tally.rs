@@ -1,8 +1,10 @@
-//! Counts what a page unpacks: the proxy sees only what is on the wire, and one mebibyte can become one gibibyte.
+//! Counts what a page unpacks and asks for: the proxy sees only what is on the wire, where one mebibyte can become one
+//! gibibyte and a tunnel holds any number of requests.
 //!
-//! In: a page that is being loaded. Out: [`Event::Unpacked`](super::Event) for every piece of every answer, of its frames
-//! and workers as well. The browser pays for telling (a twentieth of a capture if it tells all the time), so it tells
-//! only of pages that are still busy after [`AFTER`]: what one can unpack until then is bounded by what a core can.
+//! In: a page that is being loaded. Out: [`Event::Unpacked`](super::Event) for every piece of every answer and
+//! [`Event::Requested`](super::Event) for every request, of its frames and workers as well. The browser pays for telling (a twentieth of a capture if it tells all the time), so it tells
+//! only of pages that are still busy after [`AFTER`]: what one can unpack or ask for until then is bounded by
+//! what a core can.
 //! Must not: keep bodies, or decide how much is too much.
 
 use std::time::Duration;

@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use capture_egress::Spent;
 use screenshot_policy::policy::CaptureLimits;
 use tokio::time::{Sleep, sleep};
 use url::Url;
@@ -38,6 +39,8 @@ const SCROLL_BUDGET_MS: u64 = 5_000;
 
 /// The budget of what a page may unpack, as it is called beside the proxy's.
 const UNPACKED: &str = "budget_decoded_bytes";
+/// The proxy's own word for its budget of requests.
+const REQUESTS: &str = Spent::Requests.reason();
 /// Bytes on the wire of one character of markup, at most: the browser escapes it.
 const ESCAPED: u64 = 6;
 
@@ -67,6 +70,8 @@ pub struct Drive {
     pub ledger: Ledger,
     /// Bytes that the page may still unpack.
     pub unpackable: u64,
+    /// Requests that the page may still make, as the browser counts them: many share a tunnel, of which the proxy sees one.
+    pub askable: u64,
 }
 
 impl Drive {
@@ -77,6 +82,16 @@ impl Drive {
             return Err(Stop::Signalled);
         };
         self.unpackable = left;
+        Ok(())
+    }
+
+    /// Takes a request into account.
+    fn requested(&mut self) -> Result<(), Stop> {
+        let Some(left) = self.askable.checked_sub(1) else {
+            self.signals.spent = Some(REQUESTS);
+            return Err(Stop::Signalled);
+        };
+        self.askable = left;
         Ok(())
     }
 
@@ -247,6 +262,7 @@ async fn watched<T>(
 async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
     match events.next().await {
         Some(Event::Unpacked { bytes }) => drive.unpacked(bytes)?,
+        Some(Event::Requested) => drive.requested()?,
         Some(event) => drive.wait.on(&event),
         None => return Err(Stop::Driver(DriverError::Closed)),
     }

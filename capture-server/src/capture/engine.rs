@@ -127,6 +127,7 @@ impl Engine {
             signals: Signals::default(),
             ledger,
             unpackable: self.policy.limits().max_decoded_bytes.get(),
+            askable: self.policy.limits().max_requests.get(),
         };
         let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
         state.ledger.close(clock::monotonic());

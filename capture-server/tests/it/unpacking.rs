@@ -1,4 +1,4 @@
-//! What a page unpacks is counted wherever it does, and has an end: on the wire it is next to nothing.
+//! What a page unpacks and asks for is counted wherever it does, and has an end: on the wire it is next to nothing.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -7,12 +7,14 @@ use capture_server::server::Server;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use screenshot_policy::policy::CaptureLimits;
-use screenshot_policy::unit::Bytes;
+use screenshot_policy::unit::{Bytes, Count};
 use serde_json::json;
 
 use crate::harness::{Jailer, Running, Site, get, limits};
 use crate::web;
 
+/// Asks forty times a second for what it has: the proxy sees the first of these.
+const ASKS: &str = "setInterval(()=>fetch('/kept'),25)";
 /// Unpacks a mebibyte twenty times a second, and is never loaded.
 const UNPACKS: &str = "setInterval(()=>fetch('/mebibyte'),50)";
 
@@ -30,6 +32,8 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
             (head.into(), gzip.finish().unwrap())
         }
         "/page" => html(&format!("<script>{UNPACKS}</script><img src=/never>")),
+        "/kept" => ("200 OK\r\ncache-control: max-age=900".into(), b"x".into()),
+        "/asks" => html(&format!("<script>{ASKS}</script><img src=/never>")),
         "/frame" => html("<iframe src=http://other.net/page></iframe>"),
         "/nested" => html("<iframe src=http://third.net/frame></iframe>"),
         "/worker.js" => ("200 OK\r\ncontent-type: text/javascript".into(), UNPACKS.into()),
@@ -40,10 +44,14 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
 }
 
 async fn server(decoded_mib: u64) -> (Running, Jailer) {
-    let limits = CaptureLimits {
+    bounded(CaptureLimits {
         max_decoded_bytes: Bytes::nearest(decoded_mib << 20),
         ..limits(4_000)
-    };
+    })
+    .await
+}
+
+async fn bounded(limits: CaptureLimits) -> (Running, Jailer) {
     let site = Site::new(limits);
     let jailer = Jailer::start(&site);
     let args = site.args();
@@ -72,6 +80,25 @@ async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
     assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0]);
     let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
     assert!(!metrics.contains("browser_messages_not_understood_total{"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_the_proxy_does_not_see_have_an_end_too() {
+    let (server, _jailer) = bounded(CaptureLimits {
+        max_requests: Count::nearest(40),
+        ..limits(4_000)
+    })
+    .await;
+    let answer = server.capture(json!({"url": "http://alive.net/asks"})).await;
+    assert_eq!(answer.problem(), (422, "budget_exceeded".into()));
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("budget_requests"), "{detail}");
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    let refused = metrics
+        .lines()
+        .any(|line| line.contains("egress_decisions") && line.contains("budget_requests"));
+    assert!(!refused, "the proxy had no reason to: {metrics}");
     server.stop().await;
 }
 

@@ -59,7 +59,8 @@ limits! {
     max_body_bytes: Bytes, default 2_097_152, ceiling 8_388_608;
     /// Bytes of the picture.
     max_output_bytes: Bytes, default 67_108_864, ceiling 134_217_728;
-    /// Requests that a page may make.
+    /// Requests that a page may make: plain ones and tunnels as the proxy counts them, and all, those inside of tunnels
+    /// too, as the browser does once the page has been loading for half a second.
     max_requests: Count, default 500, ceiling 5_000;
     /// Different hosts that a page may name.
     max_hosts: Count, default 100, ceiling 500;
