@@ -16,7 +16,8 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use crate::head::{self, Head, MAX_HEAD};
-use crate::hello::{self, Opening};
+use crate::hello::{self, Opening, Served};
+use crate::log::Site;
 use crate::resolve::{self, Resolver as _, SystemResolver};
 use crate::response;
 use engine::{Random, broken, fuzz, fuzz_bytes, run};
@@ -26,6 +27,7 @@ const HEADS: &[&str] = &[
     "POST http://a.com:8080/ HTTP/1.1\r\nContent-Length: 3\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\nabc",
     "CONNECT a.com:443 HTTP/1.1\r\nHost: a.com:443\r\nProxy-Authorization: Basic eDp5\r\n\r\n",
     "CONNECT [2606:4700::1]:443 HTTP/1.1\r\n\r\n",
+    "GET /ws HTTP/1.1\r\nHost: a.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n",
     "GET http://a.com/ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n",
 ];
 const HEAD_WORDS: &[&str] = &[
@@ -70,7 +72,16 @@ fn is_one_head(head: &[u8]) -> bool {
 
 #[test]
 fn fuzz_request_head() {
+    let inside = Site {
+        host: "a.com".parse().unwrap(),
+        port: 80,
+    };
     fuzz(HEADS, HEAD_WORDS, |bytes| {
+        // The head inside a tunnel is for the tunnel's host, and one.
+        if let Ok(Some((request, used))) = head::parse_inner(bytes, &inside) {
+            assert!(used <= bytes.len());
+            assert!(is_one_head(&request.render()));
+        }
         let Ok(Some((head, used))) = head::parse(bytes) else {
             return;
         };
@@ -147,10 +158,10 @@ fn fuzz_client_hello() {
         &[real, b"GET / HTTP/1.1\r\n\r\n", b"\0\x01\0\x08\x21\x12\xa4\x42"],
         &words,
         |bytes| {
-            for plain in [false, true] {
-                match hello::inspect(bytes, &host, plain) {
+            for served in [Served::Tls, Served::Http, Served::Either] {
+                match hello::inspect(bytes, &host, served) {
                     Ok(Some(Opening::Tls)) => {
-                        assert_eq!(bytes[0], 22);
+                        assert!(bytes[0] == 22 && served != Served::Http);
                         assert!(
                             bytes
                                 .to_ascii_lowercase()
@@ -158,7 +169,7 @@ fn fuzz_client_hello() {
                                 .any(|window| window == b"example.com")
                         );
                     }
-                    Ok(Some(Opening::Http)) => assert!(plain && bytes[0] == b'G'),
+                    Ok(Some(Opening::Http)) => assert!(served != Served::Tls && bytes[0] == b'G'),
                     Ok(None) | Err(_) => {}
                 }
             }

@@ -65,17 +65,39 @@ pub(crate) enum Opening {
     Http,
 }
 
+/// What may go through a tunnel to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Port 443.
+    Tls,
+    /// Port 80: a WebSocket; who wants TLS does not ask there.
+    Http,
+    /// A port that the policy opened: whichever its server speaks.
+    Either,
+}
+
+impl Served {
+    pub(crate) const fn on(port: u16) -> Self {
+        match port {
+            443 => Self::Tls,
+            80 => Self::Http,
+            _ => Self::Either,
+        }
+    }
+}
+
 /// Looks at the first bytes of a tunnel; `None` asks for more.
-pub(crate) fn inspect(bytes: &[u8], host: &Host, plain: bool) -> Result<Option<Opening>, HelloError> {
+pub(crate) fn inspect(bytes: &[u8], host: &Host, served: Served) -> Result<Option<Opening>, HelloError> {
     match bytes.first() {
         None => Ok(None),
+        Some(&RECORD_HANDSHAKE) if served == Served::Http => Err(HelloError::NotUpgrade),
         Some(&RECORD_HANDSHAKE) => {
             let Some(body) = handshake(bytes)? else {
                 return Ok(None);
             };
             judge(server_name(&body)?, host).map(|()| Some(Opening::Tls))
         }
-        Some(b'G') if plain => Ok(Some(Opening::Http)),
+        Some(b'G') if served != Served::Tls => Ok(Some(Opening::Http)),
         Some(_) => Err(HelloError::NotTls),
     }
 }

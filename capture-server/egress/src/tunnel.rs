@@ -12,7 +12,7 @@ use crate::Timings;
 use crate::connection::Cut;
 use crate::forward;
 use crate::head::{self, MAX_HEAD, Request};
-use crate::hello::{self, HelloError, MAX_HELLO, Opening};
+use crate::hello::{self, HelloError, MAX_HELLO, Opening, Served};
 use crate::log::Site;
 use crate::tls::{Named, TlsError};
 use crate::wire::{self, HeadEnd, ReadError};
@@ -84,8 +84,7 @@ async fn check<C>(client: &mut C, site: &Site, opening: &mut Vec<u8>) -> Result<
 where
     C: AsyncRead + Unpin,
 {
-    let plain = site.port != 443;
-    let inspect = |bytes: &[u8]| hello::inspect(bytes, &site.host, plain);
+    let inspect = |bytes: &[u8]| hello::inspect(bytes, &site.host, Served::on(site.port));
     match wire::read_until(client, opening, MAX_OPENING, inspect)
         .await
         .map_err(hello_error)?

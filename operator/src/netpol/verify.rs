@@ -6,7 +6,7 @@
 //! one the proxy lets through if there is a host under which it does; selectors are compared by the tests, which know
 //! the pods behind a Service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use screenshot_policy::address::{self, V6_GLOBAL, classify};
+use screenshot_policy::address::{self, V6_GLOBAL};
 use screenshot_policy::cluster::ClusterRanges;
 use screenshot_policy::egress::UpstreamProxy;
 use screenshot_policy::host::{Host, HostName};
@@ -27,6 +27,19 @@ use super::evaluate::{Endpoint, Network, Pod, Protocol};
 
 /// The port of name servers. Pods reach the cluster's own; the browser's proxy never dials it (ceiling of the policy).
 const DNS: u16 = 53;
+/// A name server that is no pod: NodeLocal DNSCache, which a pod may ask, and a page never.
+const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
+/// A namespace that nothing knows.
+const ELSEWHERE: &str = "verify-elsewhere";
+
+/// Where a connection would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An address that is no pod's.
+    Address(IpAddr),
+    /// A pod of this namespace that no policy of a service names.
+    Pod(String),
+}
 
 /// One connection on which the two differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +47,7 @@ pub struct Disagreement {
     /// The transport.
     pub protocol: Protocol,
     /// Where to.
-    pub address: IpAddr,
+    pub target: Target,
     /// Its port.
     pub port: u16,
     /// The host under which the proxy connects, or why it does not under any.
@@ -43,11 +56,11 @@ pub struct Disagreement {
 
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (protocol, to) = (
-            format!("{:?}", self.protocol).to_lowercase(),
-            (self.address, self.port).into(),
-        );
-        let to: std::net::SocketAddr = to;
+        let protocol = format!("{:?}", self.protocol).to_lowercase();
+        let to = match &self.target {
+            Target::Address(address) => std::net::SocketAddr::new(*address, self.port).to_string(),
+            Target::Pod(namespace) => format!("any pod in namespace {namespace}, port {}", self.port),
+        };
         match &self.proxy {
             Ok(host) => write!(
                 f,
@@ -71,11 +84,22 @@ pub struct Comparison {
 }
 
 /// Compares over the first and last address of every range that either side knows, their neighbours, and every port
-/// that either side names, with its neighbours.
+/// that either side names, with its neighbours; and over pods that nobody named, here and elsewhere, which are closed on
+/// every port.
 pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Timestamp) -> Comparison {
     let proxy = Proxy::new(policy, now);
     let (addresses, ports) = (addresses(policy, network), ports(policy, network));
     let mut comparison = Comparison::default();
+    for namespace in [pod.namespace.as_str(), ELSEWHERE] {
+        for port in ports.iter().chain([&DNS]) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                comparison.compared += 1;
+                comparison
+                    .disagreements
+                    .extend(stranger(network, pod, namespace, protocol, *port));
+            }
+        }
+    }
     for address in addresses {
         for port in &ports {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -89,6 +113,24 @@ pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Time
     comparison
 }
 
+/// Compares one connection to a pod that no exception and no rule for name servers is about. By its address the proxy
+/// refuses it, as pods have private ones or such as the cluster calls its own.
+fn stranger(network: &Network, pod: &Pod, namespace: &str, protocol: Protocol, port: u16) -> Option<Disagreement> {
+    let other = Pod {
+        namespace: namespace.to_owned(),
+        labels: BTreeMap::new(),
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+        ports: Vec::new(),
+    };
+    let open = network.allows(Endpoint::Pod(pod), Endpoint::Pod(&other), protocol, port);
+    open.then(|| Disagreement {
+        protocol,
+        target: Target::Pod(namespace.to_owned()),
+        port,
+        proxy: Err("cluster_address"),
+    })
+}
+
 /// Compares one connection to something that is no pod.
 pub fn one(
     proxy: &Proxy,
@@ -99,8 +141,7 @@ pub fn one(
     port: u16,
 ) -> Option<Disagreement> {
     let open = network.allows(Endpoint::Pod(pod), Endpoint::Outside(address), protocol, port);
-    // Name servers with special addresses (a node's own, a cloud's) are the pod's to ask, never the page's.
-    if port == DNS && !classify(address).is_global() {
+    if port == DNS && address == NODE_LOCAL_DNS {
         return None;
     }
     let judged = match protocol {
@@ -109,7 +150,7 @@ pub fn one(
     };
     (judged.is_ok() != open).then_some(Disagreement {
         protocol,
-        address,
+        target: Target::Address(address),
         port,
         proxy: judged,
     })
