@@ -23,7 +23,7 @@ CACHE=$CACHE/images
 BASE=docker.io/library/debian:trixie-slim
 TAG=${TAG:-dev}
 BIN=${BIN:-prebuilt}
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1767225600}
+export SOURCE_DATE_EPOCH=$EPOCH
 export BUILDAH_ISOLATION=chroot
 export CONTAINERS_STORAGE_CONF=$CACHE/storage.conf
 case $(uname -m) in

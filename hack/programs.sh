@@ -11,8 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . hack/cache.sh
 profile=${PROFILE:-image} target=$(uname -m)-unknown-linux-gnu packages=()
 for package in "$@"; do packages+=(-p "$package"); done
-# The value of hack/images.sh: where it differs, C libraries are compiled anew.
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1767225600}
+export SOURCE_DATE_EPOCH=$EPOCH
 mkdir -p "$CACHE/source"
 exec 9>"$CACHE/source.lock"
 flock 9

@@ -135,11 +135,15 @@ fn only_http_1_1_is_spoken() {
 
 #[test]
 fn too_many_fields_are_refused() {
-    let fields = "A: b\r\n".repeat(MAX_FIELDS + 1);
-    assert_eq!(
-        head(&format!("GET http://a.com/ HTTP/1.1\r\n{fields}\r\n")),
-        Err(HeadError::TooLarge)
-    );
+    // What is promised, and not what the constant happens to be.
+    let with = |count| {
+        head(&format!(
+            "GET http://a.com/ HTTP/1.1\r\n{}\r\n",
+            "A: b\r\n".repeat(count)
+        ))
+    };
+    assert!(with(128).is_ok());
+    assert_eq!(with(129), Err(HeadError::TooLarge));
 }
 
 #[test]

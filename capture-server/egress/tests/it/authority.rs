@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData as _};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::WantsServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    ALL_VERSIONS, ClientConfig, ConfigBuilder, DigitallySignedStruct, HandshakeKind, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
 };
 use screenshot_policy::tls::SpkiPin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,15 +98,37 @@ pub struct Site {
     pub resumed: Arc<Mutex<Vec<bool>>>,
 }
 
+fn speaking(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ServerConfig, WantsServerCert> {
+    ServerConfig::builder_with_provider(default_provider().into())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+}
+
+fn private(pair: &KeyPair) -> PrivateKeyDer<'static> {
+    PrivatePkcs8KeyDer::from(pair.serialize_der()).into()
+}
+
 /// Serves TLS with these certificates on every connection to `target`: one request, one answer. With `protocols` it
 /// offers these, else none.
 pub fn serve(target: Target, chain: Vec<CertificateDer<'static>>, pair: &KeyPair, protocols: &[&str]) -> Site {
-    let mut config = ServerConfig::builder_with_provider(default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivatePkcs8KeyDer::from(pair.serialize_der()).into())
-        .unwrap();
+    let config = speaking(ALL_VERSIONS).with_single_cert(chain, private(pair)).unwrap();
+    serve_by(target, config, protocols)
+}
+
+/// The same by one who has the certificates, as everybody can, and not their key: it signs with `own`.
+pub fn pose(
+    target: Target,
+    chain: Vec<CertificateDer<'static>>,
+    own: &KeyPair,
+    version: &'static SupportedProtocolVersion,
+) -> Site {
+    let certified = CertifiedKey::new(chain, any_supported_type(&private(own)).unwrap());
+    let config = speaking(&[version]).with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    serve_by(target, config, &["http/1.1"])
+}
+
+fn serve_by(target: Target, mut config: ServerConfig, protocols: &[&str]) -> Site {
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let site = Site {

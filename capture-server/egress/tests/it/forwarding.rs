@@ -161,6 +161,31 @@ async fn interim_responses_are_skipped_and_bounded() {
 }
 
 #[tokio::test]
+async fn a_head_of_a_target_over_the_bound_is_refused() {
+    let world = World::new();
+    world.names.set("site.com", &[&[PUBLIC]]);
+    let proxy = world.open().await;
+    // What is promised, and not what the constant happens to be.
+    let bound = 64 * 1024;
+    for (filler, fits) in [(bound - 64, true), (bound, false)] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
+            "a".repeat(filler)
+        )
+        .leak();
+        world
+            .wires
+            .route(&format!("{PUBLIC}:80"), Target::new().await.answering(answer));
+        let got = proxy.get("http://site.com/").await;
+        if fits {
+            assert!(got.starts_with("HTTP/1.1 200"));
+        } else {
+            assert_eq!(reason(&got), "response_too_large");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_breaks_the_protocol_gives_502() {
     let world = World::new();
     world.names.set("site.com", &[&[PUBLIC]]);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use capture_egress::{Refusal, Spent};
 use rcgen::{KeyPair, date_time_ymd};
 use rustls::pki_types::CertificateDer;
+use rustls::version::{TLS12, TLS13};
 use screenshot_policy::tls::{SpkiPin, TlsHost, Trust};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::authority::{Authority, HELLO, Site, pin, self_signed, serve, tunnelled};
+use crate::authority::{Authority, HELLO, Site, pin, pose, self_signed, serve, tunnelled};
 use crate::harness::{NOW, PUBLIC, Proxy, Target, World, exactly, head_of, hello};
 
 const END: &str = "2026-12-01T00:00:00Z";
@@ -39,14 +40,20 @@ pub fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-/// `site.com` and `other.com` are one TLS server with these certificates; the policy names what it names.
-pub async fn world(named: Vec<TlsHost>, chain: Chain, pair: &KeyPair) -> (World, Site) {
+/// `site.com` and `other.com` are one target on the port of TLS; the policy names what it names.
+async fn named(named: Vec<TlsHost>) -> (World, Target) {
     let (mut world, target) = (World::new(), Target::new().await);
     for name in ["site.com", "other.com"] {
         world.names.set(name, &[&[PUBLIC]]);
     }
     world.wires.route(&format!("{PUBLIC}:443"), target.address);
     world.rules.tls.hosts = named;
+    (world, target)
+}
+
+/// The target is a server with these certificates.
+pub async fn world(hosts: Vec<TlsHost>, chain: Chain, pair: &KeyPair) -> (World, Site) {
+    let (world, target) = named(hosts).await;
     (world, serve(target, chain, pair, &["h2", "http/1.1"]))
 }
 
@@ -112,6 +119,22 @@ async fn a_pinned_key_anywhere_in_the_verified_path_passes_and_no_other() {
         match reason {
             None => passes(&proxy, &site, &format!("{pins:?}")).await,
             Some(reason) => is_refused(&proxy, &site, reason, &format!("{pins:?}")).await,
+        }
+    }
+}
+
+/// Certificates are public: only the handshake's signature shows whose they are.
+#[tokio::test]
+async fn a_good_certificate_without_its_key_proves_nothing() {
+    let path = path();
+    let pins = [pin(&path.pair)];
+    for host in [pinned("site.com", &pins), exception("site.com", &pins)] {
+        for version in [&TLS12, &TLS13] {
+            let (mut world, target) = named(vec![host.clone()]).await;
+            world.roots.add(path.root.certificate.clone()).unwrap();
+            let site = pose(target, path.chain.clone(), &key(), version);
+            let proxy = world.open().await;
+            is_refused(&proxy, &site, "tls_untrusted", &format!("{:?} {version:?}", host.trust)).await;
         }
     }
 }

@@ -111,8 +111,11 @@ const NEEDS_AN_INTERFACE: &[&str] = &[
     "turns.vector.test:443",
 ];
 
-/// How long a page may take to try everything, and how long it is listened to when it has.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take until a page has tried everything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After this it is loaded again: a browser that is starved of its processor gives some requests up.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long it is listened to when it has.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// A browser with the page open, and whoever hears of it.
@@ -120,6 +123,7 @@ struct Arm {
     _rig: Rig,
     _jailer: Jailer,
     pipe: Pipe,
+    session: Value,
     proxy: Proxy,
     ear: Ear,
 }
@@ -153,23 +157,28 @@ impl Arm {
         let page = pipe.call("Target.createTarget", &target);
         let attach = json!({"targetId": page["targetId"], "flatten": true});
         let session = pipe.call("Target.attachToTarget", &attach)["sessionId"].clone();
-        // Not waited for: a page that went past its proxy is never answered.
-        pipe.send(
-            &json!({"id": 1_000_000, "method": "Page.navigate", "params": {"url": START}, "sessionId": session})
-                .to_string(),
-        );
-        Self {
+        let mut arm = Self {
             _rig: rig,
             _jailer: jailer,
             pipe,
+            session,
             proxy,
             ear,
-        }
+        };
+        arm.load();
+        arm
+    }
+
+    /// Not waited for: a page that went past its proxy is never answered.
+    fn load(&mut self) {
+        let parameters = json!({"url": START});
+        let call = json!({"id": 1_000_000, "method": "Page.navigate", "params": parameters, "sessionId": self.session});
+        self.pipe.send(&call.to_string());
     }
 
     /// Waits until the page has tried everything `but` that; panics if it does not.
-    fn tried(&self, but: &[&str]) {
-        let began = Instant::now();
+    fn tried(&mut self, but: &[&str]) {
+        let (began, mut loaded) = (Instant::now(), Instant::now());
         loop {
             let asked = self.proxy.asked();
             let left: Vec<_> = TRIED
@@ -183,6 +192,10 @@ impl Arm {
                 began.elapsed() < PATIENCE,
                 "the page has not tried {left:?}, only {asked:?}"
             );
+            if loaded.elapsed() > AGAIN {
+                self.load();
+                loaded = Instant::now();
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -17,6 +17,7 @@ fn every_other_spelling_of_an_ipv4_address_is_refused() {
     for text in [
         "2130706433",
         "0x7f000001",
+        "0X7F000001",
         "0x7f.1",
         "127.1",
         "0177.0.0.1",
@@ -44,10 +45,21 @@ fn names_outside_the_ldh_rule_are_refused() {
     for text in ["a b", "a/b", "a@b", "a%2e", "ex\u{e4}mple.com", "a\0b", "a:80"] {
         assert_eq!(text.parse::<Host>(), Err(HostError::Character), "{text}");
     }
-    assert_eq!("-a.com".parse::<Host>(), Err(HostError::Label));
+    for text in ["-a.com", "a-.com", "www.-", "-"] {
+        assert_eq!(text.parse::<Host>(), Err(HostError::Label), "{text}");
+    }
     assert_eq!("".parse::<Host>(), Err(HostError::Empty));
-    assert_eq!(format!("{}.com", "a".repeat(64)).parse::<Host>(), Err(HostError::Label));
-    assert_eq!(vec!["abcdefgh"; 32].join(".").parse::<Host>(), Err(HostError::TooLong));
+}
+
+#[test]
+fn labels_have_at_most_63_characters_and_names_253() {
+    let label = |length| format!("{}.com", "a".repeat(length)).parse::<Host>().err();
+    assert_eq!((label(63), label(64)), (None, Some(HostError::Label)));
+    let longest = format!("{}{}", "abcdefg.".repeat(31), "abcde");
+    assert_eq!(longest.len(), 253);
+    assert_eq!(longest.parse::<Host>().err(), None);
+    assert_eq!(format!("{longest}.").parse::<Host>().err(), None);
+    assert_eq!(format!("{longest}f").parse::<Host>().err(), Some(HostError::TooLong));
 }
 
 #[test]
