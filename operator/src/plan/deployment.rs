@@ -139,7 +139,8 @@ fn browser(wanted: &Validated) -> Value {
         "imagePullPolicy": wanted.pull_policy,
         "command": ["/usr/local/bin/capture-jail", "serve", layout::JAIL_SOCKET],
         "startupProbe": probe(layout::BROWSER_HEALTH_PATH, 1, 1, 120),
-        "readinessProbe": probe(layout::BROWSER_HEALTH_PATH, 10, 3, 2),
+        // Browsers are ready when the server has proven their sandbox, which it says for both containers.
+        "readinessProbe": probe("/health/ready", 3, 3, 2),
         "livenessProbe": liveness,
         "resources": resources::browser(wanted),
         "securityContext": security(profile),
