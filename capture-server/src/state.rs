@@ -6,9 +6,15 @@
 //! go on, and not every policy has an upstream. Must not: find anything out by itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use screenshot_policy::attest::{NotReady, SandboxFacts};
+use tokio::time::Instant;
+
+/// How long a jailer may say nothing. It is asked every second while captures go through it, and after each pause of the
+/// supervisor (5 s) else; a jail may take it 10 s to build.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What readiness consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,15 +40,35 @@ struct Known {
     browser: Option<String>,
 }
 
+/// When the jailer last answered, whatever it said. Shared.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<Mutex<Option<Instant>>>);
+
+impl Heard {
+    /// It answered.
+    pub fn answered(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Whether it has answered of late.
+    pub fn is_recent(&self, now: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.duration_since(last) <= PATIENCE)
+    }
+}
+
 /// Shared; cheap to ask.
 #[derive(Debug)]
 pub struct Status {
+    /// The jailer's answers.
+    pub jailer: Heard,
     known: Mutex<Known>,
 }
 
 impl Default for Status {
     fn default() -> Self {
         let status = Self {
+            jailer: Heard::default(),
             known: Mutex::default(),
         };
         status.against(
@@ -126,6 +152,17 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jailer_is_heard_of_for_as_long_as_its_last_answer_is_recent() {
+        let (heard, start) = (Heard::default(), Instant::now());
+        assert!(!heard.is_recent(start), "it has never answered");
+        heard.answered(start);
+        assert!(heard.is_recent(start + PATIENCE));
+        assert!(!heard.is_recent(start + PATIENCE + Duration::from_millis(1)));
+        heard.answered(start + 2 * PATIENCE);
+        assert!(heard.is_recent(start + 3 * PATIENCE));
+    }
 
     #[test]
     fn nothing_is_ready_before_everything_is_proven() {

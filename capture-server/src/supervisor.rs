@@ -80,7 +80,8 @@ impl Supervisor {
                 ClientError::Absent => ("JailerAbsent", "waiting for the jailer's socket"),
                 other => (other.reason(), "the jailer takes no connection"),
             })?;
-        let link = Link::start(jailer).map_err(|_| ("JailerProtocol", "the jailer's socket could not be watched"))?;
+        let link = Link::start(jailer, self.status.jailer.clone())
+            .map_err(|_| ("JailerProtocol", "the jailer's socket could not be watched"))?;
         Ok(Arc::new(link))
     }
 

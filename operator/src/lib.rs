@@ -30,6 +30,7 @@ pub mod netpol;
 pub mod observe;
 pub mod plan;
 pub mod probe;
+pub mod quantity;
 pub mod rbac;
 pub mod reconcile;
 pub mod rotation;

@@ -1,7 +1,7 @@
 //! One connection to the jailer, for async callers.
 //!
-//! In: a connected [`Jailer`], which blocks. Out: a [`Link`] whose questions are answered by a thread of its own, and
-//! a token that is cancelled once the jailer is gone. Must not: reconnect (the supervisor does) or judge answers.
+//! In: a connected [`Jailer`], which blocks. Out: a [`Link`] whose questions are answered by a thread of its own, a note
+//! of each answer's time, and a token that is cancelled once the jailer is gone. Must not: reconnect (the supervisor does) or judge answers.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -11,6 +11,9 @@ use capture_jail::protocol::{JailFacts, JailId, JailStats, SpawnSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::state::Heard;
 
 /// How long the jailer may take to build one jail.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,13 +42,13 @@ impl Drop for Link {
 
 impl Link {
     /// Starts the thread and the watch for a hang-up.
-    pub fn start(jailer: Jailer) -> std::io::Result<Self> {
+    pub fn start(jailer: Jailer, heard: Heard) -> std::io::Result<Self> {
         let (asks, questions) = mpsc::channel();
         let lost = CancellationToken::new();
         let on_thread = lost.clone();
         std::thread::Builder::new()
             .name("jailer".into())
-            .spawn(move || answer_all(jailer, &questions, &on_thread))?;
+            .spawn(move || answer_all(jailer, &questions, &heard, &on_thread))?;
         Ok(Self { asks, lost })
     }
 
@@ -93,7 +96,7 @@ impl Link {
     }
 }
 
-fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, lost: &CancellationToken) {
+fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, heard: &Heard, lost: &CancellationToken) {
     loop {
         let ask = match questions.recv_timeout(IDLE_CHECK) {
             Ok(ask) => ask,
@@ -118,6 +121,7 @@ fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, lost: &Cancel
         if ended || lost.is_cancelled() {
             break;
         }
+        heard.answered(clock::monotonic());
     }
     lost.cancel();
 }

@@ -18,7 +18,7 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
-use screenshot_policy::layout::{ATTEST_PATH, KEYSET_BRING_PATH};
+use screenshot_policy::layout::{ATTEST_PATH, BROWSER_HEALTH_PATH, KEYSET_BRING_PATH};
 
 use crate::server::App;
 use problem::{Failure, TransportError};
@@ -42,6 +42,7 @@ pub fn health(app: Arc<App>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route(BROWSER_HEALTH_PATH, get(health::browser))
         .route(ATTEST_PATH, get(attest::handle))
         .route(KEYSET_BRING_PATH, put(attest::bring))
         .fallback(nothing_here)

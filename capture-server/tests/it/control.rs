@@ -1,6 +1,7 @@
 //! Keys, policy, attestation: what the operator steers by.
 
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use screenshot_policy::layout::BROWSER_HEALTH_PATH;
 use serde_json::json;
 
 use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, send, until};
@@ -140,6 +141,8 @@ async fn without_keyset_or_policy_the_server_lives_and_is_not_ready() {
             .all(|reason| reasons.iter().any(|got| got == reason))
     })
     .await;
+    // Nobody asks the jailer: it is not to blame.
+    assert_eq!(get(server.health, BROWSER_HEALTH_PATH, &[]).await.status, 200);
     assert_eq!(server.html("x").await.status, 503);
     assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
     server.stop().await;

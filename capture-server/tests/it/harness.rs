@@ -164,6 +164,11 @@ impl Jailer {
         i32::try_from(self.0.id()).unwrap()
     }
 
+    /// A signal to the jailer alone.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+
     /// SIGKILL to every browser of this jailer, which itself goes on.
     pub fn kill_browsers(&self) {
         let id = self.0.id();

@@ -4,12 +4,20 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use screenshot_policy::layout::BROWSER_HEALTH_PATH;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Jailer, Running, Site, get, key, limits, post, program, until};
 
 const ENDLESS: &str = "<script>while(true){}</script>";
+
+/// What the probes of the browser container are told: status and reason.
+async fn browser_health(server: &Running) -> (u16, Value) {
+    let answer = get(server.health, BROWSER_HEALTH_PATH, &[]).await;
+    (answer.status, answer.json()["reasons"][0]["reason"].clone())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jailer_that_comes_late_is_waited_for() {
@@ -18,8 +26,10 @@ async fn a_jailer_that_comes_late_is_waited_for() {
     let server = Running::with(site, args).await;
     until("the reason", async || server.reasons().await == ["JailerAbsent"]).await;
     assert_eq!(server.html("x").await.problem(), (503, "not_ready".into()));
+    assert_eq!(browser_health(&server).await, (503, json!("JailerSilent")));
     let _jailer = Jailer::start(&server.site);
     server.until_ready(true).await;
+    assert_eq!(browser_health(&server).await, (200, Value::Null));
     assert_eq!(server.html("<p>here").await.status, 200);
     server.stop().await;
 }
@@ -43,6 +53,23 @@ async fn a_killed_jailer_fails_what_is_in_hand_and_the_next_one_takes_over_witho
     for _ in 0..2 {
         assert_eq!(server.html("<p>again").await.status, 200);
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jailer_that_hangs_is_told_to_its_probes_until_it_answers_again() {
+    let (server, jailer) = Running::ready(limits(20_000)).await;
+    assert_eq!(browser_health(&server).await, (200, Value::Null));
+    jailer.signal(Signal::STOP);
+    until("the silence", async || {
+        browser_health(&server).await == (503, json!("JailerSilent"))
+    })
+    .await;
+    // Another server would not hear it either.
+    assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    jailer.signal(Signal::CONT);
+    server.until_ready(true).await;
+    assert_eq!(browser_health(&server).await, (200, Value::Null));
     server.stop().await;
 }
 

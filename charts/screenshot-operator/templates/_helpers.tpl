@@ -48,6 +48,40 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end -}}
 
+{{/*
+What stays of kube-score's findings about a workload, told to it on the object. In: (list root kind).
+container-image-pull-policy: by digest an image cannot change; Always would only make a start depend on the registry.
+container-security-context-user-group-id: the installer is root, since the kubelet's directory belongs to root; without
+ids in the values the cluster hands out its own, all of them high.
+pod-probes-identical: the installer has one thing to be asked, and a start mends it.
+*/}}
+{{- define "screenshot-operator.kubeScoreIgnore" -}}
+{{- $values := (index . 0).Values -}}
+{{- $ignored := list -}}
+{{- if and $values.image.digest (ne $values.image.pullPolicy "Always") -}}
+{{- $ignored = append $ignored "container-image-pull-policy" -}}
+{{- end -}}
+{{- if eq (index . 1) "DaemonSet" -}}
+{{- $ignored = append $ignored "pod-probes-identical" -}}
+{{- end -}}
+{{- $ids := $values.podSecurityContext -}}
+{{- if or (eq (index . 1) "DaemonSet") (not (and $ids.runAsUser $ids.runAsGroup)) -}}
+{{- $ignored = append $ignored "container-security-context-user-group-id" -}}
+{{- end -}}
+{{- with $ignored -}}
+kube-score/ignore: {{ join "," . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The annotations block of a workload (list root kind): the common ones, and what kube-score is told. */}}
+{{- define "screenshot-operator.workloadAnnotations" -}}
+{{- $all := merge (dict) (index . 0).Values.commonAnnotations (include "screenshot-operator.kubeScoreIgnore" . | fromYaml) -}}
+{{- with $all }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
 {{- define "screenshot-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "screenshot-operator.fullname" .) .Values.serviceAccount.name -}}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
+use screenshot_api::DefaultResources;
 use serde_json::Value;
 
 const COMMITTED: &str = concat!(
@@ -165,6 +166,26 @@ fn a_minimal_manifest_is_complete_and_safe() {
     assert_eq!(spec.sandbox.mode, screenshot_api::SandboxMode::Required);
     assert_eq!(spec.sandbox.isolation, screenshot_api::Isolation::PerClient);
     assert!(spec.network.egress.exceptions.is_empty());
+}
+
+#[test]
+fn what_is_said_of_default_resources_is_what_pods_get() {
+    let crd = crd();
+    let resources = &root_schema(&crd)["properties"]["spec"]["properties"]["resources"]["properties"];
+    for (container, defaults) in [
+        ("server", DefaultResources::SERVER),
+        ("browser", DefaultResources::BROWSER),
+    ] {
+        let said = resources[container]["description"].as_str().unwrap();
+        let requests = format!("requests {} and {},", defaults.cpu_request, defaults.memory_request);
+        assert!(said.contains(&requests), "{container}: {said}");
+        let limits = said.split("limits ").nth(1).unwrap();
+        assert!(limits.starts_with(defaults.cpu_limit), "{container}: {said}");
+        assert!(
+            limits.contains(&format!("and {},", defaults.memory_limit)),
+            "{container}: {said}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 pub const API_PORT: u16 = 8080;
 /// TCP port of `/health/*` and `/internal/attest` in the pod.
 pub const HEALTH_PORT: u16 = 8081;
+/// Path on the health port that says for the browser container, which has no port, whether its jailer answers.
+pub const BROWSER_HEALTH_PATH: &str = "/health/browser";
 /// TCP port of `/metrics` in the pod.
 pub const METRICS_PORT: u16 = 9090;
 

@@ -6,7 +6,6 @@
 //! addition opens something, so there anything unplanned is a difference.
 
 mod managers;
-mod quantity;
 
 use serde_json::{Map, Value, json};
 
@@ -221,7 +220,7 @@ fn same(planned: &Value, live: &Value, path: &Path) -> bool {
         return (a - b).abs() < f64::EPSILON;
     }
     match (planned.as_str(), live.as_str()) {
-        (Some(a), Some(b)) => is_quantity(path) && quantity::same(a, b),
+        (Some(a), Some(b)) => is_quantity(path) && crate::quantity::same(a, b),
         _ => false,
     }
 }

@@ -4,12 +4,11 @@
 //! holds the jailer and nothing worth stealing. The policy's digest stands on the template, so that a new policy rolls the
 //! pods; nothing else does that is not part of a pod.
 
-use screenshot_api::{ContainerResources, Quantities};
 use screenshot_policy::layout;
 use screenshot_policy::policy::SandboxMode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Child, Kind, add, autoscaler, object, placement, upstream};
+use super::{Child, Kind, add, autoscaler, object, placement, resources, upstream};
 use crate::validate::Validated;
 use crate::views::DeploymentView;
 
@@ -19,26 +18,8 @@ const GRACE_MARGIN_SECONDS: u64 = 10;
 /// Annotation on the pod template: the `spec.restartNonce` that its pods were made for.
 const RESTART_NONCE_ANNOTATION: &str = "screenshot-operator.io/restart-nonce";
 
-/// What a container gets that asks for nothing. Disk is for the log files that the node keeps: everything else of a pod is
-/// in memory or read-only.
-struct Defaults {
-    requests: [&'static str; 2],
-    memory_limit: &'static str,
-    disk_limit: &'static str,
-}
-
-const DISK_REQUEST: &str = "16Mi";
-
-const SERVER: Defaults = Defaults {
-    requests: ["50m", "64Mi"],
-    memory_limit: "512Mi",
-    disk_limit: "256Mi",
-};
-const BROWSER: Defaults = Defaults {
-    requests: ["200m", "256Mi"],
-    memory_limit: "1536Mi",
-    disk_limit: "128Mi",
-};
+/// Seconds that a jailer gets which does not answer: it will not tidy up.
+const HUNG_GRACE_SECONDS: u64 = 5;
 
 pub(super) fn build(wanted: &Validated, live: Option<&DeploymentView>) -> Child {
     let names = &wanted.identity.names;
@@ -131,7 +112,7 @@ fn server(wanted: &Validated) -> Value {
         ],
         "readinessProbe": probe("/health/ready", 3, 3, 2),
         "livenessProbe": probe("/health/live", 10, 5, 6),
-        "resources": resources(wanted.resources.server.as_ref(), &SERVER),
+        "resources": resources::server(wanted),
         "securityContext": security(runtime_default()),
         "volumeMounts": with([
             json!({"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true}),
@@ -148,12 +129,20 @@ fn browser(wanted: &Validated) -> Value {
         SandboxMode::Required => json!({"type": "Localhost", "localhostProfile": wanted.seccomp_profile}),
         SandboxMode::Degraded => runtime_default(),
     };
+    // The server answers for the jailer, which has no port. A server that is away for a minute costs a jailer that would
+    // have had to start over anyway: its jails end with the server's connection.
+    let mut liveness = probe(layout::BROWSER_HEALTH_PATH, 10, 3, 6);
+    liveness["terminationGracePeriodSeconds"] = json!(HUNG_GRACE_SECONDS);
     json!({
         "name": layout::BROWSER_CONTAINER,
         "image": wanted.image,
         "imagePullPolicy": wanted.pull_policy,
         "command": ["/usr/local/bin/capture-jail", "serve", layout::JAIL_SOCKET],
-        "resources": resources(wanted.resources.browser.as_ref(), &BROWSER),
+        "startupProbe": probe(layout::BROWSER_HEALTH_PATH, 1, 1, 120),
+        // Browsers are ready when the server has proven their sandbox, which it says for both containers.
+        "readinessProbe": probe("/health/ready", 3, 3, 2),
+        "livenessProbe": liveness,
+        "resources": resources::browser(wanted),
         "securityContext": security(profile),
         "volumeMounts": [
             {"name": "jail", "mountPath": layout::JAIL_DIR},
@@ -185,27 +174,4 @@ fn probe(path: &str, period: u32, timeout: u32, failures: u32) -> Value {
         "httpGet": {"path": path, "port": layout::HEALTH_PORT, "scheme": "HTTP"},
         "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures,
     })
-}
-
-fn resources(wanted: Option<&ContainerResources>, defaults: &Defaults) -> Value {
-    let requests = wanted.and_then(|r| r.requests.as_ref());
-    let limits = wanted.and_then(|r| r.limits.as_ref());
-    let [cpu, memory] = defaults.requests;
-    json!({
-        "requests": amounts(requests, Some(cpu), memory, DISK_REQUEST),
-        "limits": amounts(limits, None, defaults.memory_limit, defaults.disk_limit),
-    })
-}
-
-fn amounts(wanted: Option<&Quantities>, cpu: Option<&str>, memory: &str, disk: &str) -> Value {
-    let own = |pick: fn(&Quantities) -> Option<&String>| wanted.and_then(pick).map(String::as_str);
-    let pairs = [
-        ("cpu", own(|q| q.cpu.as_ref()).or(cpu)),
-        ("memory", own(|q| q.memory.as_ref()).or(Some(memory))),
-        ("ephemeral-storage", Some(disk)),
-    ];
-    let set = pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
-    Value::Object(set.collect::<Map<_, _>>())
 }

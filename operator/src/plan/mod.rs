@@ -14,6 +14,7 @@ mod monitoring;
 mod network;
 mod pdb;
 mod placement;
+mod resources;
 pub mod secrets;
 mod service;
 mod service_account;

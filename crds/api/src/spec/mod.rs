@@ -27,8 +27,8 @@ pub use sandbox::{Isolation, Sandbox, SandboxMode};
 pub use tls::{EgressTls, TlsHostSpec, TlsTrust};
 pub use upstream::{Resolution, UpstreamProxySpec};
 pub use workload::{
-    ContainerResources, PullPolicy, Quantities, Resources, Scheduling, TaintEffect, Toleration, TolerationOperator,
-    TopologySpread,
+    ContainerResources, DefaultResources, PullPolicy, Quantities, Resources, Scheduling, TaintEffect, Toleration,
+    TolerationOperator, TopologySpread,
 };
 
 use kube::CustomResource;

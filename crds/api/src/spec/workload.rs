@@ -23,12 +23,43 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// The API server container. Default: requests 50m and 64Mi, limits memory 512Mi.
+    /// The API server container. Default: requests 50m and 64Mi, limits 2 and 512Mi, no limit below its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ContainerResources>,
-    /// The browser container. Default: requests 200m and 256Mi, limits memory 1536Mi.
+    /// The browser container. Default: requests 200m and 256Mi, limits 2 (as many cores as captures may use at one time)
+    /// and 1536Mi, no limit below its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<ContainerResources>,
+}
+
+/// What a container gets whose spec says nothing, as quantities.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultResources {
+    /// CPU that is reserved.
+    pub cpu_request: &'static str,
+    /// Memory that is reserved.
+    pub memory_request: &'static str,
+    /// CPU that it may not exceed, so that a pod does not depend on what its node has to spare.
+    pub cpu_limit: &'static str,
+    /// Memory that it may not exceed.
+    pub memory_limit: &'static str,
+}
+
+impl DefaultResources {
+    /// The server: it encodes pictures and carries pages' traffic.
+    pub const SERVER: Self = Self {
+        cpu_request: "50m",
+        memory_request: "64Mi",
+        cpu_limit: "2",
+        memory_limit: "512Mi",
+    };
+    /// The browsers. The CPU limit is the least: a policy that lets captures use more cores raises it.
+    pub const BROWSER: Self = Self {
+        cpu_request: "200m",
+        memory_request: "256Mi",
+        cpu_limit: "2",
+        memory_limit: "1536Mi",
+    };
 }
 
 /// Requests and limits of one container. A quantity that is left out takes the operator's default.

@@ -1,8 +1,18 @@
-//! Quantities that are written differently and are the same, such as `1000m` and `1`: the API server rewrites them.
+//! Quantities are written in more ways than one, such as `1000m` and `1`: the API server rewrites them.
+//!
+//! In: texts. Out: whether they are the same amount, or which is the larger.
 
 /// Whether both are quantities of the same amount.
 pub fn same(a: &str, b: &str) -> bool {
     matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// The larger of two amounts; the first where that cannot be told.
+pub fn larger<'a>(one: &'a str, other: &'a str) -> &'a str {
+    match (parse(one), parse(other)) {
+        (Some(a), Some(b)) if b > a => other,
+        _ => one,
+    }
 }
 
 /// Billionths. `None` for what is not a plain quantity: exponents are not written by anybody here.
@@ -38,6 +48,21 @@ fn parse(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_larger_of_two_amounts_whatever_their_units() {
+        for (one, other, expected) in [
+            ("2", "200m", "2"),
+            ("2", "2500m", "2500m"),
+            ("2", "2000m", "2"),
+            ("2", "16", "16"),
+            ("1536Mi", "256Mi", "1536Mi"),
+            ("1536Mi", "2Gi", "2Gi"),
+            ("512Mi", "513Mi", "513Mi"),
+        ] {
+            assert_eq!(larger(one, other), expected);
+        }
+    }
 
     #[test]
     fn the_same_amount_is_the_same_however_it_is_written() {
