@@ -54,12 +54,12 @@ async fn walk(link: &Arc<Link>, config: &Config) -> Result<(Cell, String, JailFa
 }
 
 /// What each check is called in the attestation, and the findings that fail it.
-const CHECKS: [(&str, &[Reason]); 6] = [
+const CHECKS: [(&str, &[Reason]); 8] = [
     (
         "rendererSandboxed",
         &[Reason::NoRenderer, Reason::RendererUnfiltered, Reason::RendererSeesRoot],
     ),
-    ("gpuSandboxed", &[Reason::GpuUnfiltered]),
+    ("gpuSandboxed", &[Reason::NoGpuProcess, Reason::GpuUnfiltered]),
     (
         "ownNamespaces",
         &[
@@ -72,6 +72,11 @@ const CHECKS: [(&str, &[Reason]); 6] = [
     ("noPrivileges", &[Reason::CapabilitiesHeld, Reason::PrivilegesMayGrow]),
     ("onlyLoopback", &[Reason::ExtraInterface, Reason::RoutePresent]),
     ("landlock", &[Reason::LandlockUnavailable]),
+    ("secretsUnreadable", &[Reason::SecretsReadable, Reason::SecretsUntried]),
+    (
+        "devtoolsUnreachable",
+        &[Reason::DevtoolsReachable, Reason::DevtoolsUntried],
+    ),
 ];
 
 fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
@@ -150,7 +155,9 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture_jail::protocol::{JailerFacts, LandlockFacts};
+    use capture_jail::inside::SECRETS;
+    use capture_jail::protocol::{JailerFacts, LandlockFacts, PortFacts, SecretFacts};
+    use screenshot_policy::layout;
 
     fn bare(degraded: bool) -> JailFacts {
         JailFacts {
@@ -158,6 +165,8 @@ mod tests {
             jail: None,
             degraded,
             landlock: LandlockFacts::default(),
+            secrets: SecretFacts::default(),
+            ports: PortFacts::default(),
             processes: Vec::new(),
             truncated: false,
             interfaces: vec!["lo".into(), "eth0".into()],
@@ -169,8 +178,41 @@ mod tests {
     fn a_finding_fails_the_preflight_and_its_check() {
         let found = judge(&bare(false), SandboxMode::Required, None);
         assert!(!found.passed && !found.sandbox.verified);
-        assert!(!found.sandbox.checks["onlyLoopback"]);
-        assert!(found.sandbox.checks["gpuSandboxed"]);
+        // Of a jail of which nothing is known nothing is said but what needs a process to be wrong.
+        let held = found.sandbox.checks.iter().filter(|(_, held)| **held);
+        let held: Vec<&str> = held.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(held, ["noPrivileges", "ownNamespaces"]);
+    }
+
+    #[test]
+    fn a_secret_that_can_be_opened_and_a_port_that_answers_fail_their_checks_alone() {
+        let sound = JailFacts {
+            secrets: SecretFacts {
+                witnesses: 1,
+                opened: 0,
+            },
+            ports: PortFacts {
+                asked: true,
+                found: Vec::new(),
+            },
+            ..bare(false)
+        };
+        let checks = |facts: &JailFacts| {
+            let checks = judge(facts, SandboxMode::Required, None).sandbox.checks;
+            (checks["secretsUnreadable"], checks["devtoolsUnreachable"])
+        };
+        assert_eq!(checks(&sound), (true, true));
+        let (mut open, mut listening) = (sound.clone(), sound);
+        open.secrets.opened = 1;
+        listening.ports.found.push(9222);
+        assert_eq!((checks(&open), checks(&listening)), ((false, true), (true, false)));
+    }
+
+    #[test]
+    fn a_jail_tries_every_place_where_a_pod_has_secrets() {
+        for place in [layout::KEYSET_DIR, layout::INTERNAL_KEY_DIR, layout::UPSTREAM_DIR] {
+            assert!(SECRETS.contains(&place), "{place}");
+        }
     }
 
     #[test]

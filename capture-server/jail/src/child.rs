@@ -15,8 +15,9 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use crate::facts::LandlockFacts;
+use crate::facts::{LandlockFacts, SecretFacts};
 use crate::flags;
+use crate::inside::{self, Trial};
 use crate::protocol::{Blocker, JailError, SandboxReason, SpawnSpec, Step};
 use crate::report::{self, Report};
 use crate::{landlock, socket_filter, sys};
@@ -59,6 +60,8 @@ pub struct Plan<'a> {
     pub layers: Layers,
     /// Names of switches that the browser does not get.
     pub withheld: &'a [String],
+    /// What to try from inside.
+    pub trial: &'a Trial,
     /// Whether the browser's log goes to the jailer's standard error.
     pub keep_stderr: bool,
     /// This process's uid and gid: inside the jail they are the same numbers.
@@ -94,16 +97,17 @@ fn prepare(plan: &Plan<'_>, report: &OwnedFd) -> Result<Vec<u16>, Failure> {
         enter_namespaces(plan.ids)?;
     }
     let (listeners, ports) = listen(plan.spec.contexts).at(Step::Listen)?;
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let inward = inside::socket().at(Step::Listen)?;
+    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).chain([inward.as_fd()]).collect();
     report::send(report, &Report::Listening(ports.clone()), &fds).at(Step::Report)?;
-    drop(listeners); // The server's now; the browser must not accept on them.
+    drop((listeners, inward)); // The server's and the jailer's now; the browser must not accept on them.
     standard_streams(plan.keep_stderr).at(Step::Files)?;
     std::env::set_current_dir(plan.profile).at(Step::Files)?;
     limit(plan).at(Step::Limits)?;
     rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
-    let confined = confine(plan, &ports)?;
+    let (landlock, secrets) = confine(plan, &ports)?;
     sys::default_signals().at(Step::Exec)?;
-    report::send(report, &Report::Confined(confined), &[]).at(Step::Report)?;
+    report::send(report, &Report::Confined(landlock, secrets), &[]).at(Step::Report)?;
     Ok(ports)
 }
 
@@ -166,7 +170,7 @@ fn limit(plan: &Plan<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<LandlockFacts, Failure> {
+fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<(LandlockFacts, SecretFacts), Failure> {
     let mut facts = LandlockFacts::default();
     if plan.layers.landlock {
         facts = landlock::confine(plan.program, plan.profile, ports)
@@ -179,7 +183,8 @@ fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<LandlockFacts, Failure> {
     if plan.layers.socket_filter {
         sys::install_filter(&socket_filter::program()).at(Step::SocketFilter)?;
     }
-    Ok(facts)
+    // With everything on: what comes after this is the browser.
+    Ok((facts, plan.trial.run()))
 }
 
 fn become_browser(plan: &Plan<'_>, ports: &[u16], cdp: (OwnedFd, OwnedFd), report: OwnedFd) -> (OwnedFd, Failure) {

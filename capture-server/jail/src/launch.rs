@@ -13,7 +13,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 
 use crate::child::{self, Layers, Plan};
-use crate::facts::LandlockFacts;
+use crate::facts::{LandlockFacts, SecretFacts};
+use crate::inside::Trial;
 use crate::inspect;
 use crate::profile::Profile;
 use crate::protocol::{EARLY_DEATH_MS, Exit, ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub browser: PathBuf,
     /// Where profile directories are made.
     pub profile_root: PathBuf,
+    /// Where Secrets lie, besides where a pod has them: each jail tries whether it can open them.
+    pub secrets: Vec<PathBuf>,
     /// Whether the browser's log goes to the jailer's standard error.
     pub keep_stderr: bool,
     /// Bytes that all jails together may hold, where no container bounds them.
@@ -53,6 +56,12 @@ pub struct Jail {
     pub degraded: bool,
     /// What Landlock enforces on it.
     pub landlock: LandlockFacts,
+    /// What it could open from inside.
+    pub secrets: SecretFacts,
+    /// Its proxy's ports.
+    pub ports: Vec<u16>,
+    /// A socket of its network, to ask what else answers there; none if it has no network of its own.
+    pub inward: Option<OwnedFd>,
     /// Bytes of anonymous memory at which the watchdog ends it.
     pub memory_budget: u64,
     /// When it was cloned.
@@ -112,12 +121,14 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
     let (browser_in, cdp_write) = pipe()?;
     let (cdp_read, browser_out) = pipe()?;
     let (ours, theirs) = report::channel().map_err(fail(Step::Pipes))?;
+    let trial = Trial::new(&settings.secrets);
     let plan = Plan {
         program: &settings.browser,
         profile: profile.path(),
         spec,
         layers,
         withheld: &settings.withheld,
+        trial: &trial,
         keep_stderr: settings.keep_stderr,
         ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
@@ -142,13 +153,19 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         pidfd,
         degraded,
         landlock: LandlockFacts::default(),
+        secrets: SecretFacts::default(),
+        ports: Vec::new(),
+        inward: None,
         memory_budget,
         started,
         _profile: profile,
     };
     match follow(&ours, started + SETUP) {
-        Ok((landlock, listeners, ports)) => {
-            jail.landlock = landlock;
+        Ok(followed) => {
+            (jail.landlock, jail.secrets) = followed.confined;
+            jail.ports.clone_from(&followed.ports);
+            jail.inward = followed.inward.filter(|_| !degraded);
+            let Followed { listeners, ports, .. } = followed;
             Ok((
                 jail,
                 Ends {
@@ -172,7 +189,13 @@ fn end_unwatched(pid: Pid) {
     let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
-type Followed = (LandlockFacts, Vec<OwnedFd>, Vec<u16>);
+/// What a child has reported by the time that its browser runs.
+struct Followed {
+    confined: (LandlockFacts, SecretFacts),
+    listeners: Vec<OwnedFd>,
+    inward: Option<OwnedFd>,
+    ports: Vec<u16>,
+}
 
 /// Reads the child's reports until exec closes the channel.
 fn follow(channel: &OwnedFd, deadline: Instant) -> Result<Followed, JailError> {
@@ -181,18 +204,24 @@ fn follow(channel: &OwnedFd, deadline: Instant) -> Result<Followed, JailError> {
         errno: None,
         reason: SandboxReason::ChildLost,
     };
-    let (mut confined, mut listeners, mut ports) = (None, Vec::new(), Vec::new());
+    let (mut confined, mut listeners, mut inward, mut ports) = (None, Vec::new(), None, Vec::new());
     for _ in 0..4 {
         match report::receive(channel, timespec(deadline.saturating_duration_since(Instant::now()))) {
-            Ok(Some((Report::Listening(reported), fds))) => (listeners, ports) = (fds, reported),
-            Ok(Some((Report::Confined(facts), _))) => confined = Some(facts),
+            Ok(Some((Report::Listening(reported), fds))) => {
+                (listeners, ports) = (fds, reported);
+                inward = listeners.pop();
+            }
+            Ok(Some((Report::Confined(landlock, secrets), _))) => confined = Some((landlock, secrets)),
             Ok(Some((Report::Failed(error), _))) => return Err(error),
             Ok(None) => {
                 let complete = listeners.len() == ports.len() && !ports.is_empty();
-                return confined
-                    .filter(|_| complete)
-                    .map(|facts| (facts, listeners, ports))
-                    .ok_or(lost);
+                let confined = confined.filter(|_| complete).ok_or(lost)?;
+                return Ok(Followed {
+                    confined,
+                    listeners,
+                    inward,
+                    ports,
+                });
             }
             Err(error) => {
                 return Err(JailError {

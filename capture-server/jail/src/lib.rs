@@ -12,6 +12,7 @@ pub mod client;
 pub mod error;
 pub mod facts;
 pub mod flags;
+pub mod inside;
 pub mod inspect;
 pub mod landlock;
 pub mod launch;

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use crate::error::{Blocker, JailError, SandboxReason, Step};
-pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, ProcessFacts, Role};
+pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, PortFacts, ProcessFacts, Role, SecretFacts};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -296,10 +296,10 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         for text in [
-            r#"{"version":3,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
-            r#"{"version":3,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
-            r#"{"version":3,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
-            r#"{"version":3,"number":1,"call":{"exec":{}}}"#,
+            r#"{"version":4,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
+            r#"{"version":4,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
+            r#"{"version":4,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
+            r#"{"version":4,"number":1,"call":{"exec":{}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }
@@ -309,7 +309,7 @@ mod tests {
     fn a_key_is_32_numbers_and_nothing_else() {
         let text = |key: &str| {
             format!(
-                r#"{{"version":3,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
+                r#"{{"version":4,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
             )
         };
         let numbers = |count: usize, number: u32| serde_json::to_string(&vec![number; count]).unwrap();

@@ -141,6 +141,7 @@ fn fuzz_requests_to_a_session() {
     let settings = Settings {
         browser: "/nonexistent".into(),
         profile_root: directory.path().into(),
+        secrets: Vec::new(),
         keep_stderr: false,
         memory_limit: None,
         layers: Layers::default(),

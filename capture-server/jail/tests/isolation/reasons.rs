@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{self, Reason};
-use capture_jail::protocol::{Blocker, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use capture_jail::protocol::{Blocker, JailError, Mode, PortFacts, SandboxReason, SpawnSpec, Step};
 use serde_json::json;
 
 use crate::Test;
@@ -21,6 +21,11 @@ pub const TESTS: &[Test] = &[
         no_processes_left,
     ),
     ("a_kernel_without_landlock_is_named_as_that", no_landlock),
+    (
+        "whoever_listens_in_a_jail_s_network_is_found_and_its_proxy_is_not",
+        devtools,
+    ),
+    ("what_a_jail_cannot_open_is_tried_from_inside", secrets),
 ];
 
 /// In a user namespace of its own, which may have none below it.
@@ -79,6 +84,46 @@ fn no_landlock() {
         last = facts::verify(&jailer.facts(Some(id)).unwrap())
             .err()
             .unwrap_or_default();
-        last == [Reason::LandlockUnavailable]
+        last == [Reason::LandlockUnavailable, Reason::SecretsReadable]
     });
+}
+
+/// Landlock keeps a browser from listening at all, so it is away here; the network is the jail's own.
+fn devtools() {
+    let rig = Rig::looking_around_without(&["landlock"]);
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 2);
+    let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+    let mut ports = || jailer.facts(Some(spawned.id)).unwrap().ports;
+    let mut expected = PortFacts {
+        asked: true,
+        found: Vec::new(),
+    };
+    assert_eq!(ports(), expected, "the proxy's listeners are no finding");
+    for (address, port) in [("127.0.0.1:9222", 9222), ("[::1]:9333", 9333)] {
+        assert_eq!(pipe.ask(&format!("serve {address}")), "ok");
+        expected.found.push(port);
+        assert_eq!(ports(), expected);
+    }
+    let reasons = facts::verify(&jailer.facts(Some(spawned.id)).unwrap()).unwrap_err();
+    assert!(reasons.contains(&Reason::DevtoolsReachable), "{reasons:?}");
+}
+
+fn secrets() {
+    let look = |rig: &Rig| {
+        let mut jailer = rig.connect();
+        let id = spawn(&mut jailer, 1).id;
+        jailer.facts(Some(id)).unwrap().secrets
+    };
+    let confined = look(&Rig::looking_around());
+    assert!(confined.witnesses > 0 && confined.opened == 0, "{confined:?}");
+    let open = look(&Rig::looking_around_without(&["landlock"]));
+    assert_eq!(
+        open.opened, confined.witnesses,
+        "the namespaces hide environments still"
+    );
+    let opener = look(&Rig::looking_around_without(&["landlock", "namespaces"]));
+    assert!(opener.opened > open.opened, "{opener:?}");
+    // Landlock alone.
+    assert_eq!(look(&Rig::looking_around_without(&["namespaces"])).opened, 0);
 }

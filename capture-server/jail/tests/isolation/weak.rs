@@ -50,6 +50,7 @@ pub fn run(arguments: &[String]) {
         settings: Settings {
             browser: arguments[1].clone().into(),
             profile_root: arguments[2].clone().into(),
+            secrets: Vec::new(),
             keep_stderr: false,
             memory_limit: None,
             layers,
