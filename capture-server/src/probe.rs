@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{Reason, verify};
-use capture_jail::protocol::{JailFacts, SandboxReason};
+use capture_jail::protocol::{JailFacts, Mode, SandboxReason};
 use screenshot_policy::attest::SandboxFacts;
 use screenshot_policy::policy::SandboxMode;
 
@@ -71,7 +71,7 @@ const CHECKS: [(&str, &[Reason]); 8] = [
     ),
     ("noPrivileges", &[Reason::CapabilitiesHeld, Reason::PrivilegesMayGrow]),
     ("onlyLoopback", &[Reason::ExtraInterface, Reason::RoutePresent]),
-    ("landlock", &[Reason::LandlockUnavailable]),
+    ("landlock", &[Reason::LandlockUnavailable, Reason::LandlockIncomplete]),
     ("secretsUnreadable", &[Reason::SecretsReadable, Reason::SecretsUntried]),
     (
         "devtoolsUnreachable",
@@ -79,12 +79,32 @@ const CHECKS: [(&str, &[Reason]); 8] = [
     ),
 ];
 
-fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
+/// Whether a jail may serve: confined as promised, or degraded where that was asked for.
+///
+/// # Errors
+/// What comes first of that which is wrong.
+pub fn accepts(facts: &JailFacts, mode: Mode) -> Result<(), Reason> {
+    match verify(facts) {
+        Err(_) if facts.degraded && mode == Mode::Degraded => Ok(()),
+        Err(_) if facts.degraded => Err(Reason::Degraded),
+        Err(reasons) => reasons.first().map_or(Ok(()), |first| Err(*first)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// What these facts of a jail with a page say.
+pub fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
     let reasons = verify(facts).err().unwrap_or_default();
-    let checks: BTreeMap<String, bool> = CHECKS
+    let checks = CHECKS
         .iter()
-        .map(|(name, fails)| ((*name).to_owned(), !reasons.iter().any(|reason| fails.contains(reason))))
-        .collect();
+        .map(|(name, fails)| (*name, !reasons.iter().any(|reason| fails.contains(reason))));
+    // Each part by itself, whether the kernel has it or not.
+    let parts = [
+        ("landlockFiles", facts.landlock.files),
+        ("landlockTcp", facts.landlock.tcp),
+        ("landlockScopes", facts.landlock.scopes),
+    ];
+    let checks = checks.chain(parts).map(|(name, held)| (name.to_owned(), held));
     let verified = reasons.is_empty();
     let accepted = facts.degraded && mode == SandboxMode::Degraded;
     // The degraded kind explains every other finding, so it is named first.
@@ -106,7 +126,7 @@ fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found
         reason,
         blocker: None,
         message,
-        checks,
+        checks: checks.collect(),
     };
     Found {
         sandbox,
@@ -118,6 +138,8 @@ fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found
 fn failed(error: &PoolError, mode: SandboxMode) -> Found {
     let reason = match error {
         PoolError::Jailer(error) => error.reason(),
+        PoolError::Ended(reason) => reason,
+        PoolError::Unproven(finding) => finding.reason(),
         PoolError::Browser(_) => "BrowserFailed",
         PoolError::Timeout => "BrowserTimeout",
         PoolError::NoJailer | PoolError::Full | PoolError::Descriptors => "JailerProtocol",
@@ -156,7 +178,10 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
 mod tests {
     use super::*;
     use capture_jail::inside::SECRETS;
-    use capture_jail::protocol::{JailerFacts, LandlockFacts, PortFacts, SecretFacts};
+    use std::collections::BTreeSet;
+
+    use capture_jail::protocol::{ExitCause, JailerFacts, LandlockFacts, PortFacts, SecretFacts};
+    use screenshot_policy::finding::Finding;
     use screenshot_policy::layout;
 
     fn bare(degraded: bool) -> JailFacts {
@@ -206,6 +231,47 @@ mod tests {
         open.secrets.opened = 1;
         listening.ports.found.push(9222);
         assert_eq!((checks(&open), checks(&listening)), ((false, true), (true, false)));
+    }
+
+    #[test]
+    fn each_part_of_landlock_is_attested() {
+        let parts = |landlock: LandlockFacts| {
+            let facts = JailFacts {
+                jailer: JailerFacts {
+                    landlock_abi: 7,
+                    ..JailerFacts::default()
+                },
+                landlock,
+                ..bare(false)
+            };
+            let checks = judge(&facts, SandboxMode::Required, None).sandbox.checks;
+            ["landlock", "landlockFiles", "landlockTcp", "landlockScopes"].map(|name| checks[name])
+        };
+        let all = LandlockFacts::ALL;
+        assert_eq!(parts(all), [true; 4]);
+        assert_eq!(parts(LandlockFacts { tcp: false, ..all }), [false, true, false, true]);
+        assert_eq!(
+            parts(LandlockFacts { scopes: false, ..all }),
+            [false, true, true, false]
+        );
+        assert_eq!(parts(LandlockFacts::default()), [false; 4]);
+    }
+
+    /// What a pod can attest as its reason, from whichever room: the operator knows each.
+    #[test]
+    fn every_reason_of_jail_and_jailer_is_a_finding_of_the_contract_and_the_other_way_round() {
+        let jail = Reason::ALL.iter().map(|reason| reason.reason());
+        let steps = SandboxReason::ALL.iter().map(|reason| reason.reason());
+        let ends = ExitCause::ALL.iter().filter(|cause| **cause != ExitCause::Killed);
+        let others = ["JailerAbsent", "JailerRefused", "JailerClosed", "JailerProtocol"];
+        let own = ["BrowserFailed", "BrowserTimeout"];
+        let said: BTreeSet<&str> = jail
+            .chain(steps)
+            .chain(ends.map(|cause| cause.reason()))
+            .chain(others)
+            .chain(own)
+            .collect();
+        assert_eq!(said, Finding::ALL.iter().map(|finding| finding.word()).collect());
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub struct PortFacts {
     pub found: Vec<u16>,
 }
 
-/// Which parts of Landlock the kernel enforces on a jail.
+/// Which parts of Landlock the kernel enforces on a jail: as the rules were taken, and for all but files as it was tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LandlockFacts {
@@ -104,6 +104,29 @@ pub struct LandlockFacts {
     pub tcp: bool,
     /// Abstract Unix sockets and signals (ABI 6).
     pub scopes: bool,
+}
+
+impl LandlockFacts {
+    /// All that the newest tested kernel can do.
+    pub const ALL: Self = Self {
+        files: true,
+        tcp: true,
+        scopes: true,
+    };
+
+    /// What a kernel with this ABI can do.
+    pub fn offered(abi: u32) -> Self {
+        Self {
+            files: abi >= 1,
+            tcp: abi >= 4,
+            scopes: abi >= 6,
+        }
+    }
+
+    /// Whether something is missing that the kernel offers.
+    fn lacks(self, offered: Self) -> bool {
+        (offered.files && !self.files) || (offered.tcp && !self.tcp) || (offered.scopes && !self.scopes)
+    }
 }
 
 /// Everything that was read about a jail.
@@ -168,6 +191,8 @@ pub enum Reason {
     RoutePresent,
     /// The kernel does not confine its files.
     LandlockUnavailable,
+    /// The kernel's Landlock could confine its files, TCP ports, abstract sockets and signals, and does not all of it.
+    LandlockIncomplete,
     /// A file that it must not read could be opened from inside.
     SecretsReadable,
     /// There was no file to try that with.
@@ -179,6 +204,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Degraded,
+        Self::NoBrowser,
+        Self::NoRenderer,
+        Self::NoGpuProcess,
+        Self::TooManyProcesses,
+        Self::RendererUnfiltered,
+        Self::GpuUnfiltered,
+        Self::SharedUserNamespace,
+        Self::SharedPidNamespace,
+        Self::SharedNetworkNamespace,
+        Self::RendererSeesRoot,
+        Self::CapabilitiesHeld,
+        Self::PrivilegesMayGrow,
+        Self::ExtraInterface,
+        Self::RoutePresent,
+        Self::LandlockUnavailable,
+        Self::LandlockIncomplete,
+        Self::SecretsReadable,
+        Self::SecretsUntried,
+        Self::DevtoolsReachable,
+        Self::DevtoolsUntried,
+    ];
+
     /// A bounded word for conditions, events and metrics.
     pub fn reason(self) -> &'static str {
         match self {
@@ -198,6 +248,7 @@ impl Reason {
             Self::ExtraInterface => "ExtraInterface",
             Self::RoutePresent => "RoutePresent",
             Self::LandlockUnavailable => "LandlockUnavailable",
+            Self::LandlockIncomplete => "LandlockIncomplete",
             Self::SecretsReadable => "SecretsReadable",
             Self::SecretsUntried => "SecretsUntried",
             Self::DevtoolsReachable => "DevtoolsReachable",
@@ -226,6 +277,7 @@ pub fn verify(facts: &JailFacts) -> Result<(), Vec<Reason>> {
 
 fn jail_reasons(facts: &JailFacts) -> Vec<Reason> {
     let has = |role| facts.processes.iter().any(|process| process.role == role);
+    let offered = LandlockFacts::offered(facts.jailer.landlock_abi);
     let only_loopback = facts.interfaces.iter().eq(["lo"].iter());
     [
         (facts.degraded, Reason::Degraded),
@@ -235,6 +287,10 @@ fn jail_reasons(facts: &JailFacts) -> Vec<Reason> {
         (!only_loopback, Reason::ExtraInterface),
         (facts.routes > 0, Reason::RoutePresent),
         (!facts.landlock.files, Reason::LandlockUnavailable),
+        (
+            facts.landlock.files && facts.landlock.lacks(offered),
+            Reason::LandlockIncomplete,
+        ),
         (facts.secrets.opened > 0, Reason::SecretsReadable),
         (facts.secrets.witnesses == 0, Reason::SecretsUntried),
         (!facts.ports.found.is_empty(), Reason::DevtoolsReachable),

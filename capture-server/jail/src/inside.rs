@@ -121,7 +121,7 @@ impl Beacon {
 /// Which TCP ports of the jail's network somebody listens on or answers at, besides its proxy's. Without a socket of that
 /// network (a degraded jail has none of its own) only the kernel's list is read.
 pub fn ports(pid: i32, own: &[u16], socket: Option<&OwnedFd>) -> PortFacts {
-    let Some(listening) = listening(pid) else {
+    let Some(listening) = listening(pid, own.len()) else {
         return PortFacts::default();
     };
     let mut found: BTreeSet<u16> = listening.into_iter().filter(|port| !own.contains(port)).collect();
@@ -142,12 +142,27 @@ pub fn ports(pid: i32, own: &[u16], socket: Option<&OwnedFd>) -> PortFacts {
     }
 }
 
-/// TCP ports that somebody listens on in a process's network, both families; `None` if that cannot be read.
-fn listening(pid: i32) -> Option<BTreeSet<u16>> {
-    // A kernel without IPv6 has no list for it.
+/// TCP ports that somebody listens on in a process's network, both families; `None` if that cannot be read. Empty without a
+/// look if there are fewer sockets than the jail was made with: its first listener is closed as soon as it is handed over,
+/// and the kernel walks through the connections of the whole machine to make the list of one network (8 ms and more).
+fn listening(pid: i32, made: usize) -> Option<BTreeSet<u16>> {
     let table = |name| inspect::read(&format!("/proc/{pid}/net/{name}"));
+    // A kernel without IPv6 has neither for it.
+    let (count, count6) = (table("sockstat")?, table("sockstat6").unwrap_or_default());
+    let sockets = sockets_in_use(&count, "TCP:")?.checked_add(sockets_in_use(&count6, "TCP6:").unwrap_or(0))?;
+    if sockets < made {
+        return Some(BTreeSet::new());
+    }
     let (v4, v6) = (table("tcp")?, table("tcp6").unwrap_or_default());
     Some(listening_ports(&v4).chain(listening_ports(&v6)).collect())
+}
+
+/// From /proc/PID/net/sockstat: `TCP: inuse 3 orphan 0 …`.
+fn sockets_in_use(statistics: &str, family: &str) -> Option<usize> {
+    let line = statistics.lines().find_map(|line| line.strip_prefix(family))?;
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == "inuse")?;
+    words.next()?.parse().ok()
 }
 
 /// From /proc/PID/net/tcp: number, local address with port, remote address, state, of which `0A` is listening.
@@ -186,7 +201,7 @@ mod tests {
         let socket = socket().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(listening(own_pid()).unwrap().contains(&port));
+        assert!(listening(own_pid(), 0).unwrap().contains(&port));
         for _ in 0..2 {
             assert!(answers(&socket, port).unwrap());
         }
@@ -194,7 +209,7 @@ mod tests {
         for _ in 0..2 {
             assert!(!answers(&socket, port).unwrap());
         }
-        assert!(!listening(own_pid()).unwrap().contains(&port));
+        assert!(!listening(own_pid(), 0).unwrap().contains(&port));
     }
 
     #[test]
@@ -215,6 +230,14 @@ mod tests {
         let name = format!("capture-jail-beacon-{}", std::process::id());
         assert!(!Beacon::light(name.as_bytes()).unwrap().is_out_of_reach());
         assert!(!tcp_is_refused());
+    }
+
+    #[test]
+    fn sockets_are_counted_before_they_are_listed() {
+        let text = "sockets: used 9\nTCP: inuse 6 orphan 1 tw 2 alloc 7 mem 0\nUDP: inuse 3 mem 0\n";
+        assert_eq!(sockets_in_use(text, "TCP:"), Some(6));
+        assert_eq!(sockets_in_use("TCP6: inuse 2\n", "TCP6:"), Some(2));
+        assert_eq!(sockets_in_use("", "TCP:"), None);
     }
 
     #[test]

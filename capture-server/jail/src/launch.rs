@@ -16,6 +16,7 @@ use crate::child::{self, Layers, Plan};
 use crate::facts::{LandlockFacts, SecretFacts};
 use crate::inside::Trial;
 use crate::inspect;
+use crate::last_words;
 use crate::profile::Profile;
 use crate::protocol::{EARLY_DEATH_MS, Exit, ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
 use crate::report::{self, Report};
@@ -35,7 +36,7 @@ pub struct Settings {
     pub profile_root: PathBuf,
     /// Where Secrets lie, besides where a pod has them: each jail tries whether it can open them.
     pub secrets: Vec<PathBuf>,
-    /// Whether the browser's log goes to the jailer's standard error.
+    /// Whether the browser's log goes to the jailer's standard error, and not to a pipe of which nothing is kept.
     pub keep_stderr: bool,
     /// Bytes that all jails together may hold, where no container bounds them.
     pub memory_limit: Option<u64>,
@@ -66,6 +67,7 @@ pub struct Jail {
     pub memory_budget: u64,
     /// When it was cloned.
     pub started: Instant,
+    log: Option<OwnedFd>,
     _profile: Profile,
 }
 
@@ -121,6 +123,8 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
     let (browser_in, cdp_write) = pipe()?;
     let (cdp_read, browser_out) = pipe()?;
     let (ours, theirs) = report::channel().map_err(fail(Step::Pipes))?;
+    let log = (!settings.keep_stderr).then(last_words::pipe).transpose();
+    let (log, said) = log.map_err(fail(Step::Pipes))?.unzip();
     let trial = Trial::new(&settings.secrets);
     let plan = Plan {
         program: &settings.browser,
@@ -129,7 +133,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         layers,
         withheld: &settings.withheld,
         trial: &trial,
-        keep_stderr: settings.keep_stderr,
+        log: said.as_ref(),
         ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
     let namespaces = if layers.namespaces { sys::JAIL_NAMESPACES } else { 0 };
@@ -138,7 +142,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         Side::Child => child::run(&plan, (browser_in, browser_out), theirs),
         Side::Parent(pid) => pid,
     };
-    drop((browser_in, browser_out, theirs));
+    drop((browser_in, browser_out, theirs, said));
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(error) => {
@@ -158,6 +162,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         inward: None,
         memory_budget,
         started,
+        log,
         _profile: profile,
     };
     match follow(&ours, started + SETUP) {
@@ -250,7 +255,7 @@ impl Jail {
     }
 
     /// Ends it for good: everything killed, reaped, the profile removed. `cause` is why, if it still lived.
-    pub fn end(self, cause: ExitCause) -> Exit {
+    pub fn end(mut self, cause: ExitCause) -> Exit {
         let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let cause = match (self.has_ended(), lived_ms < EARLY_DEATH_MS) {
             (false, _) => cause,
@@ -268,6 +273,7 @@ impl Jail {
             code: status.and_then(WaitStatus::exit_status),
             signal: status.and_then(WaitStatus::terminating_signal),
             lived_ms,
+            starved: self.log.take().is_some_and(last_words::lacked_room),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod flags;
 pub mod inside;
 pub mod inspect;
 pub mod landlock;
+pub mod last_words;
 pub mod launch;
 pub mod probe;
 pub mod profile;

@@ -168,6 +168,19 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Milliseconds it lived.
     pub lived_ms: u64,
+    /// Whether it said that it could not have another thread or process. Its own word.
+    pub starved: bool,
+}
+
+impl Exit {
+    /// Why a browser that was wanted did not come up, if its end tells.
+    pub fn failed_start(&self) -> Option<&'static str> {
+        match self.cause {
+            _ if self.starved => Some(SandboxReason::PidLimit.reason()),
+            ExitCause::Killed => None,
+            cause => Some(cause.reason()),
+        }
+    }
 }
 
 /// Why a jail ended.
@@ -188,6 +201,9 @@ pub enum ExitCause {
 pub const EARLY_DEATH_MS: u64 = 5_000;
 
 impl ExitCause {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Killed, Self::DiedEarly, Self::Died, Self::MemoryBudget];
+
     /// A bounded word for logs, events and metrics.
     pub fn reason(self) -> &'static str {
         match self {
@@ -332,6 +348,26 @@ mod tests {
         let error = read_frame::<Request>(&mut bytes.as_slice()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert!(encode(&"x".repeat(MAX_FRAME)).is_err());
+    }
+
+    #[test]
+    fn a_start_that_failed_is_named_by_its_end_unless_that_was_asked_for() {
+        let exit = |cause, starved| Exit {
+            cause,
+            starved,
+            code: None,
+            signal: None,
+            lived_ms: 1,
+        };
+        for (cause, starved, reason) in [
+            (ExitCause::DiedEarly, true, Some("PidLimit")),
+            (ExitCause::Killed, true, Some("PidLimit")),
+            (ExitCause::DiedEarly, false, Some("BrowserDiedEarly")),
+            (ExitCause::MemoryBudget, false, Some("MemoryBudget")),
+            (ExitCause::Killed, false, None),
+        ] {
+            assert_eq!(exit(cause, starved).failed_start(), reason);
+        }
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn requests() -> Vec<Vec<u8>> {
 
 fn responses() -> Vec<Vec<u8>> {
     let exit = Exit {
+        starved: false,
         cause: ExitCause::Died,
         code: None,
         signal: Some(9),

@@ -38,11 +38,7 @@ fn good() -> JailFacts {
         },
         jail: Some(JailId(1)),
         degraded: false,
-        landlock: LandlockFacts {
-            files: true,
-            tcp: true,
-            scopes: true,
-        },
+        landlock: LandlockFacts::ALL,
         secrets: SecretFacts {
             witnesses: 4,
             opened: 0,
@@ -108,11 +104,20 @@ fn taking_away_any_one_thing_is_noticed_and_named() {
         (Reason::ExtraInterface, |f| f.interfaces.clear()),
         (Reason::RoutePresent, |f| f.routes = 1),
         (Reason::LandlockUnavailable, |f| f.landlock.files = false),
+        (Reason::LandlockIncomplete, |f| f.landlock.tcp = false),
+        (Reason::LandlockIncomplete, |f| f.landlock.scopes = false),
         (Reason::SecretsReadable, |f| f.secrets.opened = 1),
         (Reason::SecretsUntried, |f| f.secrets.witnesses = 0),
         (Reason::DevtoolsReachable, |f| f.ports.found.push(9222)),
         (Reason::DevtoolsUntried, |f| f.ports.asked = false),
     ];
+    // `NoBrowser` has a test of its own.
+    for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::NoBrowser) {
+        assert!(
+            table.iter().any(|(named, _)| named == reason),
+            "{reason:?} is in no row"
+        );
+    }
     for (row, (reason, change)) in table.iter().enumerate() {
         let mut facts = good();
         change(&mut facts);
@@ -128,4 +133,35 @@ fn without_a_browser_nothing_can_be_compared_and_nothing_is_verified() {
         verify(&facts),
         Err(vec![Reason::NoBrowser, Reason::NoRenderer, Reason::NoGpuProcess])
     );
+}
+
+#[test]
+fn a_kernel_is_held_to_the_landlock_that_it_has_and_to_no_more() {
+    let (old, newer) = (
+        LandlockFacts {
+            files: true,
+            ..Default::default()
+        },
+        LandlockFacts {
+            files: true,
+            tcp: true,
+            scopes: false,
+        },
+    );
+    let incomplete = Err(vec![Reason::LandlockIncomplete]);
+    for (abi, landlock, verdict) in [
+        (1, old, Ok(())),
+        (3, old, Ok(())),
+        (4, old, incomplete.clone()),
+        (5, newer, Ok(())),
+        (6, newer, incomplete),
+        (6, LandlockFacts::ALL, Ok(())),
+        (7, LandlockFacts::default(), Err(vec![Reason::LandlockUnavailable])),
+        (0, LandlockFacts::default(), Err(vec![Reason::LandlockUnavailable])),
+    ] {
+        let mut facts = good();
+        facts.jailer.landlock_abi = abi;
+        facts.landlock = landlock;
+        assert_eq!(verify(&facts), verdict, "ABI {abi}, {landlock:?}");
+    }
 }
