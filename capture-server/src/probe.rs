@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{Reason, verify};
-use capture_jail::protocol::{JailFacts, SandboxReason};
+use capture_jail::protocol::{JailFacts, Mode, SandboxReason};
 use screenshot_policy::attest::SandboxFacts;
 use screenshot_policy::policy::SandboxMode;
 
@@ -54,12 +54,12 @@ async fn walk(link: &Arc<Link>, config: &Config) -> Result<(Cell, String, JailFa
 }
 
 /// What each check is called in the attestation, and the findings that fail it.
-const CHECKS: [(&str, &[Reason]); 6] = [
+const CHECKS: [(&str, &[Reason]); 8] = [
     (
         "rendererSandboxed",
         &[Reason::NoRenderer, Reason::RendererUnfiltered, Reason::RendererSeesRoot],
     ),
-    ("gpuSandboxed", &[Reason::GpuUnfiltered]),
+    ("gpuSandboxed", &[Reason::NoGpuProcess, Reason::GpuUnfiltered]),
     (
         "ownNamespaces",
         &[
@@ -71,15 +71,40 @@ const CHECKS: [(&str, &[Reason]); 6] = [
     ),
     ("noPrivileges", &[Reason::CapabilitiesHeld, Reason::PrivilegesMayGrow]),
     ("onlyLoopback", &[Reason::ExtraInterface, Reason::RoutePresent]),
-    ("landlock", &[Reason::LandlockUnavailable]),
+    ("landlock", &[Reason::LandlockUnavailable, Reason::LandlockIncomplete]),
+    ("secretsUnreadable", &[Reason::SecretsReadable, Reason::SecretsUntried]),
+    (
+        "devtoolsUnreachable",
+        &[Reason::DevtoolsReachable, Reason::DevtoolsUntried],
+    ),
 ];
 
-fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
+/// Whether a jail may serve: confined as promised, or degraded where that was asked for.
+///
+/// # Errors
+/// What comes first of that which is wrong.
+pub fn accepts(facts: &JailFacts, mode: Mode) -> Result<(), Reason> {
+    match verify(facts) {
+        Err(_) if facts.degraded && mode == Mode::Degraded => Ok(()),
+        Err(_) if facts.degraded => Err(Reason::Degraded),
+        Err(reasons) => reasons.first().map_or(Ok(()), |first| Err(*first)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// What these facts of a jail with a page say.
+pub fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found {
     let reasons = verify(facts).err().unwrap_or_default();
-    let checks: BTreeMap<String, bool> = CHECKS
+    let checks = CHECKS
         .iter()
-        .map(|(name, fails)| ((*name).to_owned(), !reasons.iter().any(|reason| fails.contains(reason))))
-        .collect();
+        .map(|(name, fails)| (*name, !reasons.iter().any(|reason| fails.contains(reason))));
+    // Each part by itself, whether the kernel has it or not.
+    let parts = [
+        ("landlockFiles", facts.landlock.files),
+        ("landlockTcp", facts.landlock.tcp),
+        ("landlockScopes", facts.landlock.scopes),
+    ];
+    let checks = checks.chain(parts).map(|(name, held)| (name.to_owned(), held));
     let verified = reasons.is_empty();
     let accepted = facts.degraded && mode == SandboxMode::Degraded;
     // The degraded kind explains every other finding, so it is named first.
@@ -101,7 +126,7 @@ fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found
         reason,
         blocker: None,
         message,
-        checks,
+        checks: checks.collect(),
     };
     Found {
         sandbox,
@@ -113,6 +138,8 @@ fn judge(facts: &JailFacts, mode: SandboxMode, browser: Option<String>) -> Found
 fn failed(error: &PoolError, mode: SandboxMode) -> Found {
     let reason = match error {
         PoolError::Jailer(error) => error.reason(),
+        PoolError::Ended(reason) => reason,
+        PoolError::Unproven(finding) => finding.reason(),
         PoolError::Browser(_) => "BrowserFailed",
         PoolError::Timeout => "BrowserTimeout",
         PoolError::NoJailer | PoolError::Full | PoolError::Descriptors => "JailerProtocol",
@@ -150,7 +177,12 @@ fn failed(error: &PoolError, mode: SandboxMode) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture_jail::protocol::{JailerFacts, LandlockFacts};
+    use capture_jail::inside::SECRETS;
+    use std::collections::BTreeSet;
+
+    use capture_jail::protocol::{ExitCause, JailerFacts, LandlockFacts, PortFacts, SecretFacts};
+    use screenshot_policy::finding::Finding;
+    use screenshot_policy::layout;
 
     fn bare(degraded: bool) -> JailFacts {
         JailFacts {
@@ -158,6 +190,8 @@ mod tests {
             jail: None,
             degraded,
             landlock: LandlockFacts::default(),
+            secrets: SecretFacts::default(),
+            ports: PortFacts::default(),
             processes: Vec::new(),
             truncated: false,
             interfaces: vec!["lo".into(), "eth0".into()],
@@ -169,8 +203,82 @@ mod tests {
     fn a_finding_fails_the_preflight_and_its_check() {
         let found = judge(&bare(false), SandboxMode::Required, None);
         assert!(!found.passed && !found.sandbox.verified);
-        assert!(!found.sandbox.checks["onlyLoopback"]);
-        assert!(found.sandbox.checks["gpuSandboxed"]);
+        // Of a jail of which nothing is known nothing is said but what needs a process to be wrong.
+        let held = found.sandbox.checks.iter().filter(|(_, held)| **held);
+        let held: Vec<&str> = held.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(held, ["noPrivileges", "ownNamespaces"]);
+    }
+
+    #[test]
+    fn a_secret_that_can_be_opened_and_a_port_that_answers_fail_their_checks_alone() {
+        let sound = JailFacts {
+            secrets: SecretFacts {
+                witnesses: 1,
+                opened: 0,
+            },
+            ports: PortFacts {
+                asked: true,
+                found: Vec::new(),
+            },
+            ..bare(false)
+        };
+        let checks = |facts: &JailFacts| {
+            let checks = judge(facts, SandboxMode::Required, None).sandbox.checks;
+            (checks["secretsUnreadable"], checks["devtoolsUnreachable"])
+        };
+        assert_eq!(checks(&sound), (true, true));
+        let (mut open, mut listening) = (sound.clone(), sound);
+        open.secrets.opened = 1;
+        listening.ports.found.push(9222);
+        assert_eq!((checks(&open), checks(&listening)), ((false, true), (true, false)));
+    }
+
+    #[test]
+    fn each_part_of_landlock_is_attested() {
+        let parts = |landlock: LandlockFacts| {
+            let facts = JailFacts {
+                jailer: JailerFacts {
+                    landlock_abi: 7,
+                    ..JailerFacts::default()
+                },
+                landlock,
+                ..bare(false)
+            };
+            let checks = judge(&facts, SandboxMode::Required, None).sandbox.checks;
+            ["landlock", "landlockFiles", "landlockTcp", "landlockScopes"].map(|name| checks[name])
+        };
+        let all = LandlockFacts::ALL;
+        assert_eq!(parts(all), [true; 4]);
+        assert_eq!(parts(LandlockFacts { tcp: false, ..all }), [false, true, false, true]);
+        assert_eq!(
+            parts(LandlockFacts { scopes: false, ..all }),
+            [false, true, true, false]
+        );
+        assert_eq!(parts(LandlockFacts::default()), [false; 4]);
+    }
+
+    /// What a pod can attest as its reason, from whichever room: the operator knows each.
+    #[test]
+    fn every_reason_of_jail_and_jailer_is_a_finding_of_the_contract_and_the_other_way_round() {
+        let jail = Reason::ALL.iter().map(|reason| reason.reason());
+        let steps = SandboxReason::ALL.iter().map(|reason| reason.reason());
+        let ends = ExitCause::ALL.iter().filter(|cause| **cause != ExitCause::Killed);
+        let others = ["JailerAbsent", "JailerRefused", "JailerClosed", "JailerProtocol"];
+        let own = ["BrowserFailed", "BrowserTimeout"];
+        let said: BTreeSet<&str> = jail
+            .chain(steps)
+            .chain(ends.map(|cause| cause.reason()))
+            .chain(others)
+            .chain(own)
+            .collect();
+        assert_eq!(said, Finding::ALL.iter().map(|finding| finding.word()).collect());
+    }
+
+    #[test]
+    fn a_jail_tries_every_place_where_a_pod_has_secrets() {
+        for place in [layout::KEYSET_DIR, layout::INTERNAL_KEY_DIR, layout::UPSTREAM_DIR] {
+            assert!(SECRETS.contains(&place), "{place}");
+        }
     }
 
     #[test]

@@ -334,6 +334,11 @@ fn child(args: &ServeArgs) -> Option<Child> {
     // Started as root, the jailer becomes another user and would not let this process in.
     arguments.push("--allow-peer-uid".into());
     arguments.push(rustix::process::geteuid().as_raw().to_string().into());
+    // Here they lie where it was said, and on the same machine.
+    for secret in [&args.keyset, &args.internal_key, &args.upstream] {
+        arguments.push("--secret".into());
+        arguments.push(secret.clone().into_os_string());
+    }
     if let Some(browser) = &args.browser {
         arguments.push("--browser".into());
         arguments.push(browser.clone().into_os_string());

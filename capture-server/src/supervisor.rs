@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::capture::link::Link;
 use crate::capture::pool::{Config, Pool};
 use crate::child::Child;
-use crate::probe;
+use crate::probe::{self, Found};
 use crate::state::{Component, Status};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -119,11 +119,19 @@ impl Supervisor {
         }
     }
 
-    /// Waits until the link ends or a repeated proof fails.
+    /// Waits until the link ends, a repeated proof fails, or a browser that was launched in between is not as the proven one.
     async fn while_proven(&self, link: &Arc<Link>) {
+        let mut doubts = self.pool.doubts();
         loop {
             tokio::select! {
                 () = link.gone() => return,
+                Ok(()) = doubts.changed() => {
+                    let facts = doubts.borrow_and_update().clone();
+                    if let Some(facts) = facts {
+                        self.found(link, probe::judge(&facts, self.mode, None));
+                    }
+                    return;
+                }
                 () = tokio::time::sleep(self.reprove) => {}
             }
             if !self.prove(link).await {
@@ -134,6 +142,14 @@ impl Supervisor {
 
     async fn prove(&self, link: &Arc<Link>) -> bool {
         let (found, cell) = probe::preflight(link, &self.config, self.mode).await;
+        let passed = self.found(link, found);
+        if let Some(cell) = cell {
+            self.pool.adopt(cell);
+        }
+        passed
+    }
+
+    fn found(&self, link: &Link, found: Found) -> bool {
         let passed = found.passed;
         if let Some(version) = found.browser {
             self.status.browser_found(version);
@@ -143,9 +159,6 @@ impl Supervisor {
             self.status.against(Component::Sandbox, &reason, &found.sandbox.message);
         }
         self.status.sandbox_found(found.sandbox);
-        if let Some(cell) = cell {
-            self.pool.adopt(cell);
-        }
         passed
     }
 

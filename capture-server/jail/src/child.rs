@@ -13,10 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::facts::LandlockFacts;
+use crate::facts::{LandlockFacts, SecretFacts};
 use crate::flags;
+use crate::inside::{self, Beacon, Trial};
 use crate::protocol::{Blocker, JailError, SandboxReason, SpawnSpec, Step};
 use crate::report::{self, Report};
 use crate::{landlock, socket_filter, sys};
@@ -31,8 +32,8 @@ const STACK_BYTES: u64 = 2 << 20;
 pub struct Layers {
     /// User, network and pid namespace.
     pub namespaces: bool,
-    /// Landlock.
-    pub landlock: bool,
+    /// Landlock, each part of it.
+    pub landlock: LandlockFacts,
     /// The socket filter.
     pub socket_filter: bool,
 }
@@ -41,7 +42,7 @@ impl Default for Layers {
     fn default() -> Self {
         Self {
             namespaces: true,
-            landlock: true,
+            landlock: LandlockFacts::ALL,
             socket_filter: true,
         }
     }
@@ -59,8 +60,10 @@ pub struct Plan<'a> {
     pub layers: Layers,
     /// Names of switches that the browser does not get.
     pub withheld: &'a [String],
-    /// Whether the browser's log goes to the jailer's standard error.
-    pub keep_stderr: bool,
+    /// What to try from inside.
+    pub trial: &'a Trial,
+    /// Where the browser's log goes; to the jailer's standard error if absent.
+    pub log: Option<&'a OwnedFd>,
     /// This process's uid and gid: inside the jail they are the same numbers.
     pub ids: (u32, u32),
 }
@@ -94,16 +97,17 @@ fn prepare(plan: &Plan<'_>, report: &OwnedFd) -> Result<Vec<u16>, Failure> {
         enter_namespaces(plan.ids)?;
     }
     let (listeners, ports) = listen(plan.spec.contexts).at(Step::Listen)?;
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let inward = inside::socket().at(Step::Listen)?;
+    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).chain([inward.as_fd()]).collect();
     report::send(report, &Report::Listening(ports.clone()), &fds).at(Step::Report)?;
-    drop(listeners); // The server's now; the browser must not accept on them.
-    standard_streams(plan.keep_stderr).at(Step::Files)?;
+    drop((listeners, inward)); // The server's and the jailer's now; the browser must not accept on them.
+    standard_streams(plan.log).at(Step::Files)?;
     std::env::set_current_dir(plan.profile).at(Step::Files)?;
     limit(plan).at(Step::Limits)?;
     rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
-    let confined = confine(plan, &ports)?;
+    let (landlock, secrets) = confine(plan, &ports)?;
     sys::default_signals().at(Step::Exec)?;
-    report::send(report, &Report::Confined(confined), &[]).at(Step::Report)?;
+    report::send(report, &Report::Confined(landlock, secrets), &[]).at(Step::Report)?;
     Ok(ports)
 }
 
@@ -132,13 +136,13 @@ fn listen(count: u16) -> io::Result<(Vec<TcpListener>, Vec<u16>)> {
     Ok((listeners, ports))
 }
 
-fn standard_streams(keep_stderr: bool) -> io::Result<()> {
+fn standard_streams(log: Option<&OwnedFd>) -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    // The browser's log can hold URLs of pages: nowhere, unless a developer asked.
-    if !keep_stderr {
-        rustix::stdio::dup2_stderr(&null)?;
+    // The browser's log can hold URLs of pages: nowhere that is read but for one phrase, unless a developer asked.
+    if let Some(log) = log {
+        rustix::stdio::dup2_stderr(log)?;
     }
     Ok(())
 }
@@ -152,7 +156,8 @@ fn limit(plan: &Plan<'_>) -> io::Result<()> {
     ];
     // Counted per user namespace; without one it would count every process of this uid on the node.
     if plan.layers.namespaces {
-        limits.push((Resource::Nproc, MAX_TASKS));
+        let most = getrlimit(Resource::Nproc).maximum;
+        limits.push((Resource::Nproc, most.map_or(MAX_TASKS, |most| most.min(MAX_TASKS))));
     }
     for (resource, bound) in limits {
         setrlimit(
@@ -166,11 +171,16 @@ fn limit(plan: &Plan<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<LandlockFacts, Failure> {
+fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<(LandlockFacts, SecretFacts), Failure> {
     let mut facts = LandlockFacts::default();
-    if plan.layers.landlock {
-        facts = landlock::confine(plan.program, plan.profile, ports)
+    if plan.layers.landlock != LandlockFacts::default() {
+        let name = plan.profile.file_name().unwrap_or_default();
+        let beacon = Beacon::light(name.as_bytes()).at(Step::Listen)?;
+        facts = landlock::confine(plan.program, plan.profile, ports, plan.layers.landlock)
             .map_err(|_| (Step::Landlock, io::Error::from(io::ErrorKind::Unsupported)))?;
+        // Files are tried below.
+        facts.tcp = inside::tcp_is_refused();
+        facts.scopes = beacon.is_out_of_reach();
         // Without namespaces this is the only wall.
         if !plan.layers.namespaces && !facts.files {
             return Err((Step::Landlock, io::ErrorKind::Unsupported.into()));
@@ -179,7 +189,8 @@ fn confine(plan: &Plan<'_>, ports: &[u16]) -> Result<LandlockFacts, Failure> {
     if plan.layers.socket_filter {
         sys::install_filter(&socket_filter::program()).at(Step::SocketFilter)?;
     }
-    Ok(facts)
+    // With everything on: what comes after this is the browser.
+    Ok((facts, plan.trial.run()))
 }
 
 fn become_browser(plan: &Plan<'_>, ports: &[u16], cdp: (OwnedFd, OwnedFd), report: OwnedFd) -> (OwnedFd, Failure) {

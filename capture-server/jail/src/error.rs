@@ -115,6 +115,20 @@ pub enum Blocker {
 }
 
 impl SandboxReason {
+    /// All of them, the first with one of its blockers.
+    pub const ALL: [Self; 10] = [
+        Self::UserNamespacesBlocked(Blocker::SeccompFilter),
+        Self::LandlockUnavailable,
+        Self::PidLimit,
+        Self::ExecFailed,
+        Self::ChildLost,
+        Self::ProfileDirectory,
+        Self::Resources,
+        Self::BadRequest,
+        Self::UnknownJail,
+        Self::TooManyJails,
+    ];
+
     /// A bounded word for conditions, events and metrics.
     pub fn reason(self) -> &'static str {
         match self {

@@ -74,7 +74,27 @@ pub struct JailerFacts {
     pub resources: Resources,
 }
 
-/// Which parts of Landlock the kernel enforces on a jail.
+/// What was tried from inside a jail with files that it must not read. Nothing is read of what opens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFacts {
+    /// Files that are there for the jailer to open: without one, nothing is proven.
+    pub witnesses: u32,
+    /// Files that the jail could open: those, environments of other processes, places of Secrets.
+    pub opened: u32,
+}
+
+/// Which ports answer in a jail's network, its proxy's aside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortFacts {
+    /// Whether the kernel's list could be read and every port asked.
+    pub asked: bool,
+    /// Ports that somebody listens on or answers at.
+    pub found: Vec<u16>,
+}
+
+/// Which parts of Landlock the kernel enforces on a jail: as the rules were taken, and for all but files as it was tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LandlockFacts {
@@ -84,6 +104,29 @@ pub struct LandlockFacts {
     pub tcp: bool,
     /// Abstract Unix sockets and signals (ABI 6).
     pub scopes: bool,
+}
+
+impl LandlockFacts {
+    /// All that the newest tested kernel can do.
+    pub const ALL: Self = Self {
+        files: true,
+        tcp: true,
+        scopes: true,
+    };
+
+    /// What a kernel with this ABI can do.
+    pub fn offered(abi: u32) -> Self {
+        Self {
+            files: abi >= 1,
+            tcp: abi >= 4,
+            scopes: abi >= 6,
+        }
+    }
+
+    /// Whether something is missing that the kernel offers.
+    fn lacks(self, offered: Self) -> bool {
+        (offered.files && !self.files) || (offered.tcp && !self.tcp) || (offered.scopes && !self.scopes)
+    }
 }
 
 /// Everything that was read about a jail.
@@ -98,6 +141,10 @@ pub struct JailFacts {
     pub degraded: bool,
     /// What Landlock enforces.
     pub landlock: LandlockFacts,
+    /// What it could open that it must not.
+    pub secrets: SecretFacts,
+    /// Which ports answer in its network.
+    pub ports: PortFacts,
     /// Its processes, browser first.
     pub processes: Vec<ProcessFacts>,
     /// Whether there were more processes than are listed.
@@ -118,6 +165,8 @@ pub enum Reason {
     NoBrowser,
     /// No renderer was found: open a page first.
     NoRenderer,
+    /// No GPU process was found: every browser of ours has one, and one that hides is not known to be filtered.
+    NoGpuProcess,
     /// More processes than were looked at.
     TooManyProcesses,
     /// A renderer has no seccomp filter beyond the browser's.
@@ -142,15 +191,51 @@ pub enum Reason {
     RoutePresent,
     /// The kernel does not confine its files.
     LandlockUnavailable,
+    /// The kernel's Landlock could confine its files, TCP ports, abstract sockets and signals, and does not all of it.
+    LandlockIncomplete,
+    /// A file that it must not read could be opened from inside.
+    SecretsReadable,
+    /// There was no file to try that with.
+    SecretsUntried,
+    /// Something listens or answers in its network besides its proxy.
+    DevtoolsReachable,
+    /// Its network could not be asked.
+    DevtoolsUntried,
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Degraded,
+        Self::NoBrowser,
+        Self::NoRenderer,
+        Self::NoGpuProcess,
+        Self::TooManyProcesses,
+        Self::RendererUnfiltered,
+        Self::GpuUnfiltered,
+        Self::SharedUserNamespace,
+        Self::SharedPidNamespace,
+        Self::SharedNetworkNamespace,
+        Self::RendererSeesRoot,
+        Self::CapabilitiesHeld,
+        Self::PrivilegesMayGrow,
+        Self::ExtraInterface,
+        Self::RoutePresent,
+        Self::LandlockUnavailable,
+        Self::LandlockIncomplete,
+        Self::SecretsReadable,
+        Self::SecretsUntried,
+        Self::DevtoolsReachable,
+        Self::DevtoolsUntried,
+    ];
+
     /// A bounded word for conditions, events and metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Degraded => "SandboxDegraded",
             Self::NoBrowser => "NoBrowser",
             Self::NoRenderer => "NoRenderer",
+            Self::NoGpuProcess => "NoGpuProcess",
             Self::TooManyProcesses => "TooManyProcesses",
             Self::RendererUnfiltered => "RendererUnfiltered",
             Self::GpuUnfiltered => "GpuUnsandboxed",
@@ -163,6 +248,11 @@ impl Reason {
             Self::ExtraInterface => "ExtraInterface",
             Self::RoutePresent => "RoutePresent",
             Self::LandlockUnavailable => "LandlockUnavailable",
+            Self::LandlockIncomplete => "LandlockIncomplete",
+            Self::SecretsReadable => "SecretsReadable",
+            Self::SecretsUntried => "SecretsUntried",
+            Self::DevtoolsReachable => "DevtoolsReachable",
+            Self::DevtoolsUntried => "DevtoolsUntried",
         }
     }
 }
@@ -186,15 +276,25 @@ pub fn verify(facts: &JailFacts) -> Result<(), Vec<Reason>> {
 }
 
 fn jail_reasons(facts: &JailFacts) -> Vec<Reason> {
-    let has_renderer = facts.processes.iter().any(|process| process.role == Role::Renderer);
+    let has = |role| facts.processes.iter().any(|process| process.role == role);
+    let offered = LandlockFacts::offered(facts.jailer.landlock_abi);
     let only_loopback = facts.interfaces.iter().eq(["lo"].iter());
     [
         (facts.degraded, Reason::Degraded),
-        (!has_renderer, Reason::NoRenderer),
+        (!has(Role::Renderer), Reason::NoRenderer),
+        (!has(Role::Gpu), Reason::NoGpuProcess),
         (facts.truncated, Reason::TooManyProcesses),
         (!only_loopback, Reason::ExtraInterface),
         (facts.routes > 0, Reason::RoutePresent),
         (!facts.landlock.files, Reason::LandlockUnavailable),
+        (
+            facts.landlock.files && facts.landlock.lacks(offered),
+            Reason::LandlockIncomplete,
+        ),
+        (facts.secrets.opened > 0, Reason::SecretsReadable),
+        (facts.secrets.witnesses == 0, Reason::SecretsUntried),
+        (!facts.ports.found.is_empty(), Reason::DevtoolsReachable),
+        (!facts.ports.asked, Reason::DevtoolsUntried),
     ]
     .into_iter()
     .filter_map(|(wrong, reason)| wrong.then_some(reason))
@@ -246,118 +346,4 @@ fn process_reasons(process: &ProcessFacts, browser: &ProcessFacts, jailer: &Jail
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn process(role: Role, filters: u32, namespaces: [u64; 3], root: &str) -> ProcessFacts {
-        let [userns, pidns, netns] = namespaces;
-        let root = root.to_owned();
-        ProcessFacts {
-            role,
-            seccomp_mode: 2,
-            seccomp_filters: filters,
-            cap_eff: 0,
-            no_new_privs: true,
-            userns,
-            pidns,
-            netns,
-            root,
-        }
-    }
-
-    /// As measured in a restricted pod.
-    fn good() -> JailFacts {
-        let helper = ProcessFacts {
-            cap_eff: 0x20_0000,
-            ..process(Role::Zygote, 1, [20, 21, 22], "/proc/9/fdinfo")
-        };
-        JailFacts {
-            jailer: JailerFacts {
-                seccomp_mode: 2,
-                seccomp_filters: 1,
-                cap_eff: 0,
-                no_new_privs: true,
-                userns: 1,
-                pidns: 2,
-                netns: 3,
-                landlock_abi: 7,
-                resources: Resources::default(),
-            },
-            jail: Some(JailId(1)),
-            degraded: false,
-            landlock: LandlockFacts {
-                files: true,
-                tcp: true,
-                scopes: true,
-            },
-            processes: vec![
-                process(Role::Browser, 1, [10, 11, 12], "/"),
-                process(Role::Network, 1, [10, 11, 12], "/"),
-                process(Role::Gpu, 2, [10, 11, 12], "/"),
-                process(Role::Zygote, 1, [10, 11, 12], "/"),
-                helper,
-                process(Role::Renderer, 2, [20, 31, 22], "/proc/9/fdinfo (deleted)"),
-            ],
-            truncated: false,
-            interfaces: vec!["lo".to_owned()],
-            routes: 0,
-        }
-    }
-
-    const BROWSER: usize = 0;
-    const GPU: usize = 2;
-    const HELPER: usize = 4;
-    const RENDERER: usize = 5;
-
-    #[test]
-    fn the_facts_of_a_restricted_pod_are_enough() {
-        assert_eq!(verify(&good()), Ok(()));
-    }
-
-    #[test]
-    fn taking_away_any_one_thing_is_noticed_and_named() {
-        type Change = fn(&mut JailFacts);
-        let table: &[(Reason, Change)] = &[
-            (Reason::Degraded, |f| f.degraded = true),
-            (Reason::NoRenderer, |f| drop(f.processes.pop())),
-            (Reason::TooManyProcesses, |f| f.truncated = true),
-            (Reason::RendererUnfiltered, |f| {
-                f.processes[RENDERER].seccomp_filters = 1;
-            }),
-            (Reason::RendererUnfiltered, |f| f.processes[RENDERER].seccomp_mode = 0),
-            (Reason::GpuUnfiltered, |f| f.processes[GPU].seccomp_filters = 1),
-            (Reason::GpuUnfiltered, |f| f.processes[GPU].seccomp_mode = 0),
-            (Reason::SharedUserNamespace, |f| f.processes[RENDERER].userns = 10),
-            (Reason::SharedUserNamespace, |f| f.processes[RENDERER].userns = 0),
-            (Reason::SharedUserNamespace, |f| f.processes[BROWSER].userns = 1),
-            (Reason::SharedPidNamespace, |f| f.processes[RENDERER].pidns = 11),
-            (Reason::SharedPidNamespace, |f| f.processes[BROWSER].pidns = 2),
-            (Reason::SharedNetworkNamespace, |f| f.processes[RENDERER].netns = 12),
-            (Reason::SharedNetworkNamespace, |f| f.processes[BROWSER].netns = 3),
-            (Reason::RendererSeesRoot, |f| {
-                f.processes[RENDERER].root = "/".to_owned();
-            }),
-            (Reason::RendererSeesRoot, |f| f.processes[RENDERER].root.clear()),
-            (Reason::CapabilitiesHeld, |f| f.processes[RENDERER].cap_eff = 1),
-            (Reason::CapabilitiesHeld, |f| f.processes[BROWSER].cap_eff = 0x20_0000),
-            (Reason::CapabilitiesHeld, |f| f.processes[HELPER].userns = 10),
-            (Reason::PrivilegesMayGrow, |f| f.processes[GPU].no_new_privs = false),
-            (Reason::ExtraInterface, |f| f.interfaces.push("eth0".to_owned())),
-            (Reason::ExtraInterface, |f| f.interfaces.clear()),
-            (Reason::RoutePresent, |f| f.routes = 1),
-            (Reason::LandlockUnavailable, |f| f.landlock.files = false),
-        ];
-        for (row, (reason, change)) in table.iter().enumerate() {
-            let mut facts = good();
-            change(&mut facts);
-            assert_eq!(verify(&facts), Err(vec![*reason]), "row {row}");
-        }
-    }
-
-    #[test]
-    fn without_a_browser_nothing_can_be_compared_and_nothing_is_verified() {
-        let mut facts = good();
-        facts.processes.clear();
-        assert_eq!(verify(&facts), Err(vec![Reason::NoBrowser, Reason::NoRenderer]));
-    }
-}
+mod tests;

@@ -33,7 +33,8 @@ pub struct Usage {
     pub cpu_ms: u64,
 }
 
-fn read(path: &str) -> Option<String> {
+/// A file of /proc, as far as it is taken in.
+pub(crate) fn read(path: &str) -> Option<String> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(MAX_READ).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())

@@ -44,17 +44,50 @@ const READABLE: &[&str] = &[
 /// The program loader is executed too (as the ELF interpreter).
 const LOADERS: &[&str] = &["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
 
-/// Confines this process and its children, for good. Needs no_new_privs.
+/// Confines this process and its children, for good, in the parts that are `wanted`: all, outside of tests. Needs
+/// no_new_privs.
 ///
 /// # Errors
 /// The kernel's, if it has Landlock and refuses these rules.
-pub fn confine(program: &Path, profile: &Path, ports: &[u16]) -> Result<LandlockFacts, RulesetError> {
+pub fn confine(
+    program: &Path,
+    profile: &Path,
+    ports: &[u16],
+    wanted: LandlockFacts,
+) -> Result<LandlockFacts, RulesetError> {
+    let mut rules = Ruleset::default();
+    if wanted.files {
+        rules = rules.handle_access(AccessFs::from_all(TESTED))?;
+    }
+    if wanted.tcp {
+        rules = rules.handle_access(AccessNet::from_all(TESTED))?;
+    }
+    if wanted.scopes {
+        rules = rules.scope(Scope::from_all(TESTED))?;
+    }
+    let mut rules = rules.create()?;
+    if wanted.files {
+        rules = allow_files(rules, program, profile)?;
+    }
+    for port in ports.iter().filter(|_| wanted.tcp) {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
+    let status = rules.restrict_self()?;
+    let abi = if status.ruleset == RulesetStatus::NotEnforced {
+        0
+    } else {
+        sys::landlock_abi()
+    };
+    let offered = LandlockFacts::offered(abi);
+    Ok(LandlockFacts {
+        files: wanted.files && offered.files,
+        tcp: wanted.tcp && offered.tcp,
+        scopes: wanted.scopes && offered.scopes,
+    })
+}
+
+fn allow_files(mut rules: RulesetCreated, program: &Path, profile: &Path) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let mut rules = Ruleset::default()
-        .handle_access(AccessFs::from_all(TESTED))?
-        .handle_access(AccessNet::from_all(TESTED))?
-        .scope(Scope::from_all(TESTED))?
-        .create()?;
     for path in READABLE {
         rules = allow(rules, Path::new(path), read)?;
     }
@@ -71,21 +104,7 @@ pub fn confine(program: &Path, profile: &Path, ports: &[u16]) -> Result<Landlock
     )?;
     rules = allow(rules, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
     // Chromium's sandbox writes the uid_map of its own namespace.
-    rules = allow(rules, Path::new("/proc"), read | AccessFs::WriteFile)?;
-    for port in ports {
-        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
-    }
-    let status = rules.restrict_self()?;
-    let abi = if status.ruleset == RulesetStatus::NotEnforced {
-        0
-    } else {
-        sys::landlock_abi()
-    };
-    Ok(LandlockFacts {
-        files: abi >= 1,
-        tcp: abi >= 4,
-        scopes: abi >= 6,
-    })
+    allow(rules, Path::new("/proc"), read | AccessFs::WriteFile)
 }
 
 /// A path that is not there needs no rule.

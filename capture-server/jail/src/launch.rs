@@ -13,8 +13,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 
 use crate::child::{self, Layers, Plan};
-use crate::facts::LandlockFacts;
+use crate::facts::{LandlockFacts, SecretFacts};
+use crate::inside::Trial;
 use crate::inspect;
+use crate::last_words;
 use crate::profile::Profile;
 use crate::protocol::{EARLY_DEATH_MS, Exit, ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
 use crate::report::{self, Report};
@@ -32,7 +34,9 @@ pub struct Settings {
     pub browser: PathBuf,
     /// Where profile directories are made.
     pub profile_root: PathBuf,
-    /// Whether the browser's log goes to the jailer's standard error.
+    /// Where Secrets lie, besides where a pod has them: each jail tries whether it can open them.
+    pub secrets: Vec<PathBuf>,
+    /// Whether the browser's log goes to the jailer's standard error, and not to a pipe of which nothing is kept.
     pub keep_stderr: bool,
     /// Bytes that all jails together may hold, where no container bounds them.
     pub memory_limit: Option<u64>,
@@ -53,10 +57,17 @@ pub struct Jail {
     pub degraded: bool,
     /// What Landlock enforces on it.
     pub landlock: LandlockFacts,
+    /// What it could open from inside.
+    pub secrets: SecretFacts,
+    /// Its proxy's ports.
+    pub ports: Vec<u16>,
+    /// A socket of its network, to ask what else answers there; none if it has no network of its own.
+    pub inward: Option<OwnedFd>,
     /// Bytes of anonymous memory at which the watchdog ends it.
     pub memory_budget: u64,
     /// When it was cloned.
     pub started: Instant,
+    log: Option<OwnedFd>,
     _profile: Profile,
 }
 
@@ -112,13 +123,17 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
     let (browser_in, cdp_write) = pipe()?;
     let (cdp_read, browser_out) = pipe()?;
     let (ours, theirs) = report::channel().map_err(fail(Step::Pipes))?;
+    let log = (!settings.keep_stderr).then(last_words::pipe).transpose();
+    let (log, said) = log.map_err(fail(Step::Pipes))?.unzip();
+    let trial = Trial::new(&settings.secrets);
     let plan = Plan {
         program: &settings.browser,
         profile: profile.path(),
         spec,
         layers,
         withheld: &settings.withheld,
-        keep_stderr: settings.keep_stderr,
+        trial: &trial,
+        log: said.as_ref(),
         ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
     let namespaces = if layers.namespaces { sys::JAIL_NAMESPACES } else { 0 };
@@ -127,7 +142,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         Side::Child => child::run(&plan, (browser_in, browser_out), theirs),
         Side::Parent(pid) => pid,
     };
-    drop((browser_in, browser_out, theirs));
+    drop((browser_in, browser_out, theirs, said));
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(error) => {
@@ -142,13 +157,20 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
         pidfd,
         degraded,
         landlock: LandlockFacts::default(),
+        secrets: SecretFacts::default(),
+        ports: Vec::new(),
+        inward: None,
         memory_budget,
         started,
+        log,
         _profile: profile,
     };
     match follow(&ours, started + SETUP) {
-        Ok((landlock, listeners, ports)) => {
-            jail.landlock = landlock;
+        Ok(followed) => {
+            (jail.landlock, jail.secrets) = followed.confined;
+            jail.ports.clone_from(&followed.ports);
+            jail.inward = followed.inward.filter(|_| !degraded);
+            let Followed { listeners, ports, .. } = followed;
             Ok((
                 jail,
                 Ends {
@@ -172,7 +194,13 @@ fn end_unwatched(pid: Pid) {
     let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
-type Followed = (LandlockFacts, Vec<OwnedFd>, Vec<u16>);
+/// What a child has reported by the time that its browser runs.
+struct Followed {
+    confined: (LandlockFacts, SecretFacts),
+    listeners: Vec<OwnedFd>,
+    inward: Option<OwnedFd>,
+    ports: Vec<u16>,
+}
 
 /// Reads the child's reports until exec closes the channel.
 fn follow(channel: &OwnedFd, deadline: Instant) -> Result<Followed, JailError> {
@@ -181,18 +209,24 @@ fn follow(channel: &OwnedFd, deadline: Instant) -> Result<Followed, JailError> {
         errno: None,
         reason: SandboxReason::ChildLost,
     };
-    let (mut confined, mut listeners, mut ports) = (None, Vec::new(), Vec::new());
+    let (mut confined, mut listeners, mut inward, mut ports) = (None, Vec::new(), None, Vec::new());
     for _ in 0..4 {
         match report::receive(channel, timespec(deadline.saturating_duration_since(Instant::now()))) {
-            Ok(Some((Report::Listening(reported), fds))) => (listeners, ports) = (fds, reported),
-            Ok(Some((Report::Confined(facts), _))) => confined = Some(facts),
+            Ok(Some((Report::Listening(reported), fds))) => {
+                (listeners, ports) = (fds, reported);
+                inward = listeners.pop();
+            }
+            Ok(Some((Report::Confined(landlock, secrets), _))) => confined = Some((landlock, secrets)),
             Ok(Some((Report::Failed(error), _))) => return Err(error),
             Ok(None) => {
                 let complete = listeners.len() == ports.len() && !ports.is_empty();
-                return confined
-                    .filter(|_| complete)
-                    .map(|facts| (facts, listeners, ports))
-                    .ok_or(lost);
+                let confined = confined.filter(|_| complete).ok_or(lost)?;
+                return Ok(Followed {
+                    confined,
+                    listeners,
+                    inward,
+                    ports,
+                });
             }
             Err(error) => {
                 return Err(JailError {
@@ -221,7 +255,7 @@ impl Jail {
     }
 
     /// Ends it for good: everything killed, reaped, the profile removed. `cause` is why, if it still lived.
-    pub fn end(self, cause: ExitCause) -> Exit {
+    pub fn end(mut self, cause: ExitCause) -> Exit {
         let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let cause = match (self.has_ended(), lived_ms < EARLY_DEATH_MS) {
             (false, _) => cause,
@@ -239,6 +273,7 @@ impl Jail {
             code: status.and_then(WaitStatus::exit_status),
             signal: status.and_then(WaitStatus::terminating_signal),
             lived_ms,
+            starved: self.log.take().is_some_and(last_words::lacked_room),
         }
     }
 

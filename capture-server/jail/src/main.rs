@@ -60,6 +60,9 @@ struct Serve {
     /// Another uid than the own that may connect; may be repeated.
     #[arg(long = "allow-peer-uid")]
     allow_peer_uids: Vec<u32>,
+    /// Where a Secret lies, besides where a pod has them: each jail tries whether it could open it. May be repeated.
+    #[arg(long = "secret")]
+    secrets: Vec<PathBuf>,
     /// MiB of memory that all browsers together may hold, where no container's limit bounds them.
     #[arg(long)]
     memory_limit_mb: Option<u32>,
@@ -122,6 +125,7 @@ fn serve(options: Serve) -> ExitCode {
         settings: Settings {
             browser,
             profile_root,
+            secrets: options.secrets,
             keep_stderr: options.browser_log,
             memory_limit: options.memory_limit_mb.map(|mb| u64::from(mb) << 20),
             layers: Layers::default(),

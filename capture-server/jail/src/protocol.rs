@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use crate::error::{Blocker, JailError, SandboxReason, Step};
-pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, ProcessFacts, Role};
+pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, PortFacts, ProcessFacts, Role, SecretFacts};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -168,6 +168,19 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Milliseconds it lived.
     pub lived_ms: u64,
+    /// Whether it said that it could not have another thread or process. Its own word.
+    pub starved: bool,
+}
+
+impl Exit {
+    /// Why a browser that was wanted did not come up, if its end tells.
+    pub fn failed_start(&self) -> Option<&'static str> {
+        match self.cause {
+            _ if self.starved => Some(SandboxReason::PidLimit.reason()),
+            ExitCause::Killed => None,
+            cause => Some(cause.reason()),
+        }
+    }
 }
 
 /// Why a jail ended.
@@ -188,6 +201,9 @@ pub enum ExitCause {
 pub const EARLY_DEATH_MS: u64 = 5_000;
 
 impl ExitCause {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Killed, Self::DiedEarly, Self::Died, Self::MemoryBudget];
+
     /// A bounded word for logs, events and metrics.
     pub fn reason(self) -> &'static str {
         match self {
@@ -296,10 +312,10 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         for text in [
-            r#"{"version":3,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
-            r#"{"version":3,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
-            r#"{"version":3,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
-            r#"{"version":3,"number":1,"call":{"exec":{}}}"#,
+            r#"{"version":4,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
+            r#"{"version":4,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
+            r#"{"version":4,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
+            r#"{"version":4,"number":1,"call":{"exec":{}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }
@@ -309,7 +325,7 @@ mod tests {
     fn a_key_is_32_numbers_and_nothing_else() {
         let text = |key: &str| {
             format!(
-                r#"{{"version":3,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
+                r#"{{"version":4,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
             )
         };
         let numbers = |count: usize, number: u32| serde_json::to_string(&vec![number; count]).unwrap();
@@ -332,6 +348,26 @@ mod tests {
         let error = read_frame::<Request>(&mut bytes.as_slice()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert!(encode(&"x".repeat(MAX_FRAME)).is_err());
+    }
+
+    #[test]
+    fn a_start_that_failed_is_named_by_its_end_unless_that_was_asked_for() {
+        let exit = |cause, starved| Exit {
+            cause,
+            starved,
+            code: None,
+            signal: None,
+            lived_ms: 1,
+        };
+        for (cause, starved, reason) in [
+            (ExitCause::DiedEarly, true, Some("PidLimit")),
+            (ExitCause::Killed, true, Some("PidLimit")),
+            (ExitCause::DiedEarly, false, Some("BrowserDiedEarly")),
+            (ExitCause::MemoryBudget, false, Some("MemoryBudget")),
+            (ExitCause::Killed, false, None),
+        ] {
+            assert_eq!(exit(cause, starved).failed_start(), reason);
+        }
     }
 
     #[test]

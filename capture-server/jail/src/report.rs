@@ -14,18 +14,19 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::facts::LandlockFacts;
+use crate::facts::{LandlockFacts, SecretFacts};
 use crate::protocol::{JailError, MAX_CONTEXTS};
 
-const MAX_FDS: usize = MAX_CONTEXTS as usize;
+/// One listener a context, and the socket that asks what answers in there.
+const MAX_FDS: usize = MAX_CONTEXTS as usize + 1;
 
 /// One step of the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// The listening sockets are beside this packet.
+    /// The listening sockets are beside this packet, and after them one for [`crate::inside::ports`].
     Listening(Vec<u16>),
     /// Everything is in place; exec is next.
-    Confined(LandlockFacts),
+    Confined(LandlockFacts, SecretFacts),
     /// It ends here.
     Failed(JailError),
 }

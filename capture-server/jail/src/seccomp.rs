@@ -254,6 +254,57 @@ mod tests {
         assert_eq!(arm.difference(&names).count(), 0);
     }
 
+    /// The runtime's own profile for a container without capabilities.
+    const RUNTIME_DEFAULT: &str = include_str!("seccomp/containerd-2.4.2-x86_64.txt");
+    /// What its list has on an arm64 node instead of `arch_prctl` and `modify_ldt`.
+    const ON_ARM: [&str; 6] = [
+        "arm_fadvise64_64",
+        "arm_sync_file_range",
+        "breakpoint",
+        "cacheflush",
+        "set_tls",
+        "sync_file_range2",
+    ];
+    const ADDED: [&str; 2] = ["chroot", "unshare"];
+    #[rustfmt::skip] // One name a line would hide the groups.
+    const REMOVED: [&str; 48] = [
+        "adjtimex", "cachestat", "clock_adjtime", "clock_adjtime64",
+        "io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_pgetevents_time64", "io_setup", "io_submit",
+        "ipc", "listmount", "map_shadow_stack", "memfd_secret", "modify_ldt",
+        "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedreceive_time64", "mq_timedsend",
+        "mq_timedsend_time64", "mq_unlink", "mseal", "msgctl", "msgget", "msgrcv", "msgsnd", "name_to_handle_at",
+        "process_vm_readv", "process_vm_writev", "ptrace", "remap_file_pages",
+        "semctl", "semget", "semop", "semtimedop", "semtimedop_time64", "shmat", "shmctl", "shmdt", "shmget",
+        "socketcall", "statmount", "tee", "uretprobe", "vmsplice",
+    ];
+
+    fn runtime_default(arch: Arch) -> BTreeSet<&'static str> {
+        let names = RUNTIME_DEFAULT.lines().filter(|line| !line.starts_with('#'));
+        match arch {
+            Arch::X86_64 => names.collect(),
+            Arch::Aarch64 => names
+                .filter(|name| !["arch_prctl", "modify_ldt"].contains(name))
+                .chain(ON_ARM)
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn against_the_runtime_s_default_the_profile_adds_these_calls_and_removes_those() {
+        let (ours, theirs) = (allowed(&profile(Arch::X86_64)), runtime_default(Arch::X86_64));
+        assert_eq!(theirs.len(), 371);
+        assert_eq!(ours.difference(&theirs).copied().collect::<Vec<_>>(), ADDED);
+        assert_eq!(theirs.difference(&ours).copied().collect::<Vec<_>>(), REMOVED);
+        let (ours, theirs) = (allowed(&profile(Arch::Aarch64)), runtime_default(Arch::Aarch64));
+        assert_eq!(theirs.len(), 375);
+        assert_eq!(ours.difference(&theirs).copied().collect::<Vec<_>>(), ADDED);
+        let removed = REMOVED.into_iter().filter(|name| *name != "modify_ldt").chain(ON_ARM);
+        assert_eq!(
+            theirs.difference(&ours).copied().collect::<BTreeSet<_>>(),
+            removed.collect()
+        );
+    }
+
     #[test]
     fn no_name_is_listed_twice() {
         assert_eq!(PLAIN.iter().collect::<BTreeSet<_>>().len(), PLAIN.len());

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::brake::Brake;
-use crate::facts::{JailFacts, LandlockFacts};
+use crate::facts::{JailFacts, LandlockFacts, PortFacts, SecretFacts};
+use crate::inside;
 use crate::inspect::{self, ProcessUsage};
 use crate::launch::{Jail, Settings, end_strays, launch};
 use crate::protocol::{
@@ -151,6 +152,8 @@ impl<'a> Session<'a> {
             jail: id,
             degraded: false,
             landlock: LandlockFacts::default(),
+            secrets: SecretFacts::default(),
+            ports: PortFacts::default(),
             processes: Vec::new(),
             truncated: false,
             interfaces: Vec::new(),
@@ -159,7 +162,8 @@ impl<'a> Session<'a> {
         if let Some(id) = id {
             let jail = self.living.get(&id).ok_or(request_error(SandboxReason::UnknownJail))?;
             let pid = jail.pid.as_raw_pid();
-            (facts.degraded, facts.landlock) = (jail.degraded, jail.landlock);
+            (facts.degraded, facts.landlock, facts.secrets) = (jail.degraded, jail.landlock, jail.secrets);
+            facts.ports = inside::ports(pid, &jail.ports, jail.inward.as_ref());
             (facts.processes, facts.truncated) = inspect::processes(pid);
             (facts.interfaces, facts.routes) = (inspect::interfaces(pid), inspect::routes(pid));
         }

@@ -71,6 +71,7 @@ fn requests() -> Vec<Vec<u8>> {
 
 fn responses() -> Vec<Vec<u8>> {
     let exit = Exit {
+        starved: false,
         cause: ExitCause::Died,
         code: None,
         signal: Some(9),
@@ -141,6 +142,7 @@ fn fuzz_requests_to_a_session() {
     let settings = Settings {
         browser: "/nonexistent".into(),
         profile_root: directory.path().into(),
+        secrets: Vec::new(),
         keep_stderr: false,
         memory_limit: None,
         layers: Layers::default(),

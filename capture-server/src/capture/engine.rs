@@ -272,10 +272,14 @@ fn no_lease(error: &PoolError) -> CaptureError {
     tracing::warn!(reason = error.reason(), "no browser for a capture");
     match error {
         PoolError::Timeout => CaptureError::Timeout(Phase::Open),
-        PoolError::Browser(DriverError::Closed) | PoolError::Jailer(ClientError::Closed) => CaptureError::BrowserLost,
-        PoolError::Browser(error) => CaptureError::Driver(*error),
-        PoolError::NoJailer | PoolError::Full | PoolError::Jailer(_) | PoolError::Descriptors => {
-            CaptureError::NoBrowser
+        PoolError::Browser(DriverError::Closed) | PoolError::Jailer(ClientError::Closed) | PoolError::Ended(_) => {
+            CaptureError::BrowserLost
         }
+        PoolError::Browser(error) => CaptureError::Driver(*error),
+        PoolError::NoJailer
+        | PoolError::Full
+        | PoolError::Jailer(_)
+        | PoolError::Descriptors
+        | PoolError::Unproven(_) => CaptureError::NoBrowser,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer, Spawned};
-use capture_jail::protocol::{JailFacts, JailId, JailStats, SpawnSpec};
+use capture_jail::protocol::{Exit, JailFacts, JailId, JailStats, SpawnSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ const IDLE_CHECK: Duration = Duration::from_millis(100);
 
 enum Ask {
     Spawn(SpawnSpec, oneshot::Sender<Result<Spawned, ClientError>>),
-    Kill(JailId, oneshot::Sender<Result<(), ClientError>>),
+    Kill(JailId, oneshot::Sender<Result<Exit, ClientError>>),
     Stats(JailId, oneshot::Sender<Result<JailStats, ClientError>>),
     Facts(Option<JailId>, oneshot::Sender<Result<JailFacts, ClientError>>),
 }
@@ -57,8 +57,8 @@ impl Link {
         self.ask(|reply| Ask::Spawn(spec, reply)).await
     }
 
-    /// Kills a jail; returns once it is reaped.
-    pub async fn kill(&self, id: JailId) -> Result<(), ClientError> {
+    /// Kills a jail; returns once it is reaped. Of one that ended by itself it tells how.
+    pub async fn kill(&self, id: JailId) -> Result<Exit, ClientError> {
         self.ask(|reply| Ask::Kill(id, reply)).await
     }
 
@@ -114,7 +114,7 @@ fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, heard: &Heard
                 }
                 ended
             }
-            Ask::Kill(id, reply) => give(jailer.kill(id).map(|_| ()), reply),
+            Ask::Kill(id, reply) => give(jailer.kill(id), reply),
             Ask::Stats(id, reply) => give(jailer.stats(id), reply),
             Ask::Facts(id, reply) => give(jailer.facts(id), reply),
         };

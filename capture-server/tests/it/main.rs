@@ -20,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod lists;
 mod pictures;
+mod proof;
 mod refusals;
 mod self_signed;
 mod threats;

@@ -12,6 +12,7 @@ pub mod cidr;
 pub mod cluster;
 pub mod domain;
 pub mod egress;
+pub mod finding;
 pub mod host;
 pub mod keyset;
 pub mod layout;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use screenshot_policy::attest::AttestReport;
+use screenshot_policy::finding::Finding;
 use screenshot_policy::policy::SandboxMode;
 
 use super::Pass;
@@ -17,11 +18,11 @@ use crate::observe::PodView;
 /// A node has no seccomp profile for the browser's container.
 pub(super) const PROFILE_MISSING: &str = "SeccompProfileMissing";
 /// A node, or the profile on it, refuses user namespaces.
-pub(super) const NAMESPACES_BLOCKED: &str = "UserNamespacesBlocked";
+pub(super) const NAMESPACES_BLOCKED: &str = Finding::UserNamespacesBlocked.word();
 /// Not confined, as `spec.sandbox.mode: Degraded` accepts.
 pub const DEGRADED: &str = "Degraded";
-/// What the server attests where it fell back to a jail without namespaces.
-const FELL_BACK: &str = "SandboxDegraded";
+/// Not confined, for a reason that this operator does not know by name.
+const UNVERIFIED: &str = "SandboxUnverified";
 
 pub(super) const KIND: &str = "SandboxVerified";
 
@@ -38,9 +39,17 @@ pub(super) fn verified(pass: &Pass<'_>) -> Verdict {
             return None;
         }
         let why = word(report.sandbox.reason.as_deref().unwrap_or("unverified"));
-        let degraded = accepted && why == FELL_BACK;
+        let finding = Finding::named(&why);
+        let reason = match finding {
+            Some(Finding::SandboxDegraded) if accepted => DEGRADED,
+            Some(finding) => finding.word(),
+            None => UNVERIFIED,
+        };
+        let why = finding
+            .and_then(meaning)
+            .map_or(why.clone(), |text| format!("{why}, {text}"));
         Some((
-            if degraded { DEGRADED } else { "SandboxUnverified" },
+            reason,
             format!("browsers are not fully confined on {}: {why}", place(pod)),
         ))
     };
@@ -56,6 +65,24 @@ pub(super) fn verified(pass: &Pass<'_>) -> Verdict {
         verdict.weighing(Weight::Shown)
     } else {
         verdict
+    }
+}
+
+/// What a person can do something about, in words.
+fn meaning(finding: Finding) -> Option<&'static str> {
+    match finding {
+        Finding::LandlockUnavailable => Some("the kernel does not have Landlock or does not have it switched on"),
+        Finding::LandlockIncomplete => Some("not everything that the kernel's Landlock can confine is confined"),
+        Finding::GpuUnsandboxed => Some("the browser's GPU process has no filter"),
+        Finding::SecretsReadable => Some("files outside of a browser's own can be opened from inside"),
+        Finding::DevtoolsReachable => Some("something besides the proxy answers in a browser's network"),
+        Finding::PidLimit => Some("no more processes can be had: the node's podPidsLimit is too small"),
+        Finding::BrowserDiedEarly => {
+            Some("the browser ends as it starts: its seccomp profile or image does not fit it")
+        }
+        Finding::ExecFailed => Some("the image has no browser that can be started"),
+        Finding::ProfileDirectory => Some("the browser container's /tmp cannot be written to"),
+        _ => None,
     }
 }
 

@@ -68,6 +68,7 @@ fn confined() {
         "{last:#?}"
     );
     assert_eq!(last.interfaces, ["lo"]);
+    assert!(last.secrets.witnesses > 0 && last.secrets.opened == 0, "{last:#?}");
     let stats = jailer.stats(id).unwrap();
     assert!(
         stats.processes >= 5 && stats.tasks > stats.processes && stats.anonymous_bytes > 10 << 20,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{self, Reason};
-use capture_jail::protocol::{Blocker, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use capture_jail::protocol::{Blocker, JailError, LandlockFacts, Mode, PortFacts, SandboxReason, SpawnSpec, Step};
 use serde_json::json;
 
 use crate::Test;
@@ -20,7 +20,17 @@ pub const TESTS: &[Test] = &[
         "a_node_that_allows_no_more_processes_is_named_as_that",
         no_processes_left,
     ),
+    (
+        "a_browser_that_gets_no_more_threads_is_told_from_one_that_gives_up",
+        no_threads_left,
+    ),
     ("a_kernel_without_landlock_is_named_as_that", no_landlock),
+    (
+        "whoever_listens_in_a_jail_s_network_is_found_and_its_proxy_is_not",
+        devtools,
+    ),
+    ("what_a_jail_cannot_open_is_tried_from_inside", secrets),
+    ("each_part_of_landlock_is_missed_when_it_is_away", landlock_parts),
 ];
 
 /// In a user namespace of its own, which may have none below it.
@@ -67,6 +77,25 @@ fn no_processes_left() {
     assert_eq!(refused(NO_PROCESSES), expected);
 }
 
+/// Enough for the clone, and not for the threads of a browser, of which a page needs about 70. podPidsLimit does the same.
+fn no_threads_left() {
+    for room in [3, 8, 16, 30] {
+        let rig = Rig::start(Kind::Crowded(room));
+        let mut jailer = rig.connect();
+        let spawned = spawn(&mut jailer, 1);
+        // What it is asked may never be answered.
+        let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        pipe.try_send(&json!({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}).to_string());
+        eventually("it gives up, or hangs for good", || {
+            let stats = jailer.stats(spawned.id).unwrap();
+            stats.exit.is_some() || stats.age_ms > 2_000
+        });
+        let exit = jailer.kill(spawned.id).unwrap();
+        assert_eq!(exit.failed_start(), Some("PidLimit"), "{room}: {exit:?}");
+        assert_eq!((rig.below().len(), rig.profile_count()), (0, 0), "{room}");
+    }
+}
+
 fn no_landlock() {
     let rig = Rig::start(Kind::Weak(CHROMIUM.into(), &["landlock"]));
     let mut jailer = rig.connect();
@@ -79,6 +108,85 @@ fn no_landlock() {
         last = facts::verify(&jailer.facts(Some(id)).unwrap())
             .err()
             .unwrap_or_default();
-        last == [Reason::LandlockUnavailable]
+        last == [Reason::LandlockUnavailable, Reason::SecretsReadable]
     });
+}
+
+/// Landlock keeps a browser from listening at all, so it is away here; the network is the jail's own.
+fn devtools() {
+    let rig = Rig::looking_around_without(&["landlock"]);
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 2);
+    let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+    let mut ports = || jailer.facts(Some(spawned.id)).unwrap().ports;
+    let mut expected = PortFacts {
+        asked: true,
+        found: Vec::new(),
+    };
+    assert_eq!(ports(), expected, "the proxy's listeners are no finding");
+    // As the server does: with fewer sockets than were made the list is not read, and each one more is noticed.
+    let mut listeners = spawned.listeners.into_iter();
+    drop(listeners.next());
+    assert_eq!(ports(), expected);
+    for (address, port) in [("127.0.0.1:9222", 9222), ("[::1]:9333", 9333)] {
+        assert_eq!(pipe.ask(&format!("serve {address}")), "ok");
+        expected.found.push(port);
+        assert_eq!(ports(), expected);
+    }
+    let reasons = facts::verify(&jailer.facts(Some(spawned.id)).unwrap()).unwrap_err();
+    assert!(reasons.contains(&Reason::DevtoolsReachable), "{reasons:?}");
+}
+
+fn secrets() {
+    let look = |rig: &Rig| {
+        let mut jailer = rig.connect();
+        let id = spawn(&mut jailer, 1).id;
+        jailer.facts(Some(id)).unwrap().secrets
+    };
+    let confined = look(&Rig::looking_around());
+    assert!(confined.witnesses > 0 && confined.opened == 0, "{confined:?}");
+    let open = look(&Rig::looking_around_without(&["landlock"]));
+    assert_eq!(
+        open.opened, confined.witnesses,
+        "the namespaces hide environments still"
+    );
+    let opener = look(&Rig::looking_around_without(&["landlock", "namespaces"]));
+    assert!(opener.opened > open.opened, "{opener:?}");
+    // Landlock alone.
+    assert_eq!(look(&Rig::looking_around_without(&["namespaces"])).opened, 0);
+}
+
+fn landlock_parts() {
+    let all = LandlockFacts::ALL;
+    for (away, expected, reason) in [
+        (&[][..], all, None),
+        (
+            &["landlock-files"],
+            LandlockFacts { files: false, ..all },
+            Some(Reason::LandlockUnavailable),
+        ),
+        (
+            &["landlock-tcp"],
+            LandlockFacts { tcp: false, ..all },
+            Some(Reason::LandlockIncomplete),
+        ),
+        (
+            &["landlock-scopes"],
+            LandlockFacts { scopes: false, ..all },
+            Some(Reason::LandlockIncomplete),
+        ),
+    ] {
+        let rig = Rig::looking_around_without(away);
+        let mut jailer = rig.connect();
+        let id = spawn(&mut jailer, 1).id;
+        let facts = jailer.facts(Some(id)).unwrap();
+        let abi = facts.jailer.landlock_abi;
+        assert!(abi >= 6, "this test needs a kernel with all of Landlock, not ABI {abi}");
+        assert_eq!(facts.landlock, expected, "{away:?}");
+        // The program in the browser's place has no pages; of Landlock nothing else is found.
+        let reasons = facts::verify(&facts).unwrap_err();
+        let found = [Reason::LandlockUnavailable, Reason::LandlockIncomplete];
+        let found = found.into_iter().find(|reason| reasons.contains(reason));
+        assert_eq!(found, reason, "{away:?}");
+    }
 }

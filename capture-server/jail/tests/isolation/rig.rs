@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +52,8 @@ pub enum Kind {
     WeakBy(PathBuf, Vec<String>),
     /// The product with Chromium, started by a command line that takes something away from it first.
     Under(&'static [&'static str]),
+    /// The product with Chromium and room for so many processes and threads, its own one included.
+    Crowded(u64),
     /// The product, not told to serve anybody but its own uid.
     OwnUidOnly,
 }
@@ -91,6 +93,15 @@ impl Rig {
         };
         let mut command = match &kind {
             Kind::Weak(..) | Kind::WeakBy(..) => Command::new(std::env::current_exe().unwrap()),
+            Kind::Crowded(room) => {
+                // What a uid has already counts; root can take one that has nothing.
+                let most = room + if am_root() { 0 } else { own_tasks() };
+                let mut command = Command::new("prlimit");
+                command
+                    .arg(format!("--nproc={most}:{most}"))
+                    .arg(env!("CARGO_BIN_EXE_capture-jail"));
+                command
+            }
             Kind::Under(prefix) => {
                 let mut command = Command::new(prefix[0]);
                 command.args(&prefix[1..]).arg(env!("CARGO_BIN_EXE_capture-jail"));
@@ -124,6 +135,13 @@ impl Rig {
                 command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
                 // Root, as it is seen from outside and from inside of a user namespace without it.
                 command.args(["--allow-peer-uid", "0", "--allow-peer-uid", "65534"]);
+            }
+            Kind::Crowded(_) => {
+                command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
+                if am_root() {
+                    let uid = lonely_uid().to_string();
+                    command.args(["--allow-peer-uid", "0", "--uid", &uid, "--gid", &uid]);
+                }
             }
             Kind::OwnUidOnly => {
                 command.arg("serve").arg(&socket).arg("--profile-dir").arg(&profiles);
@@ -190,6 +208,19 @@ impl Rig {
     }
 }
 
+fn lonely_uid() -> u32 {
+    200_000 + std::process::id() % 50_000
+}
+
+/// Threads of all processes of this uid.
+fn own_tasks() -> u64 {
+    let uid = rustix::process::geteuid().as_raw();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let own = entries.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == uid));
+    let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.map(|pid| inspect::threads(pid).len() as u64).sum()
+}
+
 fn weak<'c>(command: &'c mut Command, socket: &Path, program: &Path, profiles: &Path) -> &'c mut Command {
     command.arg(crate::weak::COMMAND).arg(socket).arg(program).arg(profiles)
 }
@@ -246,6 +277,14 @@ impl Pipe {
     pub fn send(&mut self, text: &str) {
         self.write.write_all(text.as_bytes()).unwrap();
         self.write.write_all(b"\0").unwrap();
+    }
+
+    /// To somebody who may be gone.
+    pub fn try_send(&mut self, text: &str) {
+        let _ = self
+            .write
+            .write_all(text.as_bytes())
+            .and_then(|()| self.write.write_all(b"\0"));
     }
 
     /// `None` at the end of file.

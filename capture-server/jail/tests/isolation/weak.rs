@@ -2,6 +2,7 @@
 
 use capture_jail::child::Layers;
 use capture_jail::launch::Settings;
+use capture_jail::protocol::LandlockFacts;
 use capture_jail::{server, sys};
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
@@ -41,7 +42,11 @@ pub fn run(arguments: &[String]) {
     }
     let layers = Layers {
         namespaces: !without("namespaces"),
-        landlock: !without("landlock"),
+        landlock: LandlockFacts {
+            files: !without("landlock") && !without("landlock-files"),
+            tcp: !without("landlock") && !without("landlock-tcp"),
+            scopes: !without("landlock") && !without("landlock-scopes"),
+        },
         socket_filter: !without("socket-filter"),
     };
     let config = server::Config {
@@ -50,6 +55,7 @@ pub fn run(arguments: &[String]) {
         settings: Settings {
             browser: arguments[1].clone().into(),
             profile_root: arguments[2].clone().into(),
+            secrets: Vec::new(),
             keep_stderr: false,
             memory_limit: None,
             layers,

@@ -19,6 +19,9 @@ use crate::browser::{Area, Browser, Density, Events, ImageFormat, Page, Shot, Vi
 
 /// How long a fresh browser may take until its first page is open.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a jail may take to be seen ended once its pipe is closed, and how often that is asked.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+const END_CHECK: Duration = Duration::from_millis(20);
 /// How long a running browser may take to open an empty page.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The window that an empty page waits with; a capture that wants it saves a round trip.
@@ -63,6 +66,26 @@ impl Jail {
             && let Err(error) = self.link.kill(self.id).await
         {
             tracing::debug!(reason = error.reason(), "jail not killed");
+        }
+    }
+
+    /// Kills it after a start that failed. If it had ended by itself, or had no room for its threads, that is why.
+    async fn post_mortem(&self, error: PoolError) -> PoolError {
+        if matches!(error, PoolError::Browser(_)) {
+            // A process closes its pipe a moment before it is seen to have ended.
+            let ended = async {
+                while matches!(self.link.stats(self.id).await, Ok(stats) if stats.exit.is_none()) {
+                    tokio::time::sleep(END_CHECK).await;
+                }
+            };
+            let _ = timeout(END_TIMEOUT, ended).await;
+        }
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return error;
+        }
+        match self.link.kill(self.id).await {
+            Ok(exit) => exit.failed_start().map_or(error, PoolError::Ended),
+            Err(_) => error,
         }
     }
 }
@@ -145,18 +168,25 @@ impl Cell {
             browser,
             jail,
         };
-        let first = async {
-            let tab = cell.open().await?;
-            // What comes up late or ill with a first frame belongs to the browser (its GPU process), not to the page: one
-            // throw-away picture is enough for all. Of each page it would cost a twentieth of a small capture, and gain
-            // nothing that can be measured.
-            tab.page.screenshot(GLANCE).await?;
-            Ok(tab)
-        };
-        let opened = timeout(LAUNCH_TIMEOUT, first).await;
-        let tab = opened.unwrap_or(Err(PoolError::Timeout))?;
-        cell.stock().tabs.push(tab);
-        Ok(cell)
+        match timeout(LAUNCH_TIMEOUT, cell.first())
+            .await
+            .unwrap_or(Err(PoolError::Timeout))
+        {
+            Ok(tab) => {
+                cell.stock().tabs.push(tab);
+                Ok(cell)
+            }
+            Err(error) => Err(cell.jail.post_mortem(error).await),
+        }
+    }
+
+    /// What comes up late or ill with a first frame belongs to the browser (its GPU process), not to the page: one
+    /// throw-away picture is enough for all. Of each page it would cost a twentieth of a small capture, and gain nothing that
+    /// can be measured.
+    async fn first(&self) -> Result<Tab, PoolError> {
+        let tab = self.open().await?;
+        tab.page.screenshot(GLANCE).await?;
+        Ok(tab)
     }
 
     /// Opens an empty page.

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use capture_jail::client::ClientError;
-use capture_jail::protocol::{Mode, SpawnSpec};
+use capture_jail::facts::Reason as Finding;
+use capture_jail::protocol::{JailFacts, Mode, SpawnSpec};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use super::link::Link;
 use crate::browser::{DriverError, Strays};
 use crate::clock;
+use crate::probe;
 use cell::Cell;
 use fleet::{Claim, Fleet, MemberId, Refill, Retired, Rules, Want};
 use lease::Claimed;
@@ -52,6 +54,12 @@ pub enum PoolError {
     /// The descriptors that came with it are not what they should be.
     #[error("descriptors")]
     Descriptors,
+    /// Its browser ended as it started, by this word of the jailer's.
+    #[error("ended: {0}")]
+    Ended(&'static str),
+    /// Its browser runs and is not confined as promised; this comes first.
+    #[error("not proven: {}", .0.reason())]
+    Unproven(Finding),
     /// It took too long.
     #[error("timeout")]
     Timeout,
@@ -66,6 +74,8 @@ impl PoolError {
             Self::Jailer(error) => error.reason(),
             Self::Browser(error) => error.reason(),
             Self::Descriptors => "descriptors",
+            Self::Ended(reason) => reason,
+            Self::Unproven(finding) => finding.reason(),
             Self::Timeout => "browser_timeout",
         }
     }
@@ -127,6 +137,8 @@ struct Shared {
     inner: Mutex<Inner>,
     kicked: Notify,
     counters: Counters,
+    /// The facts of the last browser that was not confined as promised.
+    doubts: watch::Sender<Option<JailFacts>>,
 }
 
 impl Shared {
@@ -169,7 +181,7 @@ impl Shared {
         self.counters.launched.inc();
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let launched = Cell::launch(&link, &shared.config).await;
+            let launched = shared.proven(&link).await;
             let started = match launched {
                 Ok(cell) => Ok(Arc::new(cell)),
                 Err(error) => {
@@ -190,6 +202,18 @@ impl Shared {
             shared.kick();
         });
         receiver
+    }
+
+    /// A browser whose every process was found confined. One that is not never serves: it is killed, and told of.
+    async fn proven(&self, link: &Arc<Link>) -> Result<Cell, PoolError> {
+        let cell = Cell::launch(link, &self.config).await?;
+        let facts = link.facts(Some(cell.jail.id())).await?;
+        let Err(finding) = probe::accepts(&facts, self.config.mode) else {
+            return Ok(cell);
+        };
+        cell.jail.kill().await;
+        self.doubts.send_replace(Some(facts));
+        Err(PoolError::Unproven(finding))
     }
 
     /// Forgets jails whose browser or jailer is dead; those with captures end with them.
@@ -231,6 +255,7 @@ impl Pool {
                 inner: Mutex::new(inner),
                 kicked: Notify::new(),
                 counters,
+                doubts: watch::Sender::new(None),
             }),
             link,
         }
@@ -244,6 +269,11 @@ impl Pool {
         });
     }
 
+    /// Tells of each browser from now on that was launched and is not confined as promised.
+    pub fn doubts(&self) -> watch::Receiver<Option<JailFacts>> {
+        self.shared.doubts.subscribe()
+    }
+
     /// Jails that are warm, bound and draining.
     pub fn census(&self) -> [usize; 3] {
         self.shared.with(|inner| inner.fleet.census())
@@ -253,7 +283,9 @@ impl Pool {
     /// open a page is blamed, and another one is asked, once.
     pub async fn lease(&self, want: &Want) -> Result<Lease, Arc<PoolError>> {
         match self.attempt(want).await {
-            Err(error) if matches!(*error, PoolError::Timeout | PoolError::Browser(_)) => self.attempt(want).await,
+            Err(error) if matches!(*error, PoolError::Timeout | PoolError::Browser(_) | PoolError::Ended(_)) => {
+                self.attempt(want).await
+            }
             other => other,
         }
     }

@@ -1,5 +1,7 @@
 //! What pods attest and what stops them, and how much of their words is shown.
 
+use screenshot_policy::finding::Finding;
+
 use super::*;
 
 #[test]
@@ -75,8 +77,51 @@ fn degraded_is_never_called_verified_and_does_not_stop_a_service_that_asked_for_
     assert_eq!(world.says("Ready"), is("True", "Degraded"));
     // Any other finding is one that was not asked for.
     world.report().sandbox.reason = Some("BrowserFailed".into());
-    assert_eq!(world.says("SandboxVerified"), is("False", "SandboxUnverified"));
+    assert_eq!(world.says("SandboxVerified"), is("False", "BrowserFailed"));
     assert_eq!(world.says("Ready").unwrap().0, "False");
+    // Nor is it where it was not asked for.
+    let mut strict = good(|_| {});
+    strict.report().sandbox = found("SandboxDegraded");
+    assert_eq!(strict.says("SandboxVerified"), is("False", "SandboxDegraded"));
+}
+
+fn found(word: &str) -> SandboxFacts {
+    SandboxFacts {
+        reason: Some(word.into()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn every_finding_of_a_pod_is_a_reason_of_the_condition_and_any_other_word_is_not() {
+    let condition = |word: &str| {
+        let mut world = good(|_| {});
+        world.report().sandbox = found(word);
+        let status = world.status(&ScreenshotServiceStatus::default(), now());
+        let mut all = status.conditions.into_iter();
+        all.find(|c| c.type_ == "SandboxVerified").unwrap()
+    };
+    for finding in Finding::ALL {
+        let shown = condition(finding.word());
+        assert_eq!(
+            (shown.status.as_str(), shown.reason.as_str()),
+            ("False", finding.word())
+        );
+        assert!(shown.message.contains("node n1"), "{}", shown.message);
+    }
+    let unknown = condition("<b>Unheard of");
+    assert_eq!(unknown.reason, "SandboxUnverified");
+    assert!(unknown.message.ends_with("node n1: bUnheardof"), "{}", unknown.message);
+    for (word, meaning) in [
+        ("LandlockUnavailable", "the kernel does not have Landlock"),
+        ("GpuUnsandboxed", "GPU process has no filter"),
+        ("PidLimit", "podPidsLimit is too small"),
+        ("SecretsReadable", "can be opened from inside"),
+        ("DevtoolsReachable", "answers in a browser's network"),
+    ] {
+        let message = condition(word).message;
+        assert!(message.contains(word) && message.contains(meaning), "{message}");
+    }
 }
 
 #[test]
