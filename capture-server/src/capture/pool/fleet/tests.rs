@@ -189,6 +189,26 @@ fn a_jail_with_an_incident_ends_when_its_other_captures_have() {
     assert_eq!(world.fleet.leaving(id, None), Some(Retired::Incident("crash")));
 }
 
+/// However ends follow each other, a capture that is cleared away is not counted twice.
+#[test]
+fn a_jail_in_which_everything_ends_at_once_is_counted_right() {
+    let mut world = world(Isolation::PerClient);
+    let id = world.served(&want("a"));
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(id));
+    // One that nobody has announced, and one that was already given back.
+    assert_eq!(world.fleet.release(id, None, world.now), None);
+    assert_eq!(world.fleet.release(id, None, world.now), None);
+    assert_eq!(world.fleet.in_flight(), 1, "the capture in hand is still in hand");
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(id));
+    for _ in 0..3 {
+        assert_eq!(world.fleet.release(id, None, world.now), None);
+    }
+    assert_eq!(world.fleet.in_flight(), 1);
+}
+
 #[test]
 fn a_page_that_could_not_be_cleared_away_ends_its_jail() {
     let mut world = world(Isolation::PerClient);
