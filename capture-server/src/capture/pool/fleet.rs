@@ -329,28 +329,31 @@ impl Fleet {
         ended.collect()
     }
 
-    /// The one thing worth preparing now, if a core is idle. A page in a jail that works comes before a jail for nobody.
+    /// The one thing worth preparing now. A page in a jail that works comes before a jail for nobody, and one page is
+    /// opened ahead for as long as another capture would be let in, which would have to wait for it; all else has time
+    /// until a core is idle.
     pub fn refill(&mut self, now: Instant) -> Option<Refill> {
-        let starting = self.members.values().any(|member| !member.up);
-        if starting || self.in_flight() >= self.rules.cores {
+        if self.members.values().any(|member| !member.up) {
             return None;
         }
-        let page = self.members.iter_mut().find(|(_, member)| {
-            let shared = matches!(
-                &member.state,
-                State::Bound {
-                    lane: Lane::Fast,
-                    alone: false,
-                    ..
-                }
-            );
-            shared && member.pages < self.rules.warm_pages
-        });
-        if let Some((id, _)) = page {
-            return Some(Refill::Page(*id));
+        let idle = self.in_flight() < self.rules.cores;
+        let shared = self.members.iter().filter(|(_, member)| member.is_shared(Lane::Fast));
+        let page = shared.min_by_key(|(_, member)| member.pages);
+        if let Some((id, member)) = page {
+            let pages = if idle { self.rules.warm_pages } else { 1 };
+            if member.pages < pages && self.small() < PER_CORE * self.rules.cores {
+                return Some(Refill::Page(*id));
+            }
         }
-        let wanted = !self.enough_warm() && self.members.len() < self.rules.max_jails;
+        let wanted = idle && !self.enough_warm() && self.members.len() < self.rules.max_jails;
         wanted.then(|| Refill::Jail(self.add(now)))
+    }
+
+    /// Captures of a window in hand.
+    fn small(&self) -> usize {
+        let bulk = |member: &Member| matches!(member.state, State::Bound { lane: Lane::Bulk, .. });
+        let small = self.members.values().filter(|member| !bulk(member));
+        small.map(Member::in_flight).sum()
     }
 
     fn enough_warm(&self) -> bool {

@@ -104,6 +104,11 @@ impl Member {
         self.in_flight() == 0
     }
 
+    /// Whether captures of one client share it, in this lane.
+    pub fn is_shared(&self, wanted: Lane) -> bool {
+        matches!(self.state, State::Bound { lane, alone: false, .. } if lane == wanted)
+    }
+
     /// A capture begins.
     pub fn begin(&mut self, want: &Want, alone: bool, now: Instant) {
         self.state = State::Bound {
