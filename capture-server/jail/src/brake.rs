@@ -27,9 +27,13 @@ const AT_REST: Duration = Duration::from_micros(300);
 
 /// The nice value of what stands back.
 const BEHIND: i32 = 10;
-/// How often pages are looked at that work, and where nothing does.
-const BUSY: Duration = Duration::from_millis(25);
+/// How often new pages are looked for where something works, and where nothing does.
+const BUSY: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_millis(100);
+/// Pages that near their next bound are looked at no more often.
+const NEAR: Duration = Duration::from_millis(25);
+/// As many cores does a page keep busy, mostly: that tells how soon it can reach a bound.
+const SPREAD: u32 = 2;
 
 /// What is known of one jail.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ struct Page {
     seen: Duration,
     /// Where it stands.
     rank: Option<Rank>,
+    /// It said that it runs no pages when it had used much: one of the browser's own.
+    exempt: bool,
 }
 
 /// All jails' pages, as far as they are known.
@@ -91,16 +97,13 @@ impl Brake {
 
     /// Looks at every page's CPU time and lets those stand back that have used much. Returns when to look again.
     pub fn look(&mut self) -> Duration {
-        let mut busy = false;
-        for known in self.jails.values_mut() {
-            busy |= known.look();
-        }
-        if busy { BUSY } else { REST }
+        let pauses = self.jails.values_mut().map(Known::look);
+        pauses.min().unwrap_or(REST)
     }
 }
 
 impl Known {
-    fn look(&mut self) -> bool {
+    fn look(&mut self) -> Duration {
         let now = sys::process_cpu(self.root).unwrap_or(self.seen);
         let mut busy = now.saturating_sub(self.seen) > AT_REST;
         if busy {
@@ -109,16 +112,16 @@ impl Known {
                 self.find_pages();
             }
         }
-        for (pid, page) in &mut self.pages {
-            let now = sys::process_cpu(*pid).unwrap_or(page.seen);
-            busy |= now.saturating_sub(page.seen) > AT_REST;
-            page.seen = now;
-            let due = Rank::due(now);
-            if due > page.rank && inspect::is_renderer(*pid) {
-                page.rank = due.map(|due| stand_back(*pid, due));
+        let mut pause = REST;
+        for (pid, page) in self.pages.iter_mut().filter(|(_, page)| !page.is_settled()) {
+            let before = page.seen;
+            page.look(*pid);
+            if page.seen.saturating_sub(before) > AT_REST {
+                busy = true;
+                pause = pause.min(page.pause());
             }
         }
-        busy
+        if busy { pause.min(BUSY) } else { REST }
     }
 
     fn find_pages(&mut self) {
@@ -137,6 +140,32 @@ impl Known {
     }
 }
 
+impl Page {
+    /// Whether nothing can be asked of it any more.
+    fn is_settled(&self) -> bool {
+        self.exempt || self.rank == Some(Rank::Last)
+    }
+
+    fn look(&mut self, pid: i32) {
+        self.seen = sys::process_cpu(pid).unwrap_or(self.seen);
+        let due = Rank::due(self.seen);
+        if due <= self.rank {
+            return;
+        }
+        if inspect::is_renderer(pid) {
+            self.rank = due.map(|due| stand_back(pid, due));
+        } else {
+            self.exempt = true;
+        }
+    }
+
+    /// How long one that works can be left alone: it cannot have reached its next bound before.
+    fn pause(&self) -> Duration {
+        let room = Rank::room(self.seen) / SPREAD;
+        room.max(NEAR)
+    }
+}
+
 /// Puts every thread of a process behind others; new threads inherit it. Returns how far: one with many threads, each of
 /// which has a share, has to go further than its time alone would have it.
 fn stand_back(pid: i32, due: Rank) -> Rank {
@@ -150,4 +179,33 @@ fn stand_back(pid: i32, due: Rank) -> Rank {
         };
     }
     rank
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_looked_at_again_when_it_can_have_reached_its_next_bound() {
+        let pause = |used| {
+            let seen = Duration::from_millis(used);
+            let page = Page {
+                seen,
+                ..Page::default()
+            };
+            page.pause().as_millis()
+        };
+        assert_eq!([0, 20, 50, 99].map(pause), [50, 40, 25, 25]);
+        assert_eq!([101, 1_000, 1_990].map(pause), [949, 500, 25]);
+    }
+
+    #[test]
+    fn whoever_stands_last_or_is_none_of_the_pages_is_not_looked_at_again() {
+        let settled = |rank, exempt| {
+            let seen = Duration::ZERO;
+            Page { seen, rank, exempt }.is_settled()
+        };
+        assert!(settled(Some(Rank::Last), false) && settled(None, true));
+        assert!(!settled(Some(Rank::Behind), false) && !settled(None, false));
+    }
 }

@@ -4,10 +4,10 @@
 //! what cannot be read of a living one is 0 or empty, which the verdict counts as not confined.
 //! It must not decide anything.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 
+use crate::census::{Table, below, table};
 use crate::facts::{JailerFacts, ProcessFacts, Role};
 use crate::resources;
 use crate::sys;
@@ -17,8 +17,6 @@ pub const MAX_LISTED: usize = 128;
 const MAX_READ: u64 = 256 * 1024;
 const MAX_LINE: usize = 1024;
 const MAX_ROOT: usize = 64;
-/// USER_HZ, the unit of times in /proc/PID/stat, is 100 on every architecture this runs on.
-const MS_PER_TICK: u64 = 10;
 
 /// What a jail's processes use together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,76 +39,15 @@ pub(crate) fn read(path: &str) -> Option<String> {
 }
 
 /// One line, which the kernel gives in one piece.
-fn read_line(path: &str) -> Option<String> {
+pub(crate) fn read_line(path: &str) -> Option<String> {
     let mut line = [0; MAX_LINE];
     let length = File::open(path).ok()?.read(&mut line).ok()?;
     Some(String::from_utf8_lossy(line.get(..length)?).into_owned())
 }
 
-/// Fields of /proc/PID/stat after the name, which may itself hold blanks and brackets: state, ppid, …
-fn stat_fields(stat: &str) -> Vec<u64> {
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    after
-        .split_whitespace()
-        .skip(1)
-        .map(|field| field.parse().unwrap_or(0))
-        .collect()
-}
-
-/// A process's line in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    parent: i32,
-    threads: u32,
-    cpu_ms: u64,
-}
-
-impl Line {
-    /// From /proc/PID/stat.
-    fn parse(stat: &str) -> Option<Self> {
-        let fields = stat_fields(stat);
-        let field = |at: usize| fields.get(at).copied().unwrap_or(0);
-        Some(Self {
-            parent: i32::try_from(*fields.first()?).ok()?,
-            threads: u32::try_from(field(16)).unwrap_or(u32::MAX),
-            cpu_ms: field(10).saturating_add(field(11)).saturating_mul(MS_PER_TICK),
-        })
-    }
-}
-
-/// Every process there is.
-pub type Table = BTreeMap<i32, Line>;
-
-/// Reads the table.
-pub fn table() -> Table {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return BTreeMap::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, Line::parse(&read_line(&format!("/proc/{pid}/stat"))?)?)))
-        .collect()
-}
-
 /// Every process below `root`, without it.
 pub fn descendants(root: i32) -> Vec<i32> {
     below(&table(), root)
-}
-
-fn below(table: &Table, root: i32) -> Vec<i32> {
-    let mut found = BTreeSet::from([root]);
-    let mut order = vec![root];
-    let mut next = 0;
-    while let Some(parent) = order.get(next).copied() {
-        next += 1;
-        for (pid, line) in table {
-            if line.parent == parent && found.insert(*pid) {
-                order.push(*pid);
-            }
-        }
-    }
-    order.split_off(1)
 }
 
 /// Children of this process that are not in `living`, with everything below them.
@@ -320,19 +257,6 @@ pub fn children(pid: i32) -> Option<File> {
     File::open(format!("/proc/{pid}/task/{pid}/children")).ok()
 }
 
-/// Those processes below `root` that have started others, with what they have started: pages' processes are children of
-/// such a one, the zygote.
-pub fn families(table: &Table, root: i32) -> BTreeMap<i32, BTreeSet<i32>> {
-    let below: BTreeSet<i32> = below(table, root).into_iter().collect();
-    let mut families = BTreeMap::<i32, BTreeSet<i32>>::new();
-    for pid in &below {
-        if let Some(line) = table.get(pid).filter(|line| below.contains(&line.parent)) {
-            families.entry(line.parent).or_default().insert(*pid);
-        }
-    }
-    families
-}
-
 /// The threads of a process.
 pub fn threads(pid: i32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
@@ -347,11 +271,6 @@ pub fn threads(pid: i32) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_name_with_brackets_and_blanks_does_not_shift_the_fields() {
-        assert_eq!(stat_fields("12 (a) b (c)) S 7 8 9 0")[..3], [7, 8, 9]);
-    }
 
     #[test]
     fn a_role_is_read_from_the_type_and_only_the_root_is_the_browser() {
@@ -387,36 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_table_has_parent_threads_and_both_kinds_of_cpu_time() {
-        let line = Line::parse("7 (a b) S 3 7 7 0 -1 4194560 1 0 0 0 12 5 0 0 20 0 21 0 9 0 0").unwrap();
-        assert_eq!((line.parent, line.threads, line.cpu_ms), (3, 21, 170));
-        assert_eq!(Line::parse("7 (a b"), None);
-    }
-
-    #[test]
     fn what_files_and_shared_memory_have_is_not_anonymous() {
         let page = u64::try_from(rustix::param::page_size()).unwrap();
         assert_eq!(anonymous_bytes("9000 100 30 1 0 500 0\n"), 70 * page);
         assert_eq!((anonymous_bytes("9000 1 30"), anonymous_bytes("")), (0, 0));
-    }
-
-    #[test]
-    fn a_family_is_who_was_started_by_somebody_below_the_root() {
-        let line = |parent| Line {
-            parent,
-            threads: 1,
-            cpu_ms: 0,
-        };
-        let table = Table::from([
-            (1, line(0)),
-            (7, line(1)),
-            (8, line(7)),
-            (9, line(8)),
-            (10, line(8)),
-            (11, line(1)),
-        ]);
-        let expected = BTreeMap::from([(8, BTreeSet::from([9, 10]))]);
-        assert_eq!(families(&table, 7), expected);
     }
 
     #[test]

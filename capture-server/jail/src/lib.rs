@@ -7,6 +7,7 @@
 //! sound from a single-threaded process. Every unsafe line is in `sys.rs`. `SECURITY.md` says what is promised.
 
 pub mod brake;
+pub mod census;
 pub mod child;
 pub mod client;
 pub mod error;

@@ -26,7 +26,7 @@ pub struct Resources {
 /// Reads the container's resources.
 pub fn read() -> Resources {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (memory_limit, memory_used) = memory(|path| fs::read_to_string(path).ok());
+    let (memory_limit, memory_used) = memory();
     Resources {
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         memory_limit,
@@ -34,7 +34,12 @@ pub fn read() -> Resources {
     }
 }
 
-fn memory(read: impl Fn(&str) -> Option<String>) -> (Option<u64>, u64) {
+/// Limit and use of memory alone: the cores cost many times as much to find out.
+pub fn memory() -> (Option<u64>, u64) {
+    memory_in(|path| fs::read_to_string(path).ok())
+}
+
+fn memory_in(read: impl Fn(&str) -> Option<String>) -> (Option<u64>, u64) {
     const V2: [&str; 3] = ["memory.max", "memory.current", "memory.stat"];
     const V1: [&str; 3] = [
         "memory/memory.limit_in_bytes",
@@ -82,25 +87,25 @@ mod tests {
             ("memory.current", "700\n"),
             ("memory.stat", "anon 500\ninactive_file 150\n"),
         ];
-        assert_eq!(memory(files(&v2)), (Some(1000), 550));
+        assert_eq!(memory_in(files(&v2)), (Some(1000), 550));
         let v1 = [
             ("memory/memory.limit_in_bytes", "2000\n"),
             ("memory/memory.usage_in_bytes", "700\n"),
             ("memory/memory.stat", "inactive_file 1\ntotal_inactive_file 100\n"),
         ];
-        assert_eq!(memory(files(&v1)), (Some(2000), 600));
+        assert_eq!(memory_in(files(&v1)), (Some(2000), 600));
     }
 
     #[test]
     fn unlimited_and_unreadable_are_no_limit() {
         let v2 = [("memory.max", "max\n"), ("memory.current", "700\n")];
-        assert_eq!(memory(files(&v2)), (None, 700));
+        assert_eq!(memory_in(files(&v2)), (None, 700));
         let v1 = [
             ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ("memory/memory.usage_in_bytes", "7\n"),
         ];
-        assert_eq!(memory(files(&v1)), (None, 7));
-        assert_eq!(memory(files(&[])), (None, 0));
+        assert_eq!(memory_in(files(&v1)), (None, 7));
+        assert_eq!(memory_in(files(&[])), (None, 0));
         assert!(read().cores >= 1);
     }
 }

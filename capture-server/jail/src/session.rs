@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::brake::Brake;
+use crate::census::{self, Census, Table};
 use crate::facts::{JailFacts, LandlockFacts, PortFacts, SecretFacts};
 use crate::inside;
 use crate::inspect::{self, ProcessUsage};
@@ -31,6 +32,7 @@ pub struct Session<'a> {
     living: BTreeMap<JailId, Jail>,
     exits: BTreeMap<JailId, Exit>,
     brake: Brake,
+    census: Census,
     /// Whether a jail was made that no look has seen yet.
     fresh: bool,
 }
@@ -38,6 +40,15 @@ pub struct Session<'a> {
 fn signal_kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// When the container's memory runs out, its largest page goes: else the kernel would choose, and on cgroup v2 it would
+/// take every jail.
+fn relieve(jails: &BTreeMap<JailId, Vec<ProcessUsage>>) {
+    let pages = jails.values().flat_map(|processes| processes.iter().skip(1));
+    if let Some(pid) = watchdog::largest(pages) {
+        signal_kill(pid);
     }
 }
 
@@ -58,6 +69,7 @@ impl<'a> Session<'a> {
             living: BTreeMap::new(),
             exits: BTreeMap::new(),
             brake: Brake::default(),
+            census: Census::default(),
             fresh: false,
         }
     }
@@ -134,8 +146,9 @@ impl<'a> Session<'a> {
                 exit: Some(exit),
             });
         }
+        let table = self.table();
         let jail = self.living.get(&id).ok_or(request_error(SandboxReason::UnknownJail))?;
-        let usage = inspect::usage(jail.pid.as_raw_pid());
+        let usage = inspect::sum(&inspect::usages(&table, jail.pid.as_raw_pid()));
         Ok(JailStats {
             age_ms: u64::try_from(jail.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             processes: usage.processes,
@@ -184,7 +197,7 @@ impl<'a> Session<'a> {
     pub fn watch(&mut self) -> Duration {
         self.collect_dead();
         self.fresh = false;
-        let table = inspect::table();
+        let table = self.table();
         let jails: BTreeMap<JailId, Vec<ProcessUsage>> = self
             .living
             .iter()
@@ -192,19 +205,21 @@ impl<'a> Session<'a> {
             .collect();
         for (id, jail) in &self.living {
             let root = jail.pid.as_raw_pid();
-            self.brake.follow(*id, root, &inspect::families(&table, root));
+            self.brake.follow(*id, root, &census::families(&table, root));
         }
         for processes in jails.values() {
             watchdog::overgrown(processes).for_each(signal_kill);
         }
-        self.relieve(&jails);
+        let (limit, used) = self.memory(&jails);
+        if watchdog::pressed(used, limit) {
+            relieve(&jails);
+        }
         for (id, processes) in &jails {
             let bytes = inspect::sum(processes).anonymous_bytes;
             self.end_where(ExitCause::MemoryBudget, |other, jail| {
                 other == *id && bytes > jail.memory_budget
             });
         }
-        let (limit, used) = self.memory(&jails);
         watchdog::pause(used, limit)
     }
 
@@ -213,15 +228,10 @@ impl<'a> Session<'a> {
         self.brake.look()
     }
 
-    /// When the container's memory runs out, its largest page goes: else the kernel would choose, and on cgroup v2 it
-    /// would take every jail.
-    fn relieve(&self, jails: &BTreeMap<JailId, Vec<ProcessUsage>>) {
-        let (limit, used) = self.memory(jails);
-        if watchdog::pressed(used, limit)
-            && let Some(pid) = watchdog::largest(jails.values().flat_map(|processes| processes.iter().skip(1)))
-        {
-            signal_kill(pid);
-        }
+    /// Every process of the jails.
+    fn table(&mut self) -> Table {
+        let roots: Vec<i32> = self.living.values().map(|jail| jail.pid.as_raw_pid()).collect();
+        self.census.take(&roots)
     }
 
     /// The container's limit and use; with a limit of our own, what the jails hold counts against that.
@@ -230,8 +240,7 @@ impl<'a> Session<'a> {
             let held = jails.values().map(|processes| inspect::sum(processes).anonymous_bytes);
             (Some(limit), held.sum())
         } else {
-            let resources = resources::read();
-            (resources.memory_limit, resources.memory_used)
+            resources::memory()
         }
     }
 

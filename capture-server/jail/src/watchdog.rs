@@ -38,6 +38,12 @@ impl Rank {
         }
     }
 
+    /// CPU time that is left to one that has used so much until more is asked of it.
+    pub fn room(cpu: Duration) -> Duration {
+        let bound = if cpu > LIGHT { PATIENCE } else { LIGHT };
+        bound.saturating_sub(cpu)
+    }
+
     /// The same for one that has so many threads.
     #[must_use]
     pub fn with(self, threads: usize) -> Self {

@@ -14,6 +14,11 @@ use tokio::time::Instant;
 
 use super::super::Lane;
 
+mod member;
+
+pub use member::Retired;
+use member::{Member, State};
+
 /// Names a jail for the life of its pool.
 pub type MemberId = u64;
 /// Whose captures they are. Two captures of one client may share a browser.
@@ -28,40 +33,6 @@ pub struct Want {
     pub lane: Lane,
     /// Whether it must not share its jail even with its own client's captures.
     pub alone: bool,
-}
-
-/// Why a jail does not serve any longer. The words are a metric's labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Retired {
-    /// It served its one capture.
-    Served,
-    /// It served as many captures as one jail may.
-    Captures,
-    /// It is old.
-    Age,
-    /// Nobody used it.
-    Idle,
-    /// It holds more memory than a used jail should.
-    Memory,
-    /// Its place was needed.
-    Evicted,
-    /// Something went wrong in it; the bounded word says what.
-    Incident(&'static str),
-}
-
-impl Retired {
-    /// The bounded word.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Served => "served",
-            Self::Captures => "captures",
-            Self::Age => "age",
-            Self::Idle => "idle",
-            Self::Memory => "memory",
-            Self::Evicted => "evicted",
-            Self::Incident(word) => word,
-        }
-    }
 }
 
 /// Captures of a window in hand for each core. One alone leaves its core idle while it waits: for the network, for a page
@@ -124,29 +95,6 @@ impl Rules {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    Warm,
-    Bound { client: Client, lane: Lane, alone: bool },
-    Draining(Retired),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Member {
-    state: State,
-    /// Whether its browser runs; until then it is a promise.
-    up: bool,
-    in_flight: usize,
-    /// Those in flight that are over, save that their pages are still cleared away.
-    clearing: usize,
-    captures: u64,
-    born: Instant,
-    idle_since: Instant,
-    pages: usize,
-    /// Bytes at the first measurement.
-    fresh: Option<u64>,
-}
-
 /// What a claim leads to. The capture counts as in flight from here on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
@@ -173,10 +121,6 @@ pub enum Refill {
     /// Open an empty page in this jail.
     Page(MemberId),
 }
-
-/// A jail holds too much when it holds this many times what it held fresh, and this many bytes more.
-const GROWTH: u64 = 2;
-const GROWTH_BYTES: u64 = 128 << 20;
 
 /// All jails of one jailer connection.
 #[derive(Debug)]
@@ -234,7 +178,7 @@ impl Fleet {
 
     /// The client's own jail without work: one with a page ready first, then the one used last, so that others may age.
     fn own_idle(&self, want: &Want) -> Option<MemberId> {
-        let idle = self.own(want).filter(|(_, member)| member.in_flight == 0);
+        let idle = self.own(want).filter(|(_, member)| member.rests());
         idle.max_by_key(|(_, member)| (member.pages > 0, member.idle_since))
             .map(|(id, _)| *id)
     }
@@ -250,12 +194,11 @@ impl Fleet {
 
     /// The client's own jail with the least work, and less than `most`. Pages that are cleared away are hardly any.
     fn own_shared(&self, want: &Want, most: usize) -> Option<MemberId> {
-        let work = |member: &Member| member.in_flight - member.clearing;
         let shared = self
             .own(want)
-            .filter(|(_, member)| work(member) < most && member.in_flight < self.rules.per_jail);
+            .filter(|(_, member)| member.working < most && member.in_flight() < self.rules.per_jail);
         shared
-            .min_by_key(|(_, member)| (work(member), member.in_flight))
+            .min_by_key(|(_, member)| (member.working, member.clearing))
             .map(|(id, _)| *id)
     }
 
@@ -279,25 +222,14 @@ impl Fleet {
         let idle = self
             .members
             .iter()
-            .filter(|(_, member)| member.in_flight == 0 && matches!(member.state, State::Bound { .. }));
+            .filter(|(_, member)| member.rests() && matches!(member.state, State::Bound { .. }));
         idle.min_by_key(|(_, member)| member.idle_since).map(|(id, _)| *id)
     }
 
     fn add(&mut self, now: Instant) -> MemberId {
         let id = self.next;
         self.next += 1;
-        let member = Member {
-            state: State::Warm,
-            up: false,
-            in_flight: 0,
-            clearing: 0,
-            captures: 0,
-            born: now,
-            idle_since: now,
-            pages: 0,
-            fresh: None,
-        };
-        self.members.insert(id, member);
+        self.members.insert(id, Member::new(now));
         id
     }
 
@@ -312,17 +244,10 @@ impl Fleet {
     }
 
     fn begin(&mut self, id: MemberId, want: &Want, now: Instant) {
-        let Some(member) = self.members.get_mut(&id) else {
-            return;
-        };
-        member.state = State::Bound {
-            client: Arc::clone(&want.client),
-            lane: want.lane,
-            alone: want.alone || self.rules.isolation == Isolation::PerCapture,
-        };
-        member.in_flight += 1;
-        member.captures += 1;
-        member.idle_since = now;
+        let alone = want.alone || self.rules.isolation == Isolation::PerCapture;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.begin(want, alone, now);
+        }
     }
 
     /// Its browser runs. `false`: nobody wants it any more, it is to be ended.
@@ -351,14 +276,12 @@ impl Fleet {
     /// Something went wrong in it: it serves nobody from now on. Returns whether nothing is in flight in it.
     pub fn incident(&mut self, id: MemberId, word: &'static str) -> bool {
         self.retire(id, Retired::Incident(word));
-        self.members.get(&id).is_none_or(|member| member.in_flight == 0)
+        self.members.get(&id).is_none_or(Member::rests)
     }
 
     fn retire(&mut self, id: MemberId, why: Retired) {
-        if let Some(member) = self.members.get_mut(&id)
-            && !matches!(member.state, State::Draining(_))
-        {
-            member.state = State::Draining(why);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.retire(why);
         }
     }
 
@@ -368,25 +291,7 @@ impl Fleet {
         if let Some(word) = incident {
             self.retire(id, Retired::Incident(word));
         }
-        let rules = self.rules;
-        let member = self.members.get_mut(&id)?;
-        match &member.state {
-            State::Bound { alone: true, .. } => member.state = State::Draining(Retired::Served),
-            State::Bound { .. } if member.captures >= rules.max_captures => {
-                member.state = State::Draining(Retired::Captures);
-            }
-            _ => {}
-        }
-        match member.state {
-            State::Draining(why) if member.in_flight <= 1 => {
-                (member.in_flight, member.clearing) = (0, 0);
-                Some(why)
-            }
-            _ => {
-                member.clearing += 1;
-                None
-            }
-        }
+        self.members.get_mut(&id)?.leaving(self.rules.max_captures)
     }
 
     /// A capture's page has been cleared away. `Some`: the jail is now to be killed.
@@ -394,79 +299,61 @@ impl Fleet {
         if let Some(word) = incident {
             self.retire(id, Retired::Incident(word));
         }
-        let member = self.members.get_mut(&id)?;
-        member.in_flight = member.in_flight.saturating_sub(1);
-        member.clearing = member.clearing.saturating_sub(1);
-        member.idle_since = now;
-        match member.state {
-            State::Draining(why) if member.in_flight == 0 => Some(why),
-            _ => None,
-        }
+        self.members.get_mut(&id)?.release(now)
     }
 
     /// Takes in what a resting jail holds.
     pub fn measured(&mut self, id: MemberId, bytes: u64) {
-        let Some(member) = self.members.get_mut(&id).filter(|member| member.in_flight == 0) else {
-            return;
-        };
-        let fresh = *member.fresh.get_or_insert(bytes);
-        if bytes > fresh.saturating_mul(GROWTH).saturating_add(GROWTH_BYTES) {
-            self.retire(id, Retired::Memory);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.measured(bytes);
         }
     }
 
     /// Jails that rest and whose memory is worth a look.
     pub fn resting(&self) -> Vec<MemberId> {
-        let resting = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.up && member.in_flight == 0);
+        let resting = self.members.iter().filter(|(_, member)| member.up && member.rests());
         resting.map(|(id, _)| *id).collect()
     }
 
     /// Retires what is too old, idle or too much; returns what can be ended now. Those with work end with their work.
     pub fn sweep(&mut self, now: Instant) -> Vec<(MemberId, Retired)> {
-        let rules = self.rules;
         for member in self.members.values_mut() {
-            let rests = member.in_flight == 0;
-            let idle = now.saturating_duration_since(member.idle_since);
-            let why = match member.state {
-                State::Draining(_) => continue,
-                _ if now.saturating_duration_since(member.born) >= rules.max_age => Retired::Age,
-                State::Bound { .. } if rests && idle >= rules.max_idle => Retired::Idle,
-                _ => continue,
-            };
-            member.state = State::Draining(why);
+            if let Some(why) = member.overdue(&self.rules, now) {
+                member.retire(why);
+            }
         }
         let ended = self.members.iter().filter_map(|(id, member)| match member.state {
-            State::Draining(why) if member.in_flight == 0 && member.up => Some((*id, why)),
+            State::Draining(why) if member.rests() && member.up => Some((*id, why)),
             _ => None,
         });
         ended.collect()
     }
 
-    /// The one thing worth preparing now, if a core is idle. A page in a jail that works comes before a jail for nobody.
+    /// The one thing worth preparing now. A page in a jail that works comes before a jail for nobody, and one page is
+    /// opened ahead for as long as another capture would be let in, which would have to wait for it; all else has time
+    /// until a core is idle.
     pub fn refill(&mut self, now: Instant) -> Option<Refill> {
-        let starting = self.members.values().any(|member| !member.up);
-        if starting || self.in_flight() >= self.rules.cores {
+        if self.members.values().any(|member| !member.up) {
             return None;
         }
-        let page = self.members.iter_mut().find(|(_, member)| {
-            let shared = matches!(
-                &member.state,
-                State::Bound {
-                    lane: Lane::Fast,
-                    alone: false,
-                    ..
-                }
-            );
-            shared && member.pages < self.rules.warm_pages
-        });
-        if let Some((id, _)) = page {
-            return Some(Refill::Page(*id));
+        let idle = self.in_flight() < self.rules.cores;
+        let shared = self.members.iter().filter(|(_, member)| member.is_shared(Lane::Fast));
+        let page = shared.min_by_key(|(_, member)| member.pages);
+        if let Some((id, member)) = page {
+            let pages = if idle { self.rules.warm_pages } else { 1 };
+            if member.pages < pages && self.small() < PER_CORE * self.rules.cores {
+                return Some(Refill::Page(*id));
+            }
         }
-        let wanted = !self.enough_warm() && self.members.len() < self.rules.max_jails;
+        let wanted = idle && !self.enough_warm() && self.members.len() < self.rules.max_jails;
         wanted.then(|| Refill::Jail(self.add(now)))
+    }
+
+    /// Captures of a window in hand.
+    fn small(&self) -> usize {
+        let bulk = |member: &Member| matches!(member.state, State::Bound { lane: Lane::Bulk, .. });
+        let small = self.members.values().filter(|member| !bulk(member));
+        small.map(Member::in_flight).sum()
     }
 
     fn enough_warm(&self) -> bool {
@@ -476,7 +363,7 @@ impl Fleet {
 
     /// Captures in hand.
     pub fn in_flight(&self) -> usize {
-        self.members.values().map(|member| member.in_flight).sum()
+        self.members.values().map(Member::in_flight).sum()
     }
 
     /// Jails by state: warm, bound, draining.

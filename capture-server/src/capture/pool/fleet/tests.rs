@@ -189,6 +189,26 @@ fn a_jail_with_an_incident_ends_when_its_other_captures_have() {
     assert_eq!(world.fleet.leaving(id, None), Some(Retired::Incident("crash")));
 }
 
+/// However ends follow each other, a capture that is cleared away is not counted twice.
+#[test]
+fn a_jail_in_which_everything_ends_at_once_is_counted_right() {
+    let mut world = world(Isolation::PerClient);
+    let id = world.served(&want("a"));
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(id));
+    // One that nobody has announced, and one that was already given back.
+    assert_eq!(world.fleet.release(id, None, world.now), None);
+    assert_eq!(world.fleet.release(id, None, world.now), None);
+    assert_eq!(world.fleet.in_flight(), 1, "the capture in hand is still in hand");
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.fleet.leaving(id, None), None);
+    assert_eq!(world.claim(&want("a")), Claim::Use(id));
+    for _ in 0..3 {
+        assert_eq!(world.fleet.release(id, None, world.now), None);
+    }
+    assert_eq!(world.fleet.in_flight(), 1);
+}
+
 #[test]
 fn a_page_that_could_not_be_cleared_away_ends_its_jail() {
     let mut world = world(Isolation::PerClient);
@@ -263,7 +283,7 @@ fn the_longest_idle_jail_makes_room_and_a_busy_one_never_does() {
 }
 
 #[test]
-fn preparations_are_made_only_while_a_core_is_idle_pages_first() {
+fn preparations_are_made_while_a_core_is_idle_pages_first() {
     let mut world = world(Isolation::PerClient);
     let Some(Refill::Jail(warm)) = world.fleet.refill(world.now) else {
         panic!("no warm jail")
@@ -276,11 +296,38 @@ fn preparations_are_made_only_while_a_core_is_idle_pages_first() {
     world.fleet.pages(warm, 0);
     assert_eq!(world.fleet.refill(world.now), Some(Refill::Page(warm)));
     let second = world.served(&want("a"));
+    world.fleet.pages(warm, 1);
+    world.fleet.pages(second, 1);
     assert_eq!(world.fleet.refill(world.now), None, "both cores work");
     assert_eq!(world.finish(second), None);
     world.fleet.pages(warm, 2);
     world.fleet.pages(second, 2);
     assert!(matches!(world.fleet.refill(world.now), Some(Refill::Jail(_))));
+}
+
+#[test]
+fn one_page_is_opened_ahead_for_the_next_capture_that_would_be_let_in() {
+    let mut world = world(Isolation::PerClient);
+    let (one, two) = (world.served(&want("a")), world.served(&want("a")));
+    let bulk = Want {
+        lane: Lane::Bulk,
+        ..want("a")
+    };
+    let large = world.served(&bulk);
+    world.fleet.pages(one, 1);
+    assert_eq!(world.fleet.refill(world.now), Some(Refill::Page(two)));
+    world.fleet.pages(two, 1);
+    assert_eq!(
+        world.fleet.refill(world.now),
+        None,
+        "one is enough while no core is idle"
+    );
+    world.fleet.pages(one, 0);
+    let shared = [world.served(&want("a")), world.served(&want("a"))];
+    assert_eq!(world.fleet.refill(world.now), None, "nobody would be let in");
+    assert_eq!(world.finish(shared[0]), None);
+    assert_eq!(world.fleet.refill(world.now), Some(Refill::Page(one)));
+    assert_eq!(world.finish(large), None);
 }
 
 #[test]
