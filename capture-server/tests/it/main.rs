@@ -12,6 +12,7 @@
 
 mod canary;
 mod certificates;
+mod contexts;
 mod control;
 mod endings;
 mod formats;
@@ -20,6 +21,7 @@ mod isolation;
 mod lifecycle;
 mod lists;
 mod pictures;
+mod print;
 mod refusals;
 mod self_signed;
 mod threats;
