@@ -1,9 +1,9 @@
 //! Two contexts in one real browser, a proxy session each: what the page of one gets of the other's, and that a download is
 //! denied. The driver is the product's own; beside it stands a driver that leaves out what the product says to the browser.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use capture_egress::{Budget, Egress, EgressReport, Scope, Session};
@@ -219,6 +219,47 @@ async fn a_request_past_the_own_proxy_arrives_at_the_others_and_is_refused_there
         "{arrived:?}"
     );
     assert_eq!(world.report(0).requests, 0, "this browser goes past its proxy");
+}
+
+/// What a browser is told when a page is opened in it, by a browser that agrees to everything.
+fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
+    let (said, says) = rustix::pipe::pipe().unwrap();
+    let (hears, heard) = rustix::pipe::pipe().unwrap();
+    let orders = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&orders);
+    std::thread::spawn(move || {
+        let mut says = std::fs::File::from(says);
+        for order in std::io::BufReader::new(std::fs::File::from(hears)).split(0) {
+            let order: Value = serde_json::from_slice(&order.unwrap()).unwrap();
+            let result = json!({"browserContextId": "context", "targetId": "target", "sessionId": "session"});
+            let mut answer = json!({"id": order["id"], "result": result}).to_string();
+            answer.push('\0');
+            noted.lock().unwrap().push(order);
+            if says.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    (
+        Browser::attach(said, heard, 1 << 20, Strays::default()).unwrap(),
+        orders,
+    )
+}
+
+/// The headless shell saves no download unless it is told to; the product does not rely on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_is_told_its_proxy_and_that_downloads_are_denied_before_it_has_a_page() {
+    let (browser, orders) = told();
+    let _page = browser.open(4711, WINDOW).await.unwrap();
+    let orders = orders.lock().unwrap();
+    let of = |method: &str| orders.iter().position(|order| order["method"] == method).unwrap();
+    let context = &orders[of("Target.createBrowserContext")]["params"];
+    assert_eq!(context["proxyServer"], "http://127.0.0.1:4711");
+    assert_eq!(context["proxyBypassList"], "<-loopback>");
+    let denied = of("Browser.setDownloadBehavior");
+    let wanted = json!({"behavior": "deny", "browserContextId": "context"});
+    assert_eq!(orders[denied]["params"], wanted);
+    assert!(denied < of("Target.createTarget"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Running, limits};
 
 /// A red page with a heading.
-const PAGE: &str =
-    "<!doctype html><style>body{margin:0;background:#f00}</style><h1>Heading</h1><p>text";
+const PAGE: &str = "<!doctype html><style>body{margin:0;background:#f00}</style><h1>Heading</h1><p>text";
 /// Points of one inch, and of one millimetre.
 const INCH: f64 = 72.0;
 const MM: f64 = INCH / 25.4;
