@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use screenshot_policy::policy::CaptureLimits;
+use screenshot_policy::policy::{CaptureLimits, Isolation};
 use serde_json::json;
 
-use crate::harness::{Jailer, Running, Site, again_inside, get, key, limits, program, until};
+use crate::harness::{Jailer, Running, Site, again_inside, get, key, limits, policy_with, program, until};
 
-const ENDLESS: &str = "<script>while(true){}</script>";
-const BOMB: &str = "<body><script>onload=()=>{const a=[];for(;;)try{const b=new Uint8Array(1<<24);b.fill(1);a.push(b)}catch{}}</script>";
+pub const ENDLESS: &str = "<script>while(true){}</script>";
+pub const BOMB: &str = "<body><script>onload=()=>{const a=[];for(;;)try{const b=new Uint8Array(1<<24);b.fill(1);a.push(b)}catch{}}</script>";
 
 fn two_at_once(deadline_ms: u64) -> CaptureLimits {
     CaptureLimits {
@@ -20,14 +23,14 @@ fn two_at_once(deadline_ms: u64) -> CaptureLimits {
 }
 
 /// The renderer that has used the most CPU time of all below a process.
-fn busiest_renderer(below: i32) -> i32 {
+pub fn busiest_renderer(below: i32) -> i32 {
     let pids = capture_jail::inspect::descendants(below).into_iter();
     let renderers = pids.filter(|pid| capture_jail::inspect::is_renderer(*pid));
     let busiest = renderers.max_by_key(|pid| capture_jail::inspect::usage(*pid).cpu_ms);
     busiest.expect("no renderer")
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
@@ -121,10 +124,13 @@ async fn a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room()
         return;
     }
     let site = Site::new(limits(20_000));
+    // Each capture needs a browser of its own, and that a directory.
+    let policy = policy_with(limits(20_000), Isolation::PerCapture);
+    site.write("policy.json", &policy.canonical_json());
     let disk = site.path("disk");
     std::fs::create_dir(&disk).unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=24m,mode=1777", "none"])
+        .args(["-t", "tmpfs", "-o", "size=24m,nr_inodes=600,mode=1777", "none"])
         .arg(&disk)
         .status()
         .unwrap();
@@ -135,12 +141,29 @@ async fn a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room()
     server.until_ready(true).await;
     assert_eq!(server.html("<p>with room").await.status, 200);
     let ballast = fill(&disk);
-    // Whatever becomes of captures now, each has an answer and the server lives.
-    for _ in 0..3 {
-        let status = server.html("<p>without room").await.status;
-        assert!([200, 500, 502, 503, 504].contains(&status), "{status}");
-    }
+    // A browser wants files and hardly a byte in them: without room for bytes it goes on.
+    assert_eq!(server.html("<p>without bytes").await.status, 200);
+    let files = crowd(&disk);
+    let mut lost = None;
+    until("a lost capture", async || {
+        let answer = server.html("<p>without files").await;
+        lost = (answer.status != 200).then(|| answer.problem());
+        lost.is_some()
+    })
+    .await;
+    let (status, word) = lost.unwrap();
+    assert!((502..=504).contains(&status), "{status} {word}");
+    assert!(
+        ["no_browser", "browser_lost", "timeout"].contains(&word.as_str()),
+        "{status} {word}"
+    );
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(
+        metrics.contains(&format!("captures_total{{reason=\"{word}\"}}")),
+        "{metrics}"
+    );
     assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    drop(files);
     std::fs::remove_file(ballast).unwrap();
     until("a picture", async || server.html("<p>room again").await.status == 200).await;
     drop(jailer);
@@ -154,4 +177,40 @@ fn fill(disk: &Path) -> PathBuf {
     while file.write_all(&[0; 4096]).is_ok() {}
     assert!(program("capture-jail").is_file());
     ballast
+}
+
+/// Takes every file that can be had, again and again, until it is dropped.
+struct Crowd {
+    directory: PathBuf,
+    over: Arc<AtomicBool>,
+    taking: Option<JoinHandle<()>>,
+}
+
+fn crowd(disk: &Path) -> Crowd {
+    let directory = disk.join("crowd");
+    std::fs::create_dir(&directory).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let (here, until) = (directory.clone(), Arc::clone(&over));
+    let taking = std::thread::spawn(move || {
+        let mut count = 0;
+        while !until.load(Ordering::Relaxed) {
+            while std::fs::File::create(here.join(count.to_string())).is_ok() {
+                count += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    Crowd {
+        directory,
+        over,
+        taking: Some(taking),
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.taking.take().unwrap().join().unwrap();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
 }

@@ -12,8 +12,10 @@
     reason = "a test that cannot go on fails; the harness is shared"
 )]
 
+mod crashes;
 #[path = "../it/harness.rs"]
 mod harness;
 mod kills;
+mod memory;
 mod pages;
 mod site;

@@ -12,6 +12,7 @@
 
 mod canary;
 mod certificates;
+mod contexts;
 mod control;
 mod endings;
 mod formats;
@@ -21,6 +22,7 @@ mod lifecycle;
 mod lists;
 mod pictures;
 mod proof;
+mod print;
 mod refusals;
 mod self_signed;
 mod threats;

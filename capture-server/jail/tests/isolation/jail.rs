@@ -40,12 +40,20 @@ pub const TESTS: &[Test] = &[
     ("limits_are_set_and_privileges_are_gone", limits),
     ("a_jail_over_its_memory_budget_is_ended_as_a_whole", budget),
     (
+        "processes_that_are_each_far_below_the_budget_are_over_it_together",
+        together,
+    ),
+    (
         "landlock_alone_keeps_signals_and_abstract_sockets_in_and_without_it_they_get_out",
         scopes,
     ),
     (
         "a_jail_has_no_more_tasks_than_its_limit_and_without_namespaces_more",
         tasks,
+    ),
+    (
+        "the_tasks_of_all_of_a_jails_processes_count_together_and_a_neighbours_do_not",
+        tasks_of_many,
     ),
     ("a_process_reserves_no_more_memory_than_was_asked_for", data),
     (
@@ -195,6 +203,33 @@ fn budget() {
     assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
 }
 
+/// The kernel's bound is each process's: six cross-site frames, a process each, once walked past it.
+fn together() {
+    const EACH: u64 = 60 << 20;
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let spec = SpawnSpec {
+        memory_budget_mb: 256,
+        ..SpawnSpec::new(1, Mode::Required)
+    };
+    let spawned = jailer.spawn(&spec, Duration::from_secs(20)).unwrap();
+    let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+    assert_eq!(pipe.ask("breed 3 eat 60"), "3");
+    eventually("three have eaten", || {
+        jailer.stats(spawned.id).unwrap().anonymous_bytes >= 3 * EACH
+    });
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(jailer.stats(spawned.id).unwrap().exit, None, "together below it");
+    pipe.send("breed 3 eat 60"); // Whether it gets to answer is a race.
+    let mut exit = None;
+    eventually("six of them are too much", || {
+        exit = jailer.stats(spawned.id).unwrap().exit;
+        exit.is_some()
+    });
+    assert_eq!(exit.unwrap().cause, ExitCause::MemoryBudget);
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+}
+
 fn scopes() {
     let name = format!("capture-jail-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -221,6 +256,27 @@ fn tasks() {
     let rig = Rig::looking_around_without(&["namespaces"]);
     let (_jailer, mut pipe, _) = look(&rig);
     assert_eq!(pipe.ask("threads 400"), "400");
+}
+
+/// The kernel counts the tasks of a user in a user namespace, so that the bound is the whole jail's. Each process stays
+/// below what the watchdog allows one of them.
+fn tasks_of_many() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let (crowded, beside) = (spawn(&mut jailer, 1), spawn(&mut jailer, 1));
+    let id = crowded.id;
+    let mut pipe = Pipe::new(crowded.cdp_read, crowded.cdp_write);
+    pipe.ask("breed 6 hold 60");
+    let mut tasks = 0;
+    eventually("they have all that can be had", || {
+        let before = std::mem::replace(&mut tasks, jailer.stats(id).unwrap().tasks);
+        tasks >= 250 && tasks == before
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let stats = jailer.stats(id).unwrap();
+    assert!(stats.tasks <= 300 && stats.exit.is_none(), "{stats:?}");
+    let mut pipe = Pipe::new(beside.cdp_read, beside.cdp_write);
+    assert_eq!(pipe.ask("threads 200"), "200", "the neighbour has its own");
 }
 
 fn data() {

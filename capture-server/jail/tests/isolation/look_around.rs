@@ -5,12 +5,19 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// What a child of this program is told, in its command line.
+const CHILD: &str = "--child=";
+
 /// Answers questions from descriptor 3 on descriptor 4 until the pipe closes.
 pub fn run() {
+    if let Some(question) = std::env::args().find_map(|argument| Some(argument.strip_prefix(CHILD)?.to_owned())) {
+        return child(&question);
+    }
     let mut questions = File::open("/proc/self/fd/3").expect("descriptor 3");
     let mut answers = OpenOptions::new()
         .write(true)
@@ -118,8 +125,42 @@ fn answer(question: &str, hoard: &mut Vec<Vec<u8>>) -> String {
             hoard.push(vec![1; about.parse::<usize>().expect("MiB") << 20]);
             "ok".to_owned()
         }
+        "hold" => hold(about.parse().expect("a number")).to_string(),
+        "breed" => {
+            let (count, question) = about.split_once(' ').expect("a number and a question");
+            breed(count.parse().expect("a number"), question).to_string()
+        }
         _ => "unknown question".to_owned(),
     }
+}
+
+/// One of several processes: answers to nobody, and stays until its jail ends.
+fn child(question: &str) {
+    let mut hoard = Vec::new();
+    answer(question, &mut hoard);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// How many processes can be had that each do what the question says, up to a number. They stay.
+fn breed(wanted: usize, question: &str) -> usize {
+    let one = || {
+        let mut child = Command::new("/proc/self/exe");
+        child
+            .args(["--remote-debugging-pipe", &format!("{CHILD}{question}")])
+            .spawn()
+    };
+    (0..wanted).take_while(|_| one().is_ok()).count()
+}
+
+/// How many threads can be had that stay, up to a number.
+fn hold(wanted: usize) -> usize {
+    let stay = || loop {
+        std::thread::park();
+    };
+    let one = || std::thread::Builder::new().stack_size(1 << 16).spawn(stay);
+    (0..wanted).take_while(|_| one().is_ok()).count()
 }
 
 /// How many threads can be had at one time, up to a number.
