@@ -23,5 +23,6 @@ mod quiet;
 mod rights;
 mod roles;
 mod scaling;
+mod silence;
 mod support;
 mod troubles;
