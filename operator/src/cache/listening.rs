@@ -26,6 +26,8 @@ pub struct Bounds {
     pub answer: Duration,
     /// A watch that fails for so long is stalled.
     pub stalled: Duration,
+    /// Between looks for the optional kinds, which come and go rarely.
+    pub discovery: Duration,
 }
 
 impl Default for Bounds {
@@ -34,6 +36,7 @@ impl Default for Bounds {
             watch_seconds: 420,
             answer: Duration::from_secs(15),
             stalled: Duration::from_secs(20),
+            discovery: Duration::from_secs(300),
         }
     }
 }

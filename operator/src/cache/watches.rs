@@ -38,8 +38,6 @@ use crate::views;
 /// Objects of one answer to a list. Of what an answer holds little is kept: the fewer at a time, the less memory stays
 /// behind for good.
 const PAGE: u32 = 50;
-/// Optional kinds come and go rarely.
-const DISCOVERY: Duration = Duration::from_secs(300);
 /// Until the API server answers for the first time.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(5);
 
@@ -71,9 +69,10 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
 /// Follows the optional kinds for as long as they are served.
 async fn optional(context: &Arc<Context>, scope: &Scope) {
     let mut running: HashMap<Kind, JoinSet<()>> = HashMap::new();
+    let discovery = context.health.bounds().discovery;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.optional()).collect();
     loop {
-        let mut wait = DISCOVERY;
+        let mut answered = true;
         let groups: BTreeSet<String> = kinds.iter().map(|kind| kind.api_version()).collect();
         let answers: HashMap<String, Option<BTreeSet<String>>> = join_all(groups.into_iter().map(async |group| {
             let resources = served_in(context, &group).await;
@@ -102,12 +101,15 @@ async fn optional(context: &Arc<Context>, scope: &Scope) {
                     everything(context);
                 }
                 Some(_) => {}
-                None => wait = DISCOVERY_RETRY,
+                None => answered = false,
             }
         }
-        if wait == DISCOVERY {
+        let wait = if answered {
             context.served.known();
-        }
+            discovery
+        } else {
+            DISCOVERY_RETRY
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.served.doubted() => tokio::time::sleep(DISCOVERY_RETRY).await,

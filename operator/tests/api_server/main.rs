@@ -16,6 +16,7 @@ mod input;
 mod leader;
 mod manifests;
 mod manifests_tls;
+mod optional;
 mod pickup;
 mod privacy;
 mod proxy;

@@ -13,6 +13,7 @@ const BOUNDS: Bounds = Bounds {
     watch_seconds: 2,
     answer: Duration::from_secs(1),
     stalled: Duration::from_secs(60),
+    discovery: Duration::from_secs(300),
 };
 
 #[tokio::test]
