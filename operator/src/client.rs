@@ -89,6 +89,11 @@ fn class(code: u16) -> &'static str {
     }
 }
 
+/// Whether the query asks for a watch.
+pub(crate) fn is_watch(query: &str) -> bool {
+    query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1")
+}
+
 /// Verb and kind of a request, as RBAC and the audit log know them.
 fn classify(method: &Method, path: &str, query: &str) -> (&'static str, &'static str) {
     let mut parts = path.trim_matches('/').split('/');
@@ -102,7 +107,7 @@ fn classify(method: &Method, path: &str, query: &str) -> (&'static str, &'static
         ["namespaces", _, resource, rest @ ..] | [resource, rest @ ..] => (*resource, !rest.is_empty()),
         [] => return ("get", "APIResourceList"),
     };
-    let watching = query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1");
+    let watching = is_watch(query);
     let verb = match *method {
         Method::GET if watching => "watch",
         Method::GET if named => "get",

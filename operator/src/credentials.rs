@@ -4,6 +4,8 @@
 //! Plaintext is only here, between the pending Secret and the client Secret; nothing here is `Debug`, and errors name
 //! kinds only. Every write has a precondition, so that of two writers one is refused and decides anew.
 
+mod edits;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -23,6 +25,7 @@ use crate::plan::{Child, Kind, secrets};
 use crate::rotation::{Facts, Held, PodKeyset, Rules, Step, TokenFacts, Wait, decide};
 use crate::validate::{Identity, Validated};
 use crate::{apply, clock};
+use edits::Edits;
 
 /// A rotation has no more steps than this between two waits, the bringing of keysets included.
 const MAX_STEPS: usize = 16;
@@ -36,6 +39,7 @@ pub struct Stored {
     data: Box<[Entry]>,
     issued_at: Option<Timestamp>,
     nonce: Option<Box<str>>,
+    edits: Edits,
 }
 
 impl Stored {
@@ -52,6 +56,7 @@ impl Stored {
             data: data.collect(),
             issued_at: note(ISSUED_AT).and_then(|text| text.parse().ok()).map(clock::whole),
             nonce: note(NONCE).map(Into::into),
+            edits: Edits::of(secret),
         }
     }
 
@@ -83,8 +88,9 @@ struct WithNotes {
 
 impl WithNotes {
     fn of(stored: &Stored) -> Self {
+        let token = stored.text(secrets::TOKEN_KEY).and_then(|text| Token::parse(text).ok());
         Self {
-            token: stored.text(secrets::TOKEN_KEY).and_then(|text| Token::parse(text).ok()),
+            token: token.filter(|token| stored.text(secrets::KEY_ID_KEY) == Some(token.kid().as_str())),
             issued_at: stored.issued_at,
             nonce: stored.nonce.as_deref().map(str::to_owned),
             meta: stored.meta.clone(),
@@ -379,6 +385,12 @@ async fn put(
     child: &Child,
     existing: Option<&ChildMeta>,
 ) -> Result<ChildMeta, Error> {
+    let edited = context.memories.with(&identity.key(), |memory| {
+        let stored = memory.secret(&child.name)?;
+        stored
+            .edits
+            .put_back(identity, child, |key| stored.bytes(key).is_some())
+    });
     let written = match existing {
         Some(meta) => apply::update(context, identity, child, &meta.version).await?,
         None => apply::create(context, identity, child).await?,
@@ -386,8 +398,9 @@ async fn put(
     let secret: Secret = written.try_parse().map_err(|_| Error::Encode)?;
     let stored = Arc::new(Stored::of(&secret));
     let meta = stored.meta.clone();
-    context
-        .memories
-        .with(&identity.key(), |memory| memory.read_secret(stored));
+    context.memories.with(&identity.key(), |memory| {
+        memory.read_secret(stored);
+        memory.put_back.extend(edited);
+    });
     Ok(meta)
 }

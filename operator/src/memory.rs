@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use screenshot_policy::attest::AttestReport;
 
+use crate::apply::PutBack;
 use crate::attest::Unattested;
 use crate::cache::Key;
 use crate::compact::Id;
@@ -80,6 +81,8 @@ pub struct Memory {
     pub sent: Ledger,
     /// As last read or written, each name once.
     secrets: Vec<Arc<Stored>>,
+    /// Secrets whose edited content was put back, and of which nobody was told yet.
+    pub put_back: Vec<PutBack>,
     /// By the pod's uid.
     pub proofs: HashMap<String, Proof>,
     /// Passes in a row that waited for pods to attest.

@@ -36,12 +36,6 @@ pub const RULES: &[Rule] = &[
         why: "what was observed and verified",
     },
     Rule {
-        group: "screenshot-operator.io",
-        resources: &["screenshotservices/finalizers"],
-        verbs: &["update"],
-        why: "owner references that block deletion need it where OwnerReferencesPermissionEnforcement is on",
-    },
-    Rule {
         group: "",
         resources: &["serviceaccounts", "configmaps", "secrets", "services"],
         verbs: CHILD,
@@ -201,9 +195,7 @@ mod tests {
             assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
             let banned = ["escalate", "bind", "impersonate", "deletecollection"];
             assert!(rule.verbs.iter().all(|verb| !banned.contains(verb)), "{rule:?}");
-            let may_update = [["screenshotservices/finalizers"], ["leases"]]
-                .iter()
-                .any(|of| rule.resources == of);
+            let may_update = rule.resources == ["leases"];
             assert!(may_update || !rule.verbs.contains(&"update"), "{rule:?}");
             assert!(
                 !rule.resources.iter().any(|r| r.contains("exec") || r.contains("role")),

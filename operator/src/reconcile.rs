@@ -170,7 +170,14 @@ async fn write(
         let put_back = apply::relabel(context, identity, found).await?;
         tell(context, service, &put_back).await;
     }
-    let turn = credentials::settle(context, wanted, &mut seen.credentials, &mut seen.pods).await?;
+    let turn = credentials::settle(context, wanted, &mut seen.credentials, &mut seen.pods).await;
+    let put_back = context
+        .memories
+        .with(&identity.key(), |memory| std::mem::take(&mut memory.put_back));
+    for put_back in &put_back {
+        tell(context, service, put_back).await;
+    }
+    let turn = turn?;
     for child in plan.after_secrets() {
         apply_one(context, service, identity, child, seen).await?;
     }

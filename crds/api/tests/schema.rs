@@ -58,12 +58,19 @@ fn the_linter_sees_what_it_is_there_for() {
         "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
             "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
         "unions": {"type": "string", "oneOf": []},
+        "wait": {"type": "integer", "minimum": 0, "maximum": 5, "description": "Seconds to wait. Default: 1."},
+        "tries": {"type": "integer", "minimum": 0, "maximum": 5, "description": "How often. Default: 1."},
+        "ports": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 5}},
         "waitMinutes": {"type": "integer", "minimum": 0, "maximum": 5, "description": "How long to wait."},
         "ruled": {"type": "string", "description": "A text. Default: none.", "x-kubernetes-validations": [{"rule": "true", "message": "No good"}]},
         "badKey": {"type": "string", "description": "Required."}, "bad_name": {"type": "boolean", "description": "Default: false."}
     }});
     let mut findings = Vec::new();
     lint(".spec", &bad, &mut findings);
+    assert!(
+        !findings.iter().any(|f| f.starts_with(".spec.ports[]:")),
+        "a port has no unit: {findings:#?}"
+    );
     for expected in [
         ".spec: x-kubernetes-preserve-unknown-fields",
         ".spec.text: string without maxLength",
@@ -82,6 +89,8 @@ fn the_linter_sees_what_it_is_there_for() {
         ".spec.unions: oneOf",
         ".spec.waitMinutes: description names no default and is not required",
         ".spec.waitMinutes: description names no unit",
+        ".spec.wait: number without a unit in its name",
+        ".spec.tries: number without a unit in its name",
         ".spec.ruled: rule without reason",
         ".spec.ruled: message \"No good\" does not say what must be",
         ".spec.bad_name: name is not camelCase",
@@ -220,6 +229,7 @@ fn lint(path: &str, schema: &Value, findings: &mut Vec<String>) {
         Some("array") => lint_list(path, schema, findings),
         Some("string") => lint_string(path, schema, findings),
         Some("integer") => {
+            lint_unit(path, findings);
             for bound in ["minimum", "maximum"] {
                 if !schema[bound].is_i64() {
                     findings.push(format!("{path}: number without {bound}"));
@@ -263,6 +273,28 @@ fn lint_text(path: &str, schema: &Value, findings: &mut Vec<String>) {
         if path.ends_with(suffix) && !text.to_lowercase().contains(unit) {
             findings.push(format!("{path}: description names no unit"));
         }
+    }
+}
+
+/// Units that a number's name may end in; one name begins with it.
+const UNITS: [&str; 9] = [
+    "Seconds",
+    "Minutes",
+    "Hours",
+    "Days",
+    "daysLeft",
+    "Milliseconds",
+    "Bytes",
+    "Pixels",
+    "Percentage",
+];
+/// Numbers of things, which have no unit.
+const COUNTS: [&str; 5] = ["replicas", "Replicas", "Generation", "port", "ports[]"];
+
+/// A number's name says what it counts: nobody has to look up whether a wait is in seconds.
+fn lint_unit(path: &str, findings: &mut Vec<String>) {
+    if !UNITS.iter().chain(&COUNTS).any(|end| path.ends_with(end)) {
+        findings.push(format!("{path}: number without a unit in its name"));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::Client;
-use screenshot_operator::cache::watches::WATCH_SECONDS;
+use screenshot_operator::cache::listening::Bounds;
 
 use crate::process::Process;
 use crate::rows::Rows;
@@ -70,7 +70,7 @@ async fn idle(rows: &mut Rows, operator: &Process) {
     let writes = operator.calls(&WRITES).await - writes;
     let renewed = (operator.calls(&["watch"]).await - renewed - watches).max(0.0);
     let minutes = IDLE.as_secs_f64() / 60.0;
-    let renewals = watches * 60.0 / f64::from(WATCH_SECONDS);
+    let renewals = watches * 60.0 / f64::from(Bounds::default().watch_seconds);
     rows.at_most(
         "reads per idle minute, without the Lease's",
         "calls/min",

@@ -2,7 +2,8 @@
 //!
 //! In: what happens on each watch. Out: which are filled, which are stalled and why. A pass is refused while a watch it
 //! depends on was never filled: everything would look as if it were missing.
-//! The watch's client does not say that it is well again, it only stops failing; hence the memory of the last failure.
+//! The watch's client does not say that it is well again, it only stops failing, and one whose connection is dead does not
+//! fail at all; hence the memory of when each was last heard.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::watcher;
 
+use super::listening::{Bounds, Unanswered};
 use crate::error::Error;
 use crate::plan::Kind;
 
-/// A watch that failed is retried within half of this; without another failure by then it works.
-const RECOVERED: Duration = Duration::from_secs(60);
-/// A watch that fails for so long is stalled.
-const STALLED: Duration = Duration::from_secs(20);
+/// A watch that failed is retried well within this: failures that are further apart are not one trouble.
+const APART: Duration = Duration::from_secs(60);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,9 +41,10 @@ impl Watched {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct State {
     filled: bool,
+    heard: Instant,
     failing: Option<Failing>,
 }
 
@@ -75,37 +76,55 @@ impl fmt::Display for Trouble {
     }
 }
 
+type States = BTreeMap<(Watched, Option<String>), State>;
+
 /// State of every watch.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<BTreeMap<(Watched, Option<String>), State>>);
+pub struct Health {
+    states: Mutex<States>,
+    bounds: Bounds,
+}
 
 impl Health {
+    /// Of watches that are followed within other bounds.
+    pub fn within(bounds: Bounds) -> Self {
+        Self {
+            states: Mutex::default(),
+            bounds,
+        }
+    }
+
+    /// How watches are followed.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// A watch is about to begin.
-    pub fn begins(&self, watched: Watched, namespace: Option<&str>) {
+    pub fn begins(&self, watched: Watched, namespace: Option<&str>, now: Instant) {
+        let state = State {
+            filled: false,
+            heard: now,
+            failing: None,
+        };
         self.with(|map| {
-            map.entry((watched, namespace.map(str::to_owned))).or_default();
+            map.entry((watched, namespace.map(str::to_owned))).or_insert(state);
         });
     }
 
     /// A watch has shown everything there is.
     pub fn filled(&self, watched: Watched, namespace: Option<&str>) {
-        self.set(watched, namespace, |state| {
-            *state = State {
-                filled: true,
-                failing: None,
-            }
-        });
+        self.set(watched, namespace, |state| state.filled = true);
     }
 
-    /// A watch showed something.
-    pub fn works(&self, watched: Watched, namespace: Option<&str>) {
-        self.set(watched, namespace, |state| state.failing = None);
+    /// Something came of a watch, were it only a bookmark.
+    pub fn heard(&self, watched: Watched, namespace: Option<&str>, now: Instant) {
+        self.set(watched, namespace, |state| state.heard = now);
     }
 
     /// A watch failed and will be tried again.
     pub fn failed(&self, watched: Watched, namespace: Option<&str>, reason: &'static str, now: Instant) {
         self.set(watched, namespace, |state| {
-            let since = state.failing.filter(|f| now.duration_since(f.last) < RECOVERED);
+            let since = state.failing.filter(|f| now.duration_since(f.last) < APART);
             state.failing = Some(Failing {
                 first: since.map_or(now, |f| f.first),
                 last: now,
@@ -119,11 +138,11 @@ impl Health {
         self.with(|map| map.retain(|(of, _), _| *of != watched));
     }
 
-    /// Watches that never were filled, or fail for a while.
+    /// Watches that never were filled, fail for a while, or say nothing any more.
     pub fn troubles(&self, now: Instant) -> Vec<Trouble> {
         self.with(|map| {
             let bad = map.iter().filter_map(|((watched, namespace), state)| {
-                let reason = trouble(state, now)?;
+                let reason = self.trouble(state, now)?;
                 Some(Trouble {
                     watched: *watched,
                     namespace: namespace.clone(),
@@ -174,21 +193,23 @@ impl Health {
         self.with(|map| !map.is_empty() && map.values().all(|state| state.filled || state.failing.is_some()))
     }
 
+    fn trouble(&self, state: &State, now: Instant) -> Option<&'static str> {
+        let failing = state.failing.filter(|f| state.heard <= f.last);
+        match (state.filled, failing) {
+            (false, failing) => Some(failing.map_or("NotSynced", |f| f.reason)),
+            (true, Some(f)) if now.duration_since(f.first) >= self.bounds.stalled => Some(f.reason),
+            (true, _) if now.duration_since(state.heard) >= self.bounds.silence() => Some("Silent"),
+            (true, _) => None,
+        }
+    }
+
+    /// One that has ended is not begun anew by what still comes of it.
     fn set(&self, watched: Watched, namespace: Option<&str>, change: impl FnOnce(&mut State)) {
-        self.with(|map| change(map.entry((watched, namespace.map(str::to_owned))).or_default()));
+        self.with(|map| map.get_mut(&(watched, namespace.map(str::to_owned))).map(change));
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<(Watched, Option<String>), State>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn trouble(state: &State, now: Instant) -> Option<&'static str> {
-    let failing = state.failing.filter(|f| now.duration_since(f.last) < RECOVERED);
-    match (state.filled, failing) {
-        (false, failing) => Some(failing.map_or("NotSynced", |f| f.reason)),
-        (true, Some(f)) if now.duration_since(f.first) >= STALLED => Some(f.reason),
-        (true, _) => None,
+    fn with<T>(&self, act: impl FnOnce(&mut States) -> T) -> T {
+        act(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -202,6 +223,7 @@ pub fn reason(error: &watcher::Error) -> &'static str {
             kube::Error::Api(status) if status.code == 404 => "NotServed",
             kube::Error::Api(status) if status.code == 401 => "Unauthorized",
             kube::Error::Api(_) => "ApiError",
+            kube::Error::Service(error) if error.is::<Unanswered>() => "Timeout",
             _ => "ApiUnreachable",
         },
         watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => "ApiError",
@@ -214,17 +236,25 @@ mod tests {
 
     const POLICIES: Watched = Watched::Child(Kind::NetworkPolicy);
 
+    fn followed(watched: &[(Watched, Option<&str>)], now: Instant) -> Health {
+        let health = Health::default();
+        for (watched, namespace) in watched {
+            health.begins(*watched, *namespace, now);
+        }
+        health
+    }
+
     #[test]
     fn no_pass_is_made_before_every_watch_of_its_namespace_was_filled() {
-        let health = Health::default();
-        assert!(health.require("a").is_err(), "nothing is watched at all");
+        assert!(Health::default().require("a").is_err(), "nothing is watched at all");
+        let now = Instant::now();
+        let health = followed(&[(Watched::Services, None), (POLICIES, Some("a"))], now);
         health.filled(Watched::Services, None);
-        health.begins(POLICIES, Some("a"));
         let error = health.require("a").unwrap_err();
         assert_eq!(error.reason(), "NotSynced");
         assert!(health.require("b").is_ok());
         assert!(!health.answered());
-        health.failed(POLICIES, Some("a"), "Forbidden", Instant::now());
+        health.failed(POLICIES, Some("a"), "Forbidden", now);
         assert_eq!(health.require("a").unwrap_err().reason(), "Forbidden");
         assert!(health.answered());
         health.filled(POLICIES, Some("a"));
@@ -232,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_keeps_failing_is_stalled_and_one_that_stopped_failing_works() {
-        let health = Health::default();
+    fn a_watch_that_keeps_failing_is_stalled_and_one_that_is_heard_again_works() {
         let start = Instant::now();
+        let health = followed(&[(POLICIES, None)], start);
         let after = |seconds| start + Duration::from_secs(seconds);
         health.filled(POLICIES, None);
         health.failed(POLICIES, None, "Forbidden", after(0));
@@ -246,9 +276,46 @@ mod tests {
             reason: "Forbidden",
         }];
         assert_eq!(health.troubles(after(26)), stalled);
-        assert_eq!(health.troubles(after(90)), [], "no failure for more than a minute");
+        health.heard(POLICIES, None, after(27));
+        assert_eq!(health.troubles(after(28)), []);
+        health.failed(POLICIES, None, "Forbidden", after(29));
+        assert_eq!(health.troubles(after(30)), stalled, "it begins and fails in turn");
+        health.heard(POLICIES, None, after(31));
         health.failed(POLICIES, None, "Forbidden", after(91));
         assert_eq!(health.troubles(after(92)), [], "a new failure is a hiccup again");
         assert!(stalled[0].to_string().contains("NetworkPolicy"));
+    }
+
+    #[test]
+    fn a_watch_that_says_nothing_not_even_that_it_fails_is_stalled() {
+        let start = Instant::now();
+        let health = followed(&[(POLICIES, Some("a")), (Watched::Pods, Some("a"))], start);
+        health.filled(POLICIES, Some("a"));
+        health.filled(Watched::Pods, Some("a"));
+        let silence = health.bounds().silence();
+        assert!(
+            silence > Duration::from_secs(health.bounds().watch_seconds.into()),
+            "a watch may be silent for its life"
+        );
+        health.heard(Watched::Pods, Some("a"), start + silence / 2);
+        assert_eq!(
+            health.troubles(start + silence.saturating_sub(Duration::from_secs(1))),
+            []
+        );
+        let troubles = health.troubles(start + silence);
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        assert_eq!(
+            troubles[0].to_string(),
+            "the watch of NetworkPolicy in namespace a does not work: Silent"
+        );
+        health.heard(POLICIES, Some("a"), start + silence);
+        assert_eq!(health.troubles(start + silence), []);
+        health.ended(POLICIES);
+        health.heard(POLICIES, Some("a"), start + silence);
+        assert_eq!(
+            health.by_kind(start + silence).len(),
+            1,
+            "a watch that has ended is begun anew"
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! Holds metadata and views only, never the content of a Secret. No client, no I/O.
 
 pub mod health;
+pub mod listening;
 pub mod services;
 pub mod targets;
 pub mod watches;

@@ -16,7 +16,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::{Key, health};
+use super::listening::Bounds;
+use super::{Key, health, listening};
 use crate::backoff;
 use crate::error::Error;
 use crate::observe;
@@ -89,6 +90,7 @@ impl TargetWatches {
         let (sender, answer) = watch::channel(None);
         let entries = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
+            let client = listening::client(client, Bounds::default().answer, || {});
             let api: Api<Service> = Api::namespaced(client, &target.namespace);
             let config = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
             let mut events = pin!(watch_service(api, config).backoff(backoff::watch()));

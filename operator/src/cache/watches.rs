@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::Watched;
 use super::services::{Guarded, News, key};
-use super::{Key, View, health};
+use super::{Key, View, health, listening};
 use crate::backoff;
 use crate::context::Context;
 use crate::names::{all_children_selector, all_pods_selector};
@@ -35,13 +35,9 @@ use crate::plan::Kind;
 use crate::trigger::controller::Scope;
 use crate::views;
 
-/// Seconds until the API server ends a watch and it is begun anew: some fifteen watches then cost two calls a minute.
-pub const WATCH_SECONDS: u32 = 420;
 /// Objects of one answer to a list. Of what an answer holds little is kept: the fewer at a time, the less memory stays
 /// behind for good.
 const PAGE: u32 = 50;
-/// Optional kinds come and go rarely.
-const DISCOVERY: Duration = Duration::from_secs(300);
 /// Until the API server answers for the first time.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(5);
 
@@ -73,9 +69,10 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
 /// Follows the optional kinds for as long as they are served.
 async fn optional(context: &Arc<Context>, scope: &Scope) {
     let mut running: HashMap<Kind, JoinSet<()>> = HashMap::new();
+    let discovery = context.health.bounds().discovery;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.optional()).collect();
     loop {
-        let mut wait = DISCOVERY;
+        let mut answered = true;
         let groups: BTreeSet<String> = kinds.iter().map(|kind| kind.api_version()).collect();
         let answers: HashMap<String, Option<BTreeSet<String>>> = join_all(groups.into_iter().map(async |group| {
             let resources = served_in(context, &group).await;
@@ -104,12 +101,15 @@ async fn optional(context: &Arc<Context>, scope: &Scope) {
                     everything(context);
                 }
                 Some(_) => {}
-                None => wait = DISCOVERY_RETRY,
+                None => answered = false,
             }
         }
-        if wait == DISCOVERY {
+        let wait = if answered {
             context.served.known();
-        }
+            discovery
+        } else {
+            DISCOVERY_RETRY
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = context.served.doubted() => tokio::time::sleep(DISCOVERY_RETRY).await,
@@ -140,7 +140,7 @@ fn push(context: &Context, services: impl IntoIterator<Item = Key>) {
 }
 
 fn services(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>) {
-    let api: Api<Guarded> = whole(context.client.clone(), namespace);
+    let api: Api<Guarded> = whole(client(context, Watched::Services, namespace), namespace);
     let scope = namespace.map(str::to_owned);
     follow(
         tasks,
@@ -178,7 +178,7 @@ fn services(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&
 }
 
 fn pods(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>) {
-    let api: Api<Pod> = whole(context.client.clone(), namespace);
+    let api: Api<Pod> = whole(client(context, Watched::Pods, namespace), namespace);
     let scope = namespace.map(str::to_owned);
     follow(
         tasks,
@@ -198,7 +198,7 @@ fn pods(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>
 fn children(tasks: &mut JoinSet<()>, context: &Arc<Context>, kind: Kind, namespace: Option<&str>) {
     let (selector, watched) = (all_children_selector(), Watched::Child(kind));
     let scope = namespace.map(str::to_owned);
-    let client = context.client.clone();
+    let client = client(context, watched, namespace);
     match kind {
         Kind::Deployment => {
             let view = |deployment: &Deployment| Some(View::Deployment(views::deployment(deployment)));
@@ -243,6 +243,17 @@ fn children(tasks: &mut JoinSet<()>, context: &Arc<Context>, kind: Kind, namespa
     }
 }
 
+/// The client of one watch.
+fn client(context: &Arc<Context>, watched: Watched, namespace: Option<&str>) -> Client {
+    let (inner, answer) = (context.client.clone(), context.health.bounds().answer);
+    let (context, namespace) = (Arc::downgrade(context), namespace.map(str::to_owned));
+    listening::client(inner, answer, move || {
+        if let Some(context) = context.upgrade() {
+            context.health.heard(watched, namespace.as_deref(), Instant::now());
+        }
+    })
+}
+
 fn whole<K>(client: Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -281,11 +292,11 @@ fn follow<K>(
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
-    context.health.begins(watched, namespace.as_deref());
+    context.health.begins(watched, namespace.as_deref(), Instant::now());
     tasks.spawn(async move {
         let config = watcher::Config {
             label_selector: (!selector.is_empty()).then_some(selector),
-            timeout: Some(WATCH_SECONDS),
+            timeout: Some(context.health.bounds().watch_seconds),
             page_size: Some(PAGE),
             ..watcher::Config::default()
         };
@@ -306,7 +317,6 @@ fn follow<K>(
                     continue;
                 }
             };
-            context.health.works(watched, namespace.as_deref());
             let (seen, done) = match event {
                 Event::Init => {
                     shown.clear();

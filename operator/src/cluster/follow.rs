@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Source, found};
 use crate::backoff;
-use crate::cache::{Key, health, watches};
+use crate::cache::{Key, health, listening, watches};
 use crate::context::Context;
 use crate::trigger::controller::Scope;
 
@@ -53,7 +53,7 @@ fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scope: &Scope) {
     if sources.is_empty() {
         return;
     }
-    let client = || context.client.clone();
+    let client = || listening::client(context.client.clone(), context.health.bounds().answer, || {});
     let paged = watcher::Config::default().page_size(PAGE);
     let nodes = Api::all_with(client(), &ApiResource::erase::<WholeNode>(&()));
     follow(tasks, context, nodes, paged.clone(), Source::Nodes, found::node);
@@ -92,7 +92,7 @@ fn follow<K>(
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let context = Arc::clone(context);
-    let config = config.timeout(watches::WATCH_SECONDS);
+    let config = config.timeout(context.health.bounds().watch_seconds);
     tasks.spawn(async move {
         let mut events = pin!(watch(api, config).backoff(backoff::watch()));
         let mut shown = HashMap::new();

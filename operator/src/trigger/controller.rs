@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_pass_begins_before_the_watches_have_answered_unless_they_take_too_long() {
         let context = Arc::new(context());
-        context.health.begins(Watched::Services, None);
+        context.health.begins(Watched::Services, None, Instant::now());
         let (stop, begun) = (CancellationToken::new(), tokio::time::Instant::now());
         let running = tokio::spawn(run(Arc::clone(&context), stop.clone()));
         while context.queue.depth() > 0 {
@@ -192,6 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn passes_begin_at_once_when_the_watches_have_answered() {
         let context = Arc::new(context());
+        context.health.begins(Watched::Services, None, Instant::now());
         context.health.filled(Watched::Services, None);
         context.served.known();
         let (stop, begun) = (CancellationToken::new(), tokio::time::Instant::now());

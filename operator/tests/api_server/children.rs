@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use screenshot_operator::names::MANAGER;
-use screenshot_operator::plan::{Kind, OperatorPods, Surroundings, Targets, plan};
-use screenshot_operator::validate::{identity, validate};
+use screenshot_operator::plan::Kind;
+use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
-use crate::support::{Operator, Stage, inventory, settings, until, whole_seconds};
+use crate::support::{Operator, Stage, inventory, until, whole_seconds};
+use crate::whole;
 
 #[tokio::test]
 async fn one_pass_makes_every_child_and_a_second_one_neither_reads_nor_writes() {
@@ -21,8 +22,15 @@ async fn one_pass_makes_every_child_and_a_second_one_neither_reads_nor_writes() 
     operator.pass(&service).await.expect("first pass");
     let events = operator.count("api_calls_total", &["kind=\"Event\""]);
     let calls = operator.calls() - before - events;
-    eprintln!("calls of the first pass: {calls}, and {events} for events");
     let made = stage.versions().await;
+    // One for each child and one for the status. Events are told beside it: how many there are is a matter of what
+    // changed in the conditions, not of the children, and a service works without them.
+    let most = u64::try_from(made.len() + 1).unwrap();
+    assert!(
+        calls <= most,
+        "{calls} calls (and {events} for events) for {} children",
+        made.len()
+    );
     let mut names: Vec<(Kind, String)> = made.keys().cloned().collect();
     let mut expected = inventory("shots");
     names.sort();
@@ -75,40 +83,23 @@ async fn an_operator_that_was_restarted_writes_nothing_and_reads_each_child_once
     assert_eq!(stage.services().get("shots").await.unwrap(), service);
 }
 
+/// What we hold of an object, and since when.
+fn ours(object: &DynamicObject) -> Vec<Value> {
+    let entries = object.metadata.managed_fields.iter().flatten();
+    let ours = entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER));
+    ours.map(|entry| serde_json::to_value(entry).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() {
     let stage = Stage::new("twice").await;
-    let spec = json!({
-        "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
-        "imagePullSecrets": [{"name": "registry"}],
-        "resources": {"server": {"limits": {"cpu": "1000m"}}},
-        "scheduling": {"nodeSelector": {"pool": "none"}, "topologySpread": "Required",
-            "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": 5, "effect": "NoExecute"}]},
-        "sandbox": {"hostUsers": false},
-        "podMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/a": "b"}},
-        "objectMetadata": {"labels": {"team": "web"}, "annotations": {"example.com/owner": "web"}},
-        "monitoring": {"from": [{"namespaceSelector": {}}], "dashboard": {"enabled": true}},
-        "network": {
-            "ingress": {"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}], "cidrs": ["10.0.0.0/8", "fd00::/8"]},
-            "exposure": {"ingress": {"className": "nginx", "host": "shots.example.com", "tlsSecretName": "tls"}},
-        },
-    });
-    let service = stage.create("shots", spec).await.unwrap();
-    let wanted = validate(identity(&service).unwrap(), &service, &settings()).unwrap();
-    let operator = OperatorPods {
-        namespace: "o".into(),
-        name: "o".into(),
-    };
-    let around = Surroundings {
-        targets: &Targets::new(),
-        operator: &operator,
-        served: &std::collections::BTreeSet::new(),
-        deployment: None,
-    };
-    let plan = plan(&wanted, &around, whole_seconds());
+    stage.define_optional_kinds().await;
+    let mut planned = whole::planned(&stage, "shots", whole::spec()).await;
+    let routed = whole::planned(&stage, "routed", whole::routed()).await;
+    planned.extend(routed.into_iter().filter(|child| child.kind == Kind::HttpRoute));
     let params = PatchParams::apply(MANAGER).force();
     let mut kinds = std::collections::BTreeSet::new();
-    for child in plan.before_secrets().chain(plan.after_secrets()) {
+    for child in planned {
         let api = stage.children(child.kind);
         let apply = async || {
             api.patch(&child.name, &params, &Patch::Apply(&child.body))
@@ -132,6 +123,10 @@ async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() 
         let second = apply().await;
         let third = apply().await;
         assert_eq!(second.metadata.generation, first.metadata.generation, "{child:?}");
+        assert_eq!(ours(&first).len(), 1, "{child:?}");
+        assert_eq!(ours(&third), ours(&first), "our own part was written anew: {child:?}");
+        // The autoscaler's controller writes its status every 15 s, whatever we do, and that is a resourceVersion too;
+        // its own generation is not counted. What we hold, with the time of our last write, has to do.
         if child.kind != Kind::HorizontalPodAutoscaler {
             assert_eq!(
                 third.metadata.resource_version, second.metadata.resource_version,
@@ -146,9 +141,7 @@ async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() 
         }
         kinds.insert(child.kind);
     }
-    let expected = Kind::ALL
-        .into_iter()
-        .filter(|kind| *kind != Kind::Secret && !kind.optional());
+    let expected = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
     assert_eq!(kinds, expected.collect(), "a kind was not tried");
 }
 

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -45,6 +46,8 @@ struct State {
     heard: Mutex<Vec<(String, String)>>,
     /// Cancelled while the API server is away; every connection ends.
     away: Mutex<CancellationToken>,
+    /// Cancelled while connections stay open and carry nothing; those that did once never carry anything again.
+    silent: Mutex<CancellationToken>,
 }
 
 /// The proxy.
@@ -62,9 +65,12 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, upstream) = (Arc::clone(&shared), upstream.clone());
-                let away = state.away.lock().unwrap().clone();
+                let (away, silent) = (state.away.lock().unwrap().clone(), state.silent.lock().unwrap().clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(Arc::clone(&state), upstream.clone(), request));
+                    let service = service_fn(move |request| {
+                        let answer = answer(Arc::clone(&state), upstream.clone(), request);
+                        unless_silent(silent.clone(), answer)
+                    });
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     tokio::select! {
                         _ = server.serve_connection(TokioIo::new(stream), service) => {}
@@ -114,13 +120,42 @@ impl Proxy {
         self.state.away.lock().unwrap().cancel();
     }
 
-    /// It is back.
+    /// Connections stay open, new ones are taken, and nothing is forwarded.
+    pub fn silent(&self) {
+        self.state.silent.lock().unwrap().cancel();
+    }
+
+    /// It is back, for connections that begin from now on.
     pub fn back(&self) {
         *self.state.away.lock().unwrap() = CancellationToken::new();
+        *self.state.silent.lock().unwrap() = CancellationToken::new();
     }
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// The answer, for as long as the connection carries anything.
+async fn unless_silent(
+    silent: CancellationToken,
+    answer: impl Future<Output = Result<Answer, std::io::Error>>,
+) -> Result<Answer, std::io::Error> {
+    let response = or_nothing(&silent, answer).await?;
+    Ok(response.map(|body| {
+        let frames = stream::unfold((body, silent), |(mut body, silent)| async move {
+            let frame = or_nothing(&silent, body.frame()).await?;
+            Some((frame, (body, silent)))
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }))
+}
+
+async fn or_nothing<T>(silent: &CancellationToken, coming: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        () = silent.cancelled() => std::future::pending().await,
+        it = coming => it,
+    }
+}
 
 async fn answer(state: Arc<State>, upstream: Client, request: Request<Incoming>) -> Result<Answer, std::io::Error> {
     if request.method() == Method::GET {

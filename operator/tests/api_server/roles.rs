@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::{Api, Config};
+use kube::{Api, Client, Config};
 use screenshot_operator::http::trouble;
+use screenshot_operator::plan::Kind;
 use screenshot_operator::rbac;
 use screenshot_operator::trigger::controller::Scope;
+use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
 use crate::support::{Operator, Stage, config, until};
@@ -120,4 +122,37 @@ async fn several_namespaces_are_looked_after_with_roles_alone_and_no_other_is_re
         operator.context.metrics.counters()
     );
     operator.stop().await;
+}
+
+/// The API server enforces who may name an owner. For a child that blocks the end of its owner it asks for a right on the
+/// owner's finalizers, which the operator does not have: its children must not.
+#[tokio::test]
+async fn an_owner_is_named_without_a_right_on_its_finalizers_and_may_not_be_blocked() {
+    let stage = Stage::new("owner").await;
+    let config = restricted(&stage, |_| {}).await;
+    let client = Client::try_from(config).unwrap();
+    let service = stage.resting("shots").await;
+    let mut owner = serde_json::to_value(identity(&service).unwrap().owner).unwrap();
+    assert!(owner.get("blockOwnerDeletion").is_none(), "{owner}");
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &stage.namespace, &Kind::ConfigMap.api_resource());
+    for (name, blocks) in [("free", false), ("blocking", true)] {
+        owner["blockOwnerDeletion"] = json!(blocks);
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "ownerReferences": [owner]},
+        });
+        match api
+            .patch(name, &PatchParams::apply("test"), &Patch::Apply(&object))
+            .await
+        {
+            Ok(_) => assert!(!blocks, "the API server does not enforce it: this test shows nothing"),
+            Err(kube::Error::Api(status)) => {
+                assert!(
+                    blocks && status.message.contains("blockOwnerDeletion"),
+                    "{}",
+                    status.message
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -76,7 +76,7 @@ func apiserver(spec layout.Spec) []string {
 		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", layout.APIPort),
 		"--etcd-servers=http://127.0.0.1:2379", "--etcd-compaction-interval=5m",
 		"--service-cluster-ip-range=" + layout.ServiceCIDR,
-		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement", "--allow-privileged=true",
 		"--client-ca-file=" + p("ca.crt"), "--tls-cert-file=" + p("apiserver.crt"), "--tls-private-key-file=" + p("apiserver.key"),
 		"--kubelet-client-certificate=" + p("apiserver-kubelet-client.crt"), "--kubelet-client-key=" + p("apiserver-kubelet-client.key"),
 		"--kubelet-certificate-authority=" + p("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
