@@ -112,7 +112,7 @@ const NEEDS_AN_INTERFACE: &[&str] = &[
 ];
 
 /// How long it may take until a page has tried everything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// After this it is loaded again: a browser that is starved of its processor gives some requests up.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long it is listened to when it has.
