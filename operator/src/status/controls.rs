@@ -151,7 +151,7 @@ fn credentials_ready(pass: &Pass<'_>) -> Verdict {
 }
 
 /// The pods that go on with an older keyset, as they cannot read the one that is there: clients are served, and what was
-/// retired since is not. None of it is seen in what they have in force.
+/// retired since is not. What they have in force does not show it.
 fn keyset_refused(pods: &[PodView]) -> Option<String> {
     let refusing = counted(pods).filter_map(|pod| {
         let keyset = pod.attested.as_ref().ok()?.keyset.as_ref()?;
