@@ -51,6 +51,7 @@ lint: tools ## format, clippy, layering, shell; scanners over charts, images and
 	cargo fetch -q --locked
 	hack/step.sh "dependencies" cargo deny --offline --log-level error check licenses bans sources
 	hack/step.sh "kind" hack/kind-test.sh
+	hack/step.sh "verbs" hack/verbs-test.sh
 	hack/step.sh "checkers" hack/lint.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh hack/lint/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
