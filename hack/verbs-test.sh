@@ -103,4 +103,20 @@ for signal in INT KILL; do
   [ "$(wc -l <"$work/out")" -eq "$lines" ] || fail "it still says that it waits after SIG$signal"
   kill -KILL -- "-$target" 2>/dev/null || true
 done
+
+# The summary of all tests names what failed, and what passed at a second try only.
+cat >"$work/bin/make" <<'M'
+#!/usr/bin/env bash
+case "$*" in
+  "-s suites") printf 'good | shaky\nbad\n' ;;
+  "-s shaky") printf '  TRY 2 PASS [   0.1s] (2/2) some-tests e2e::second\n   FLAKY 2/2 [   0.1s] (2/2) some-tests e2e::second\n' ;;
+  "-s bad") exit 1 ;;
+esac
+M
+chmod +x "$work/bin/make"
+if PATH=$work/bin:$PATH hack/test.sh >"$work/out" 2>&1; then fail "a failed suite passes"; fi
+for line in '^good +ok ' '^shaky +ok ' '^  second try: +some-tests e2e::second$' '^bad +FAILED ' \
+  '^suites: 2 passed, 1 failed, .*second try: 1$'; do
+  grep -qE "$line" "$work/out" || fail "the summary has no line $line"
+done
 echo "verbs: ok"
