@@ -7,18 +7,17 @@ name=$1
 shift
 printf '\033[1m== %s\033[0m\n' "$name"
 start=$SECONDS
-# Ends with the step, however that ends: by the trap below, or, if this was killed outright, within a second.
+# It reads from a pipe that only this process holds open, so it ends with it, however that ends.
 alive() {
-  local second=0
-  while sleep 1 && kill -0 $$ 2>/dev/null; do
-    second=$((second + 1))
-    [ $((second % ${STEP_EVERY:-20})) -ne 0 ] || printf '   still %s: %d s\n' "$name" $((SECONDS - start))
+  local code=0
+  while :; do
+    read -r -t "${STEP_EVERY:-20}" || code=$?
+    [ $code -gt 128 ] || return 0 # not the time was over: the step is
+    printf '   still %s: %d s\n' "$name" $((SECONDS - start))
   done
 }
-alive &
-signs=$!
-trap 'kill $signs 2>/dev/null; wait $signs 2>/dev/null' EXIT
-"$@"
+exec 8> >(alive)
+"$@" 8>&-
 code=$?
 if [ $code -eq 0 ]; then
   printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - start))
