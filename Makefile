@@ -51,15 +51,18 @@ lint: tools ## format, clippy, layering, shell; scanners over charts, images and
 	cargo fetch -q --locked
 	hack/step.sh "dependencies" cargo deny --offline --log-level error check licenses bans sources
 	hack/step.sh "kind" hack/kind-test.sh
+	hack/step.sh "verbs" hack/verbs-test.sh
 	hack/step.sh "checkers" hack/lint.sh
 	hack/step.sh "shell" shellcheck -x hack/*.sh hack/lint/*.sh tests/cluster/*.sh capture-server/image/*.sh .ci/run
 
-.PHONY: test test-unit test-capture test-hostile test-chart test-gitops test-argocd test-operator test-cluster test-e2e
+.PHONY: test test-unit test-images test-capture test-hostile test-chart test-gitops test-argocd test-operator test-cluster test-e2e
 test: tools ## everything: lint, unit, capture server, operator, cluster, end to end
 	@hack/test.sh
 test-unit: tools ## pure logic: contract, resource, proxy
 	@$(NEXTEST) $(CRATES_UNIT)
 	cargo test -q --locked --doc -p capture-egress
+test-images: images ## the images: user, labels, no shell; each font and the cache of fonts, taken away, is missed
+	@if [ "$$(uname -s) $$(id -u)" = "Linux 0" ]; then hack/image-check.sh --mutate; else echo "not run: the images' check (it needs root on Linux)"; fi
 test-capture: tools ## jail and capture server against real Chromium
 	@cargo build -q --locked -p capture-jail
 	$(NEXTEST) -p capture-jail -p capture-server -E 'not binary(hostile)'
@@ -111,6 +114,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 suites:
 	@echo "lint"
 	echo "test-unit"
-	echo "test-operator test-chart | images test-cluster test-gitops test-argocd test-capture"
+	echo "test-operator test-chart | test-images test-cluster test-gitops test-argocd test-capture"
 	echo "test-hostile"
 	echo "test-e2e"

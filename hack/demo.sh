@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to pictures: cluster, operator, a sample ScreenshotService, three captures.
-set -euo pipefail
+#   demo.sh        bring it up
+#   demo.sh down   remove what it made
+set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
 OUT=dist/demo
@@ -12,46 +14,74 @@ if [ "${1:-}" = down ]; then
   exec hack/install.sh down
 fi
 
-trap 'echo "the demo stopped in the step above; logs: $CLUSTER logs (local cluster), kubectl -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2' ERR
 start=$SECONDS
-hack/install.sh up
-sample=$(mktemp)
-sed "s#image: localhost/#image: $IMAGES/#" examples/demo.yaml >"$sample"
-hack/step.sh "sample" kubectl apply -f "$sample"
-rm -f "$sample"
-hack/step.sh "ready" kubectl -n $NAMESPACE wait --for=condition=Ready shot/demo --timeout=120s
-kubectl -n $NAMESPACE rollout status deployment/demo-site --timeout=60s >/dev/null
+work=$(mktemp -d)
+forward='' step=start
+failed() {
+  # A command in parentheses has failed: its caller is told of it, too.
+  [ "$BASH_SUBSHELL" -eq 0 ] || return 0
+  case $WHERE in
+    local) logs="$CLUSTER logs; . hack/env.sh, then" ;;
+    kind) logs=". hack/env.sh, then" ;;
+    context) logs="for the cluster of context $CONTEXT:" ;;
+  esac
+  echo "the demo stopped in the step \"$step\", see above. Logs: $logs kubectl -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2
+}
+# kubectl may be a function here: then the program is a child of what was started.
+finish() {
+  if [ -n "$forward" ]; then
+    pkill -P "$forward" || true
+    kill "$forward" 2>/dev/null || true
+  fi
+  rm -rf "$work"
+}
+trap failed ERR
+trap finish EXIT
 
+step="cluster, images and operator"
+hack/install.sh up
+step=sample
+sed "s#image: localhost/#image: $IMAGES/#" examples/demo.yaml >"$work/sample.yaml"
+hack/step.sh "$step" kubectl apply -f "$work/sample.yaml"
+step=ready
+hack/step.sh "$step" kubectl -n $NAMESPACE wait --for=condition=Ready shot/demo --timeout=120s ||
+  { hack/report.sh $NAMESPACE; false; }
+step="demo site"
+hack/step.sh "$step" kubectl -n $NAMESPACE rollout status deployment/demo-site --timeout=60s ||
+  { hack/report.sh $NAMESPACE; false; }
+
+step=captures
+echo "== $step"
 mkdir -p $OUT
-forward_log=$(mktemp)
-kubectl -n $NAMESPACE port-forward service/demo :80 >"$forward_log" 2>&1 &
+kubectl -n $NAMESPACE port-forward service/demo :80 >"$work/forward.log" 2>&1 &
 forward=$!
-trap 'kill $forward 2>/dev/null || true' EXIT
 port=
 for _ in $(seq 50); do
-  port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$forward_log" | head -n 1)
+  port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$work/forward.log" | head -n 1)
   [ -n "$port" ] && break
   sleep 0.1
 done
-[ -n "$port" ] || { cat "$forward_log" >&2; false; }
+[ -n "$port" ] || { cat "$work/forward.log" >&2; false; }
 
 # The token goes to curl through a file that only we can read, never onto a command line.
-headers=$(mktemp)
-chmod 600 "$headers"
+headers=$work/headers
+(umask 077 && : >"$headers")
 printf 'Authorization: Bearer %s\n' "$(kubectl -n $NAMESPACE get secret demo-token -o jsonpath='{.data.token}' | base64 -d)" >"$headers"
 capture() { # capture FILE JSON
   local answer=$OUT/$1 code
   code=$(curl -sS -o "$answer" -D "$answer.headers" -w '%{http_code} in %{time_total} s' -H @"$headers" \
     -H 'Content-Type: application/json' -d "$2" "http://127.0.0.1:$port/v1/capture")
-  echo "   $1: $code, $(stat -c %s "$answer") bytes"
-  case $code in 200*) ;; *) cat "$answer" >&2; rm -f "$headers"; return 1 ;; esac
+  echo "   $1: $code, $(wc -c <"$answer") bytes"
+  case $code in 200*) ;; *) cat "$answer" >&2; return 1 ;; esac
 }
-echo "== captures"
-capture scripts.png "{\"url\":\"$SITE/scripts\",\"window_width\":1280,\"window_height\":800}"
+capture scripts.png "{\"url\":\"$SITE/scripts\",\"window_width\":1280,\"window_height\":800,\"full_page\":true}"
 capture long.png "{\"url\":\"$SITE/long\",\"window_width\":1280,\"window_height\":800,\"full_page\":true}"
 capture metadata.png "{\"url\":\"$SITE/metadata\",\"window_width\":1280,\"window_height\":800}"
-rm -f "$headers"
-echo "   what the third page was refused: $(sed -n 's/^x-capture-refusals: //Ip' $OUT/metadata.png.headers | tr -d '\r')"
+refused=$(sed -n 's/^x-capture-refusals: //Ip' $OUT/metadata.png.headers | tr -d '\r')
+case $refused in
+  *metadata_address*) echo "   what the third page was refused: $refused" ;;
+  *) echo "   the third page was not refused the metadata address; refused was: ${refused:-nothing}" >&2; false ;;
+esac
 
 echo
 kubectl -n $NAMESPACE get shot

@@ -1,29 +1,49 @@
 #!/usr/bin/env bash
 # Looks at the capture image as a node would run it: user 65532, read-only root, no capability, no_new_privs, a tmpfs
 # at /tmp, no network but its own loopback, and the seccomp profile that the chart ships; and takes a picture of the
-# demo site's page of many scripts in it.
+# demo site's page of many scripts in it. Each font has its glyphs, none is looked for anew, every image has its labels.
 #
 #   hack/image-check.sh [OUTPUT.png]        default: dist/image-check.png
+#   hack/image-check.sh --mutate            takes away each font, the cache and a label: each must be found missing
 #
 # Chromium's own sandbox stays on; the profile is what has to permit it.
 # Needs: runc, skopeo, jq, root. Must not: touch the image; it unpacks a copy into a temporary directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mutate=0
+if [ "${1:-}" = --mutate ]; then mutate=1 && shift; fi
 output=$(realpath -m "${1:-dist/image-check.png}")
-archive=dist/images/capture-server.tar
+images=$PWD/dist/images
 work=$(mktemp -d)
 name=image-check-$$
 trap 'runc --root "$work/state" delete --force "$name" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 
-mkdir -p "$work/layout" "$work/rootfs" "$work/out"
+mkdir -p "$work/rootfs" "$work/out" "$work/home"
 chmod 0755 "$work"
-tar -xf "$archive" -C "$work/layout"
-blob() { echo "$work/layout/blobs/sha256/${1#sha256:}"; }
-manifest=$(blob "$(jq -r '.manifests[0].digest' "$work/layout/index.json")")
+fail() { echo "image-check: $*" >&2 && exit 1; }
+layout=
+blob() { echo "$layout/blobs/sha256/${1#sha256:}"; }
+open_image() { # open_image NAME: sets layout and manifest
+    layout=$work/layout-$1
+    mkdir "$layout"
+    tar -xf "$images/$1.tar" -C "$layout"
+    manifest=$(blob "$(jq -r '.manifests[0].digest' "$layout/index.json")")
+}
+# labels NAME CONFIG: says which of the OCI annotations are not there or empty
+labels() {
+    jq -r --arg name "$1" '(.config.Labels // {}) as $labels
+        | "title", "description", "licenses", "version", "revision"
+        | select(($labels["org.opencontainers.image." + .] // "") == "") | "\($name) has no label \(.)"' "$2"
+}
+for name_of in screenshot-operator demo-site capture-server; do
+    open_image "$name_of"
+    config=$(blob "$(jq -r .config.digest "$manifest")")
+    lacking=$(labels "$name_of" "$config")
+    [ -z "$lacking" ] || fail "$lacking"
+done
 jq -r '.layers[].digest' "$manifest" | while read -r layer; do tar -xf "$(blob "$layer")" -C "$work/rootfs"; done
 
-fail() { echo "image-check: $*" >&2 && exit 1; }
-user=$(jq -r .config.User "$(blob "$(jq -r .config.digest "$manifest")")")
+user=$(jq -r .config.User "$config")
 [ "$user" = 65532:65532 ] || fail "user is $user"
 for program in sh bash dash dpkg apt perl; do
     found=$(find "$work/rootfs" -name "$program" -type f)
@@ -40,24 +60,64 @@ sed -e '/<link rel="stylesheet"/{
 r tests/site/pages/style.css
 s/.*/<style>/
 }' -e 's#^</head>#</style></head>#' tests/site/pages/scripts.html >"$work/out/page.html"
-chown 65532:65532 "$work/out"
+cp hack/image-glyphs.html "$work/out/glyphs.html"
+chown 65532:65532 "$work/out" "$work/home"
 cd "$work"
 runc spec
 profile=$OLDPWD/charts/screenshot-operator/files/capture-jail-$(uname -m).json
 jq --slurpfile profile "$profile" '.linux.seccomp = $profile[0] | .process.terminal = false | .process.user = {uid: 65532, gid: 65532} | .process.cwd = "/"
     | .process.capabilities = {} | .process.noNewPrivileges = true | .root.readonly = true
-    | .process.env = ["PATH=/usr/local/bin", "HOME=/tmp", "LANG=C.UTF-8", "FONTCONFIG_PATH=/etc/fonts"]
-    | .process.args = ["/usr/lib/chromium/chromium-headless-shell", "--disable-gpu", "--hide-scrollbars",
-        "--window-size=1280,1010", "--user-data-dir=/tmp/profile", "--screenshot=/out/page.png", "file:///out/page.html"]
+    | .process.env = ["PATH=/usr/local/bin", "HOME=/home/nonroot", "LANG=C.UTF-8", "FONTCONFIG_PATH=/etc/fonts"]
     | .mounts += [
         {destination: "/tmp", type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=1777", "size=256m"]},
+        {destination: "/home/nonroot", type: "bind", source: "'"$work"'/home", options: ["bind", "rw"]},
         {destination: "/out", type: "bind", source: "'"$work"'/out", options: ["bind", "rw"]}]
     | del(.linux.resources)' config.json >config.new
 mv config.new config.json
+# browse SWITCH PAGE: runs the image's browser; what it prints is in $work/log.
+browse() {
+    jq --arg switch "$1" --arg page "$2" '.process.args = ["/usr/lib/chromium/chromium-headless-shell", "--disable-gpu", "--hide-scrollbars",
+        "--window-size=1280,1010", "--user-data-dir=/tmp/profile", $switch, $page]' config.json >config.new
+    mv config.new config.json
+    timeout 60 runc --root "$work/state" run "$name" >"$work/log" 2>&1 || { cat "$work/log" >&2 && fail "the browser failed"; }
+}
+# fonts: says which scripts and families the image draws as what is missing, and which caches the browser made itself
+fonts() {
+    find "$work/home" -mindepth 1 -delete
+    browse --dump-dom file:///out/glyphs.html
+    grep -q '^<p id="done">' "$work/log" || { cat "$work/log" >&2 && fail "the page of glyphs was not drawn"; }
+    sed -n 's/^<p class="missing">\([^<]*\)<.*/\1/p' "$work/log"
+    find "$work/home" -name '*.cache-*' | head -n 1 | sed 's/.*/the cache of fonts does not hold: one was made/'
+}
+found=$(fonts)
+[ -z "$found" ] || fail "$found"
+
+# lost WORDS PATTERN: without the files of this pattern the image is found to lack what the words say
+lost() {
+    local words=$1 pattern=$2 kept=$work/kept
+    mkdir "$kept"
+    (cd rootfs && find . -type f -path "$pattern" -exec cp -a --parents -t "$kept" {} + && find . -type f -path "$pattern" -delete)
+    [ -n "$(find "$kept" -type f)" ] || fail "there is nothing like $pattern"
+    found=$(fonts)
+    cp -a "$kept/." rootfs/ && rm -rf "$kept"
+    grep -qxF "$words" <<<"$found" || fail "without $pattern there is nothing of: $words"
+    echo "image-check: without $pattern: $(paste -sd ';' <<<"$found")"
+}
+if [ $mutate -eq 1 ]; then
+    lost "the cache of fonts does not hold: one was made" './var/cache/fontconfig/*'
+    lost "no family Liberation Sans" './usr/share/fonts/truetype/liberation*'
+    lost "no glyphs for Arabic" './usr/share/fonts/truetype/noto/Noto[^C]*'
+    lost "no glyphs for Chinese" './usr/share/fonts/opentype/noto/*CJK*'
+    lost "no glyphs for emoji" './usr/share/fonts/truetype/noto/NotoColorEmoji*'
+    jq 'del(.config.Labels["org.opencontainers.image.revision"])' "$config" >"$work/unlabelled"
+    [ "$(labels capture-server "$work/unlabelled")" = "capture-server has no label revision" ] || fail "a label is not missed"
+    echo "image-check: without the label: found"
+fi
+
 start=$(date +%s%N)
-timeout 60 runc --root "$work/state" run "$name" >"$work/log" 2>&1 || { cat "$work/log" >&2 && fail "the browser failed"; }
+browse --screenshot=/out/page.png file:///out/page.html
 took=$((($(date +%s%N) - start) / 1000000))
 [ -s out/page.png ] || { cat "$work/log" >&2 && fail "no picture"; }
 mkdir -p "$(dirname "$output")"
 install -m 0644 out/page.png "$output"
-echo "image-check: $records packages, picture in $took ms: $output"
+echo "image-check: $records packages, glyphs of every script, labels; picture in $took ms: $output"

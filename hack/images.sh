@@ -60,7 +60,7 @@ base_from_apt() {
         awk '{ print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " $1 " " $2 " main" }' >"$sources"
     [ -s "$sources" ] || { say "apt knows no Debian archive" && return 1; }
     rm -f "$tarball"
-    mmdebstrap --quiet --variant=minbase --include=ca-certificates --skip=cleanup/tmp \
+    hack/step.sh "base image" mmdebstrap --quiet --variant=minbase --include=ca-certificates --skip=cleanup/tmp \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         trixie "$tarball" "$sources"
@@ -75,7 +75,7 @@ ensure_base() {
     if buildah inspect --type image "$BASE" >/dev/null 2>&1; then return; fi
     if [ "${BASE_FROM:-auto}" != apt ]; then
         if timeout 20 skopeo inspect --raw "docker://$BASE" >/dev/null 2>&1; then
-            buildah pull --quiet "$BASE" >/dev/null && return
+            hack/step.sh "pull $BASE" hack/quietly.sh buildah pull --quiet "$BASE" && return
         fi
         if [ "${BASE_FROM:-auto}" = pull ]; then say "cannot pull $BASE" && return 1; fi
     fi
@@ -98,10 +98,10 @@ build() {
     if [ "$BIN" = prebuilt ]; then options+=(--pull-never); fi
     # Without a fixed time the same input gives another digest, and a thin archive no longer fits its base.
     # apt in the build needs the host's network and nothing more.
-    buildah build --quiet "${options[@]}" --network host --timestamp "$SOURCE_DATE_EPOCH" \
+    hack/step.sh "image $name" hack/quietly.sh buildah build "${options[@]}" --network host --timestamp "$SOURCE_DATE_EPOCH" \
         --build-arg SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" --build-arg BIN="$BIN" --build-arg TARGETARCH="$ARCH" \
         --build-arg VERSION="$TAG" --build-arg REVISION="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" \
-        "$@" -f "$file" -t "localhost/$name:$TAG" "$context" >/dev/null
+        "$@" -f "$file" -t "localhost/$name:$TAG" "$context"
     archive "$name"
 }
 

@@ -7,12 +7,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
+# On the namespace of a cluster that is not ours, if it was not there before.
+MADE=screenshot-operator.io/made-for
 
 down() {
   case $WHERE in
     context)
       helm uninstall screenshot-operator --namespace "$OPERATOR_NAMESPACE" --ignore-not-found
-      kubectl delete namespace "$OPERATOR_NAMESPACE" --ignore-not-found
+      # Only if `up` made it.
+      kubectl delete namespace --selector "$MADE=$OPERATOR_NAMESPACE" --ignore-not-found
+      echo "the definition of the kind stays, as a service of yours may need it; this removes it and every service there is:"
+      echo "  kubectl --context $CONTEXT delete crd screenshotservices.screenshot-operator.io"
       ;;
     local) "$CLUSTER" down ;;
     kind) hack/kind.sh down ;;
@@ -29,13 +34,19 @@ load() { # load NAME: gives the image to the node unless it has exactly this one
     echo "$wanted" >"$mark"
     return 0
   fi
-  "$CLUSTER" load "$tar"
+  hack/step.sh "load $1" "$CLUSTER" load "$tar"
   echo "$wanted" >"$mark"
 }
 
 up() {
   case $WHERE in
-    context) echo "using the cluster of context $CONTEXT; its nodes must be able to pull $IMAGES/..." ;;
+    context)
+      echo "using the cluster of context $CONTEXT; its nodes must be able to pull $IMAGES/..."
+      if ! kubectl get namespace "$OPERATOR_NAMESPACE" >/dev/null 2>&1; then
+        kubectl create namespace "$OPERATOR_NAMESPACE"
+        kubectl label namespace "$OPERATOR_NAMESPACE" "$MADE=$OPERATOR_NAMESPACE"
+      fi
+      ;;
     kind) hack/step.sh "kind cluster and images" hack/kind.sh up ;;
     local)
       hack/step.sh "cluster" "$CLUSTER" up
@@ -56,7 +67,7 @@ up() {
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
     --set image.repository="$IMAGES/screenshot-operator" --set image.tag=dev \
     --set captureImage.repository="$IMAGES/capture-server" --set captureImage.tag=dev \
-    --set-string "podAnnotations.build=$revision" "${ours[@]}"
+    --set-string "podAnnotations.build=$revision" "${ours[@]}" || { hack/report.sh "$OPERATOR_NAMESPACE"; return 1; }
 }
 
 case "${1:-up}" in

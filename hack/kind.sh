@@ -24,7 +24,8 @@ engine() { if command -v docker >/dev/null; then echo docker; else echo podman; 
 # The programs are compiled inside, so that a machine that is not Linux gets Linux programs. The stage is named although
 # it is the default: podman 4 does not follow a default into `FROM`.
 image() { # image NAME CONTAINERFILE
-  "$(engine)" build -q --build-arg BIN=compiled -t "localhost/$1:dev" -f "$2" . >/dev/null
+  hack/step.sh "image $1" hack/quietly.sh \
+    "$(engine)" build -q --build-arg BIN=compiled -t "localhost/$1:dev" -f "$2" .
   "$(engine)" save -o "$STATE/$1.tar" "localhost/$1:dev"
   kind load image-archive "$STATE/$1.tar" --name "$NAME"
 }

@@ -7,8 +7,7 @@ export CLUSTER_NAME=argocd
 . hack/env.sh
 export GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0
 if ! command -v redis-server >/dev/null; then
-  echo "installing redis-server"
-  apt-get install -y -q --no-install-recommends redis-server >/dev/null
+  hack/step.sh "Debian packages: redis-server" hack/quietly.sh apt-get install -y -q --no-install-recommends redis-server
 fi
 
 # The program is minutes of compiling, so it is kept, under a name made from what goes in.
@@ -19,11 +18,11 @@ build() {
   cd tests/argocd
   if [ ! -x "$ARGOCD_PROGRAM" ]; then
     mkdir -p "$CACHE/argocd"
-    go build -ldflags "$flags" -o "$ARGOCD_PROGRAM.$$" .
+    ../../hack/step.sh "Argo CD's program, once, some minutes" go build -ldflags "$flags" -o "$ARGOCD_PROGRAM.$$" .
     mv "$ARGOCD_PROGRAM.$$" "$ARGOCD_PROGRAM"
   fi
   ARGOCD_MANIFESTS=$(go list -m -f '{{.Dir}}' github.com/argoproj/argo-cd/v3)/manifests
-  go test -vet=off -c -o ../../target/argocd/argocd.test .
+  ../../hack/step.sh "Argo CD's tests" go test -vet=off -c -o ../../target/argocd/argocd.test .
   cd ../..
   export ARGOCD_PROGRAM ARGOCD_MANIFESTS
 }

@@ -2,7 +2,8 @@
 # Every suite, all of them even when one fails; the summary stands last.
 # `make suites` says which: a line is a step, and what stands between bars on it runs beside one another: suites that
 # mostly wait for a cluster of their own beside those that compile. The first of these shows its progress here, each
-# other one's output is kept in target/test/ and shown when it has ended.
+# other one's output is shown when it has ended; all of it is kept in target/test/. A test that passed at its second try
+# only is named in the summary.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 logs=target/test
@@ -11,11 +12,14 @@ groups=() group=
 # A lane is a process group of its own, so that what is stopped here is stopped there too, and ends its cluster.
 trap 'for group in "${groups[@]}"; do kill -TERM -- "-$group" 2>/dev/null; done; wait' EXIT
 
-suite() { # suite NAME: leaves its result and its seconds in target/test/NAME.result
+suite() { # suite NAME: leaves its result and its seconds in target/test/NAME.result, and what it said in NAME.log
   local begin=$SECONDS result=ok
-  hack/step.sh "$1" make -s "$1" || result=FAILED
+  set -o pipefail
+  hack/step.sh "$1" make -s "$1" 2>&1 | tee "$logs/$1.log" || result=FAILED
   echo "$result $((SECONDS - begin))" >"$logs/$1.result"
 }
+# flaky NAME: the tests of a suite that passed at their second try only, as nextest's last lines name them
+flaky() { sed -nE 's/\x1b\[[0-9;]*m//g; s/^ *FLAKY [^]]*\] *(\([^)]*\) *)?//p' "$logs/$1.log" 2>/dev/null | sort -u; }
 lane() { for name in "$@"; do suite "$name"; done; }
 export -f suite lane
 export logs
@@ -42,13 +46,17 @@ for step in "${steps[@]}"; do
 done
 
 echo
-passed=0 failed=0
+passed=0 failed=0 retried=0
 for name in $(tr '|\n' '  ' <<<"${steps[*]}"); do
   result=FAILED seconds=0
   [ ! -f "$logs/$name.result" ] || read -r result seconds <"$logs/$name.result"
   if [ "$result" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   printf '%-16s %-7s %5d s\n' "$name" "$result" "$seconds"
+  while read -r test; do
+    printf '  second try:    %s\n' "$test"
+    retried=$((retried + 1))
+  done < <(flaky "$name")
 done
 echo
-echo "suites: $passed passed, $failed failed, $SECONDS s in all"
+echo "suites: $passed passed, $failed failed, $SECONDS s in all; tests that needed a second try: $retried"
 [ "$failed" -eq 0 ]

@@ -13,6 +13,10 @@ if [ "${1:-}" = demo ]; then
   fi
   if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then exec hack/kind.sh needs; fi
 fi
+# Before anything is changed. Debian has them too old.
+for tool in cargo go; do
+  command -v "$tool" >/dev/null || { echo "please install $tool first (Rust: see rust-toolchain.toml, Go: at least 1.26)" >&2; exit 1; }
+done
 packages=(buildah skopeo mmdebstrap rsync runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
   ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
 missing=()
@@ -24,27 +28,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "please install these packages and run this again: ${missing[*]}" >&2
     exit 1
   fi
-  echo "installing Debian packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  log=$(mktemp)
-  if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-    tail -n 20 "$log" >&2
-    echo "apt-get failed; its whole output is in $log" >&2
-    exit 1
-  fi
-  rm -f "$log"
+  hack/step.sh "the lists of Debian packages" hack/quietly.sh apt-get update -q
+  hack/step.sh "Debian packages: ${missing[*]}" hack/quietly.sh apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
-for tool in cargo go; do
-  command -v "$tool" >/dev/null || { echo "please install $tool first (Rust: see rust-toolchain.toml, Go: at least 1.26)" >&2; exit 1; }
-done
 nextest=0.9.143
 if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; then
-  echo "installing cargo-nextest $nextest from source (once, some minutes)"
-  env -u CARGO_TARGET_DIR cargo install -q cargo-nextest --locked --version "$nextest"
+  hack/step.sh "cargo-nextest $nextest from source, once, some minutes" env -u CARGO_TARGET_DIR \
+    cargo install -q cargo-nextest --locked --version "$nextest"
 fi
 # Unoptimised and without the network features: it runs for a second and reads only what cargo has fetched.
 deny=0.19.0
 if ! cargo deny --version 2>/dev/null | grep -q "cargo-deny $deny"; then
-  echo "installing cargo-deny $deny from source (once, some minutes)"
-  env -u CARGO_TARGET_DIR cargo install -q cargo-deny --locked --debug --no-default-features --version "$deny"
+  hack/step.sh "cargo-deny $deny from source, once, some minutes" env -u CARGO_TARGET_DIR \
+    cargo install -q cargo-deny --locked --debug --no-default-features --version "$deny"
 fi

@@ -23,14 +23,8 @@ if [ -e "$lint/done" ]; then
     echo "$lint"
     exit
 fi
-step() { # step NAME COMMAND...: on standard error, which carries progress
-    local name=$1 start=$SECONDS log
-    shift
-    log=$(mktemp)
-    "$@" >"$log" 2>&1 || { cat "$log" >&2 && echo "lint: $name cannot be installed" >&2 && exit 1; }
-    rm -f "$log"
-    echo "lint: installed $name ($((SECONDS - start)) s)" >&2
-}
+# step NAME COMMAND...: on standard error, which carries progress
+step() { hack/step.sh "checkers: $1" hack/quietly.sh "${@:2}" >&2; }
 python() {
     python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y -q --no-install-recommends python3-venv
     python3 -m venv "$lint/venv"
@@ -55,9 +49,12 @@ promtool() {
     install -m 0755 "$work/usr/bin/promtool" "$lint/bin/promtool"
     rm -rf "$work"
 }
-step "Python checkers" python
-step "Go checkers" programs
-step "promtool" promtool
+# The functions become a program's.
+export -f python programs promtool
+export lint
+step "Python" bash -euo pipefail -c python
+step "Go" bash -euo pipefail -c programs
+step "promtool" bash -euo pipefail -c promtool
 step "schemas" "$lint/venv/bin/python" hack/lint/schemas.py "$lint/schemas"
 step "definitions" hack/definitions.sh "$lint/definitions"
 touch "$lint/done"

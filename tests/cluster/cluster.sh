@@ -35,12 +35,13 @@ mkdir -p "$CLUSTER_CACHE/bin"
 exec 9>"$CLUSTER_CACHE/build.lock"
 flock 9
 if [ ! -x "$bin" ]; then
-  echo "cluster: building the program (minutes the first time, seconds after that)" >&2
+  echo "cluster: its program is built now (minutes the first time, seconds after that)" >&2
   v=k8s.io/component-base/version
   # Without gitVersion the servers call themselves v0.0.0, which breaks helm's kubeVersion.
-  CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS="-trimpath -buildvcs=false" go build -o "$bin.$$" -ldflags "-s -w \
+  CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS="-trimpath -buildvcs=false" \
+    ../../hack/step.sh "the cluster's program" go build -o "$bin.$$" -ldflags "-s -w \
     -X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=36 -X $v.gitTreeState=clean \
-    -X $v.gitCommit=modules -X $v.buildDate=2026-01-01T00:00:00Z" .
+    -X $v.gitCommit=modules -X $v.buildDate=2026-01-01T00:00:00Z" . >&2
   mv "$bin.$$" "$bin"
   # 145 MB each: keep the ones used last
   find "$CLUSTER_CACHE/bin" -name 'cluster-*' -type f -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -f

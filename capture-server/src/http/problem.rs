@@ -2,7 +2,8 @@
 //! chosen or a sentence for a caller written.
 //!
 //! In: room errors. Out: `application/problem+json` (RFC 9457). Matches are exhaustive, without a catch-all, so a new
-//! variant does not compile until it has its row. Must not: repeat a byte of the caller's or the page's.
+//! variant does not compile until it has its row. Must not: repeat a value of the caller's or a
+//! byte of the page's.
 
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ struct Row {
     title: &'static str,
     detail: String,
     phase: &'static str,
-    field: Option<&'static str>,
+    field: Option<String>,
     retry_after: Option<Duration>,
 }
 
@@ -148,7 +149,7 @@ impl Failure {
                     "request",
                 );
                 Row {
-                    field: error.blamed(),
+                    field: error.blamed().map(str::to_owned),
                     ..row.detail(error.to_string())
                 }
             }
@@ -167,7 +168,7 @@ impl Failure {
             detail: if row.detail.is_empty() { row.title } else { &row.detail },
             request_id,
             phase: row.phase,
-            field: row.field,
+            field: row.field.as_deref(),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));

@@ -119,6 +119,9 @@ fn credentials_ready(pass: &Pass<'_>) -> Verdict {
     if pass.facts.client.token().is_none() {
         return verdict(kind, false, "TokenMissing", "clients have no token yet");
     }
+    if let Some(message) = keyset_refused(pass.pods) {
+        return verdict(kind, false, "KeysetRefused", message);
+    }
     match pass.stopped {
         Step::Wait(Wait::Pickup(_)) if pass.facts.pending.token().is_some() => verdict(
             kind,
@@ -145,6 +148,26 @@ fn credentials_ready(pass: &Pass<'_>) -> Verdict {
             "every capture pod accepts the token of the client Secret",
         ),
     }
+}
+
+/// The pods that go on with an older keyset, as they cannot read the one that is there: clients are served, and what was
+/// retired since is not. What they have in force does not show it.
+fn keyset_refused(pods: &[PodView]) -> Option<String> {
+    let refusing = counted(pods).filter_map(|pod| {
+        let keyset = pod.attested.as_ref().ok()?.keyset.as_ref()?;
+        Some((pod.name.as_str(), keyset.stale.as_deref()?))
+    });
+    let mut refusing: Vec<_> = refusing.collect();
+    refusing.sort_unstable();
+    let (pod, why) = refusing.first()?;
+    let others = match refusing.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    let why = word(why);
+    Some(format!(
+        "pod {pod}{others}: the newer keyset is refused ({why}), the last good one stays in force"
+    ))
 }
 
 fn suspended(pass: &Pass<'_>) -> Verdict {

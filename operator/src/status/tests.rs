@@ -208,7 +208,7 @@ fn a_service_whose_controls_are_attested_is_ready_and_not_reconciling() {
 #[test]
 fn no_control_is_assumed() {
     type Edit = fn(&mut World);
-    let table: [(&str, &str, &str, Edit); 16] = [
+    let table: [(&str, &str, &str, Edit); 17] = [
         ("PolicyInForce", "ClusterRangesOutdated", "Reconciling", |w| {
             w.report().cluster_ranges = Some("sha256:other".into());
         }),
@@ -259,6 +259,9 @@ fn no_control_is_assumed() {
         }),
         ("CredentialsReady", "KeysetNotLoaded", "Reconciling", |w| {
             w.stopped = Step::Wait(Wait::Pickup(vec!["p".into()]));
+        }),
+        ("CredentialsReady", "KeysetRefused", "Reconciling", |w| {
+            w.report().keyset.as_mut().unwrap().stale = Some("keyset_syntax".into());
         }),
         ("Available", "PodsNotReady", "Reconciling", |w| w.deployment = None),
         ("SandboxVerified", "SeccompProfileMissing", "Stalled", |w| {

@@ -1,9 +1,70 @@
 //! What a service is for.
 
-use screenshot_tests::{Forward, Kind, capture, get, token};
+use std::collections::{BTreeSet, HashSet};
+
+use screenshot_tests::{Answer, Forward, Kind, Namespace, capture, get, service, token, wait_ready};
 use serde_json::json;
 
-use crate::{demo, size};
+use crate::{apply_in, demo, size};
+
+/// Which strong colours there are below a line of the picture.
+fn hues_below(answer: &Answer, line: u32) -> BTreeSet<&'static str> {
+    let picture = image::load_from_memory(&answer.body).unwrap().to_rgb8();
+    let below = picture.enumerate_pixels().filter(|(_, y, _)| *y >= line);
+    let hue = |[red, green, blue]: [u8; 3]| match (red > 180, green > 150, blue < 90) {
+        (true, false, true) if green < 90 => Some("red"),
+        (true, true, true) => Some("yellow"),
+        (false, true, true) => Some("green"),
+        _ => None,
+    };
+    below.filter_map(|(_, _, pixel)| hue(pixel.0)).collect()
+}
+
+/// Two characters of each script, and of each font of the image: a font that is missing draws the same box for both.
+#[test]
+fn every_script_has_glyphs_and_no_character_is_the_box_of_a_missing_one() {
+    let namespace = Namespace::create("e2e-glyphs").unwrap();
+    apply_in(&namespace.0, &service("shots", "{replicas: 1}"));
+    wait_ready(&namespace.0, "shots").unwrap();
+    let token = token(&namespace.0, "shots").unwrap();
+    let forward = Forward::open(&namespace.0, "service/shots", 80).unwrap();
+    let drawn = |font: &str, character: char| {
+        let html = format!("<!doctype html><meta charset=utf-8><body style=\"font: 60px {font}\">{character}");
+        let request = json!({"html_content": html, "window_width": 120, "window_height": 120});
+        let answer = capture(forward.port(), Some(&token), &request).unwrap();
+        assert_eq!(size(&answer), (120, 120));
+        answer.body
+    };
+    // Neither is assigned.
+    let missing = drawn("sans-serif", '\u{378}');
+    assert_eq!(missing, drawn("sans-serif", '\u{379}'));
+    for (script, [one, other]) in [
+        ("Latin", ['Ž', 'œ']),
+        ("Chinese", ['每', '网']),
+        ("Arabic", ['ك', 'ص']),
+        ("Hebrew", ['א', 'ש']),
+        ("Devanagari", ['ह', 'च']),
+        ("Japanese", ['す', 'べ']),
+        ("Korean", ['모', '든']),
+        ("emoji", ['🦀', '🚀']),
+    ] {
+        let (one, other) = (drawn("sans-serif", one), drawn("sans-serif", other));
+        assert!(
+            one != other && one != missing && other != missing,
+            "no glyphs for {script}"
+        );
+    }
+    // The fonts that pages name most; a family that is not there would be drawn in the default.
+    let fonts = [
+        "no-such-font",
+        "Liberation Sans",
+        "Liberation Mono",
+        "Noto Sans",
+        "Noto Serif",
+    ];
+    let pictures: HashSet<Vec<u8>> = fonts.iter().map(|font| drawn(&format!("'{font}'"), 'R')).collect();
+    assert_eq!(pictures.len(), fonts.len(), "one of {fonts:?} is drawn as another");
+}
 
 #[test]
 fn a_service_takes_pictures_and_shows_what_it_refused() {
@@ -13,8 +74,13 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
     let site = format!("http://demo-site.{}.svc.cluster.local:8080", namespace.0);
     let shoot = |request| capture(forward.port(), Some(&token), &request).unwrap();
 
-    let scripts = shoot(json!({"url": format!("{site}/scripts"), "window_width": 1280, "window_height": 800}));
-    assert_eq!(size(&scripts), (1280, 800));
+    let scripts =
+        shoot(json!({"url": format!("{site}/scripts"), "window_width": 1280, "window_height": 800, "full_page": true}));
+    let (width, height) = size(&scripts);
+    assert!(width == 1280 && height > 900, "{width}x{height}");
+    // Below the first screen there is nothing but the emoji: no other part of that card has their colours.
+    let hues = hues_below(&scripts, 800);
+    assert!(hues.len() == 3, "emoji have no colours but {hues:?}");
     assert_eq!(scripts.header("content-type"), "image/png");
 
     let long =

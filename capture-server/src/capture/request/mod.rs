@@ -43,6 +43,8 @@ pub fn field_names() -> impl Iterator<Item = &'static str> {
 pub const MAX_URL_BYTES: usize = 8192;
 /// Longest selector in bytes.
 const MAX_SELECTOR_BYTES: usize = 1024;
+/// Longest name of an unknown field that is repeated.
+const MAX_NAME_BYTES: usize = 64;
 const DEFAULT_WIDTH: u32 = 1280;
 const DEFAULT_HEIGHT: u32 = 720;
 /// The widest and tallest picture that the format WebP can hold.
@@ -85,15 +87,18 @@ pub struct CaptureRequest {
     pub format: Format,
 }
 
-/// Why a request cannot be served. The texts are for the caller and hold nothing of the caller's.
+/// Why a request cannot be served. The texts are for the caller and hold no value of the caller's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// No JSON object.
     #[error("the body must be one JSON object")]
     Syntax,
-    /// A field that does not exist. Its name is the caller's text and is not repeated.
-    #[error("the body has a field that does not exist; the fields are: {}", field_names().collect::<Vec<_>>().join(", "))]
-    UnknownField,
+    /// A field that does not exist.
+    #[error("{} does not exist; the fields are: {}", subject(name.as_deref()), field_names().collect::<Vec<_>>().join(", "))]
+    UnknownField {
+        /// Its name, if it looks like one: any other text is the caller's and is not repeated.
+        name: Option<String>,
+    },
     /// A field breaks its rule.
     #[error("{field} {rule}")]
     Field {
@@ -109,18 +114,31 @@ impl InvalidRequest {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Syntax => "invalid_syntax",
-            Self::UnknownField => "unknown_field",
+            Self::UnknownField { .. } => "unknown_field",
             Self::Field { .. } => "invalid_field",
         }
     }
 
-    /// The field to blame, if it is one of ours.
-    pub const fn blamed(&self) -> Option<&'static str> {
+    /// The field to blame, if it has a name that can be repeated.
+    pub fn blamed(&self) -> Option<&str> {
         match self {
             Self::Field { field, .. } => Some(field),
-            Self::Syntax | Self::UnknownField => None,
+            Self::UnknownField { name } => name.as_deref(),
+            Self::Syntax => None,
         }
     }
+
+    fn unknown(name: &str) -> Self {
+        let short = (1..=MAX_NAME_BYTES).contains(&name.len());
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        Self::UnknownField {
+            name: (short && plain).then(|| name.to_owned()),
+        }
+    }
+}
+
+fn subject(name: Option<&str>) -> String {
+    name.map_or_else(|| "a field of the body".to_owned(), |name| format!("the field {name}"))
 }
 
 impl CaptureRequest {
@@ -170,8 +188,8 @@ impl CaptureRequest {
         let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
             return Err(InvalidRequest::Syntax);
         };
-        if fields.keys().any(|name| !field_names().any(|known| known == name)) {
-            return Err(InvalidRequest::UnknownField);
+        if let Some(name) = fields.keys().find(|name| !field_names().any(|known| known == *name)) {
+            return Err(InvalidRequest::unknown(name));
         }
         let mut fields = Fields::new(fields);
         let source = source(&mut fields)?;

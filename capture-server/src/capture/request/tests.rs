@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::browser::Paper;
 
@@ -206,10 +208,24 @@ fn each_broken_rule_blames_its_field() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_without_repeating_it() {
-    let error = parse(r#"{"url":"https://a.example/","SECRET":1}"#).unwrap_err();
-    assert_eq!(error, InvalidRequest::UnknownField);
-    assert!(!error.to_string().contains("SECRET"));
+fn an_unknown_field_is_named_if_it_has_the_form_of_a_name_and_its_value_never_is() {
+    let refused = |name: &str| parse(&json!({"url": "https://a.example/", name: "SECRET"}).to_string()).unwrap_err();
+    let longest = "n".repeat(64);
+    for name in ["wndow_width", "X9", &longest] {
+        let error = refused(name);
+        assert_eq!((error.reason(), error.blamed()), ("unknown_field", Some(name)));
+        let text = error.to_string();
+        assert!(text.contains(name) && !text.contains("SECRET"), "{text}");
+    }
+    for name in ["", "two words", "<b>", "a.b", "größe", "line\nline", &"n".repeat(65)] {
+        let error = refused(name);
+        assert_eq!((error.reason(), error.blamed()), ("unknown_field", None));
+        let text = error.to_string();
+        assert!(
+            text.starts_with("a field of the body does not exist") && !text.contains("SECRET"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -165,7 +165,11 @@ fn every_kind() -> Vec<&'static str> {
         CaptureError::BrowserLost,
         CaptureError::NoBrowser,
     ];
-    let requests = [InvalidRequest::Syntax, InvalidRequest::UnknownField, invalid];
+    let requests = [
+        InvalidRequest::Syntax,
+        InvalidRequest::UnknownField { name: None },
+        invalid,
+    ];
     let access = [AccessError::Missing, AccessError::Scope];
     let all = requests.into_iter().map(Failure::from);
     let all = all.chain(access.into_iter().map(Failure::from));

@@ -215,3 +215,27 @@ fn the_browser_of_the_status_is_the_oldest_that_a_pod_attests() {
     world.pods.clear();
     assert_eq!(version(&world, &known).as_deref(), Some("Chrome/99.0.7.1b"));
 }
+
+#[test]
+fn a_pod_that_refuses_a_newer_keyset_is_named_with_its_reason_also_during_a_rotation() {
+    let said = |world: &World| {
+        let status = world.status(&ScreenshotServiceStatus::default(), now());
+        let found = status.conditions.into_iter().find(|c| c.type_ == "CredentialsReady");
+        found.map(|c| (c.status, c.reason, c.message)).unwrap()
+    };
+    let mut world = good(|_| {});
+    world.report().keyset.as_mut().unwrap().stale = Some("keyset_syntax\n<b>".into());
+    let message = "pod p: the newer keyset is refused (keyset_syntaxb), the last good one stays in force";
+    let expected = ("False".into(), "KeysetRefused".into(), message.into());
+    assert_eq!(said(&world), expected);
+    world.facts.pending = Held::Token(token());
+    world.stopped = Step::Wait(Wait::Pickup(vec!["p".into()]));
+    assert_eq!(said(&world), expected);
+
+    for name in ["b", "a"] {
+        let mut pod = world.pods[0].clone();
+        pod.name = name.into();
+        world.pods.push(pod);
+    }
+    assert!(said(&world).2.starts_with("pod a and 2 more: "), "{}", said(&world).2);
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# What the verbs promise of another's cluster, of failures and of progress: with CONTEXT every call goes to that context and
+# to no other, `down` removes what `up` made, a failure says what and why and leaves no token behind.
+# The programs are recorders here; what is asserted is every call they got and every word that was said.
+#   verbs-test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# A copy, as these scripts write below the project's root.
+mkdir -p "$work/bin" "$work/tmp" "$work/project"
+cp -R hack examples "$work/project/"
+cd "$work/project"
+
+# FAILS is the beginning of a call that fails; REFUSALS is the header of every picture.
+cat >"$work/bin/recorder" <<'R'
+#!/usr/bin/env bash
+call="$(basename "$0") $*"
+echo "$call" >>"$CALLS"
+[ -z "${FAILS:-}" ] || case $call in *"$FAILS"*) echo "$FAILS: refused by the test" >&2; exit 7 ;; esac
+case $call in
+  curl*)
+    while [ $# -gt 0 ]; do
+      case $1 in -o) echo picture >"$2" ;; -D) printf 'HTTP/1.1 200 OK\r\nX-Capture-Refusals: %s\r\n' "$REFUSALS" >"$2" ;; esac
+      shift
+    done
+    printf '200 in 0.1 s' ;;
+  *port-forward*) echo 'Forwarding from 127.0.0.1:4711 -> 8080' && echo $$ >>"$CALLS.forwards" && exec sleep 300 ;;
+  *get\ secret*) printf '%s' "$TOKEN" | base64 ;;
+  *get\ namespace*) [ -n "${THERE:-}" ] ;;
+  *conditions*) echo 'Ready=False PodsNotReady: no capture pod is ready yet' ;;
+  *get\ deployments*) echo 'pod/demo-1 Pending' ;;
+  *get\ events*) echo 'FailedScheduling no node has room' ;;
+esac
+R
+chmod +x "$work/bin/recorder"
+for program in kubectl helm curl docker podman kind buildah cargo go; do cp "$work/bin/recorder" "$work/bin/$program"; done
+export CALLS=$work/calls TMPDIR=$work/tmp XDG_CACHE_HOME=$work/cache CARGO_TARGET_DIR=$work/target
+export TOKEN=sst_only_for_this_test REFUSALS='169.254.169.254:80;metadata_address'
+unset KUBECONFIG
+
+fail() { echo "verbs: $*" >&2; cat "$CALLS" "$work/out" >&2; exit 1; }
+called() { grep -qE -- "$1" "$CALLS" || fail "no call: $1"; }
+says() { grep -qF -- "$1" "$work/out" || fail "it does not say: $1"; }
+# run EXPECTED-STATUS SCRIPT...: with CONTEXT=theirs; looks at what holds however it ends.
+run() {
+  local wanted=$1 code=0 forward
+  shift
+  rm -f "$CALLS" "$CALLS.forwards" && touch "$CALLS" "$CALLS.forwards"
+  CONTEXT=theirs IMAGES=registry.example PATH=$work/bin:$PATH "$@" >"$work/out" 2>&1 || code=$?
+  [ $((code != 0)) -eq "$wanted" ] || fail "$* ended with $code"
+  if grep -vE '^(kubectl --context theirs |helm --kube-context theirs |curl )' "$CALLS"; then fail "these calls go elsewhere"; fi
+  if grep -F "$TOKEN" "$CALLS" "$work/out"; then fail "the token is shown"; fi
+  if grep -rlF "$TOKEN" "$work/tmp"; then fail "the token is left in a file"; fi
+  while read -r forward; do
+    for _ in $(seq 20); do kill -0 "$forward" 2>/dev/null || continue 2; sleep 0.1; done
+    fail "a port-forward is left"
+  done <"$CALLS.forwards"
+}
+
+run 0 hack/tools.sh demo
+run 0 hack/demo.sh
+called '^helm --kube-context theirs upgrade --install screenshot-operator .*--set image.repository=registry.example/screenshot-operator '
+called '^kubectl --context theirs create namespace screenshot-operator$'
+called '^kubectl --context theirs apply -f '
+called '^kubectl --context theirs -n shots-demo wait --for=condition=Ready shot/demo '
+[ "$(grep -c ^curl "$CALLS")" -eq 3 ] || fail "not three pictures"
+says 'metadata_address'
+THERE=1 run 0 hack/demo.sh
+if grep -E 'create namespace|label namespace' "$CALLS"; then fail "a namespace that was there is taken for the demo's own"; fi
+
+run 0 hack/demo.sh down
+diff - "$CALLS" <<'C' || fail "down does something else"
+kubectl --context theirs delete -f examples/demo.yaml --ignore-not-found
+helm --kube-context theirs uninstall screenshot-operator --namespace screenshot-operator --ignore-not-found
+kubectl --context theirs delete namespace --selector screenshot-operator.io/made-for=screenshot-operator --ignore-not-found
+C
+
+# Whatever fails, the step is named and the reason is there.
+FAILS='helm --kube-context theirs upgrade' run 1 hack/demo.sh
+says 'in the step "cluster, images and operator"' && says 'no node has room' && says 'demo-1 Pending'
+FAILS='wait --for=condition=Ready' run 1 hack/demo.sh
+says 'in the step "ready"' && says 'Ready=False PodsNotReady' && says 'demo-1 Pending' && says 'no node has room'
+FAILS='curl ' run 1 hack/demo.sh
+says 'in the step "captures"' && says 'refused by the test' && says 'logs deploy/screenshot-operator'
+REFUSALS='' run 1 hack/demo.sh
+says 'not refused the metadata address; refused was: nothing' && says 'in the step "captures"'
+
+# A step gives signs of life, and they end with it: by itself, by a failure, by Ctrl-C and by a kill.
+shows() { [ "$(grep -c 'still waits' "$work/out")" -ge 1 ] || fail "no sign of life"; }
+STEP_EVERY=1 hack/step.sh waits sleep 1.5 >"$work/out" && shows
+if STEP_EVERY=1 hack/step.sh waits sh -c 'sleep 1.5; exit 3' >"$work/out" 2>&1; then fail "a failure passes"; fi
+shows && says 'waits: FAILED with 3'
+for signal in INT KILL; do
+  # A process group of its own, of which a terminal's Ctrl-C reaches every process, and a kill the first alone.
+  target=$(set -m; STEP_EVERY=1 hack/step.sh waits sleep 30 >"$work/out" 2>&1 & echo $!)
+  sleep 1.5
+  if [ $signal = INT ]; then kill -INT -- "-$target"; else kill -KILL "$target"; fi
+  sleep 1.2
+  shows
+  lines=$(wc -l <"$work/out")
+  sleep 1.5
+  [ "$(wc -l <"$work/out")" -eq "$lines" ] || fail "it still says that it waits after SIG$signal"
+  kill -KILL -- "-$target" 2>/dev/null || true
+done
+
+# The summary of all tests names what failed, and what passed at a second try only.
+cat >"$work/bin/make" <<'M'
+#!/usr/bin/env bash
+case "$*" in
+  "-s suites") printf 'good | shaky\nbad\n' ;;
+  "-s shaky") printf '  TRY 2 PASS [   0.1s] (2/2) some-tests e2e::second\n   FLAKY 2/2 [   0.1s] (2/2) some-tests e2e::second\n' ;;
+  "-s bad") exit 1 ;;
+esac
+M
+chmod +x "$work/bin/make"
+if PATH=$work/bin:$PATH hack/test.sh >"$work/out" 2>&1; then fail "a failed suite passes"; fi
+for line in '^good +ok ' '^shaky +ok ' '^  second try: +some-tests e2e::second$' '^bad +FAILED ' \
+  '^suites: 2 passed, 1 failed, .*second try: 1$'; do
+  grep -qE "$line" "$work/out" || fail "the summary has no line $line"
+done
+echo "verbs: ok"
