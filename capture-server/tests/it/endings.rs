@@ -14,7 +14,36 @@ fn page(body: &str) -> (String, Vec<u8>) {
 }
 
 fn redirect(to: &str) -> (String, Vec<u8>) {
-    (format!("302 Found\r\nlocation: {to}"), Vec::new())
+    redirect_by("302 Found", to)
+}
+
+fn redirect_by(status: &str, to: &str) -> (String, Vec<u8>) {
+    (format!("{status}\r\nlocation: {to}"), Vec::new())
+}
+
+/// What no page may reach.
+const METADATA: &str = "http://169.254.169.254/latest/";
+
+/// Every way in which a document is exchanged for another one besides the plain redirect and `location=`.
+fn leads_to_metadata(way: &str) -> Option<(String, Vec<u8>)> {
+    Some(match way {
+        "301" => redirect_by("301 Moved Permanently", METADATA),
+        "303" => redirect_by("303 See Other", METADATA),
+        "307" => redirect_by("307 Temporary Redirect", METADATA),
+        "308" => redirect_by("308 Permanent Redirect", METADATA),
+        "refresh" => page(&format!("<meta http-equiv=refresh content='0;url={METADATA}'>")),
+        "refresh-header" => (
+            format!("200 OK\r\ncontent-type: text/html\r\nrefresh: 0;url={METADATA}"),
+            Vec::new(),
+        ),
+        "form" => page(&format!(
+            "<form id=f method=post action={METADATA}><input name=a value=b></form><script>f.submit()</script>"
+        )),
+        "form-307" => page("<form id=f method=post action=/by-307></form><script>f.submit()</script>"),
+        "replace" => page(&format!("<script>location.replace('{METADATA}')</script>")),
+        "click" => page(&format!("<a id=a href={METADATA}></a><script>a.click()</script>")),
+        _ => return None,
+    })
 }
 
 fn script(to: &str) -> (String, Vec<u8>) {
@@ -70,7 +99,7 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
         "/moves-to-metadata-tls" => script("https://169.254.169.254/latest/"),
         "/moves-to-gone-tls" => script("https://gone.net/"),
         "/moves-to-no-tls" => script("https://alive.net/"),
-        _ => return None,
+        _ => return leads_to_metadata(path.strip_prefix("/by-")?),
     })
 }
 
@@ -106,6 +135,20 @@ const ENDINGS: &[(&str, &str, &str)] = &[
         "target_blocked",
         "metadata_address",
     ),
+    ("http://alive.net/by-301", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-303", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-307", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-308", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-refresh", "target_blocked", "metadata_address"),
+    (
+        "http://alive.net/by-refresh-header",
+        "target_blocked",
+        "metadata_address",
+    ),
+    ("http://alive.net/by-form", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-form-307", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-replace", "target_blocked", "metadata_address"),
+    ("http://alive.net/by-click", "target_blocked", "metadata_address"),
     ("http://alive.net/moves-to-gone-tls", "dns_failed", ""),
     ("http://alive.net/moves-to-no-tls", "navigation_failed", ""),
 ];
@@ -162,6 +205,48 @@ async fn a_document_that_never_has_all_of_its_parts_is_told_by_its_own_status() 
     ] {
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
         assert_eq!(answer.problem(), (status, problem.into()), "{path}: {}", answer.json());
+    }
+    server.stop().await;
+}
+
+/// What a document loads, each aimed at a private address of its own: by itself, or led there by a redirect.
+const LOADED: &[&str] = &[
+    "<link rel=preload as=image href=http://ADDRESS/>",
+    "<link rel=stylesheet href=http://ADDRESS/>",
+    "<iframe src=http://ADDRESS/></iframe>",
+    "<iframe srcdoc=\"<meta http-equiv=refresh content='0;url=http://ADDRESS/'>\"></iframe>",
+    "<iframe srcdoc=\"<form id=f method=post action=http://ADDRESS/></form><script>f.submit()</script>\"></iframe>",
+    "<iframe src=http://alive.net/frame-301/ADDRESS></iframe>",
+    "<img src=http://alive.net/frame-307/ADDRESS>",
+    "<script src=http://alive.net/frame-308/ADDRESS></script>",
+];
+
+fn frames(path: &str) -> Option<(String, Vec<u8>)> {
+    let (status, address) = path.strip_prefix("/frame-")?.split_once('/')?;
+    Some(redirect_by(&format!("{status} Moved"), &format!("http://{address}/")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_document_loads_is_refused_where_redirects_frames_and_forms_lead_it_and_listed() {
+    let site = Site::new(limits(10_000));
+    let _jailer = Jailer::start(&site);
+    let args = site.args();
+    let server = Server::start_on(args, web::network(frames).await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    let html: String = LOADED
+        .iter()
+        .enumerate()
+        .map(|(at, element)| element.replace("ADDRESS", &format!("10.7.7.{at}")))
+        .collect();
+    let answer = server.html(&html).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let listed = answer.header("x-capture-refusals").unwrap_or_default();
+    for (at, element) in LOADED.iter().enumerate() {
+        assert!(
+            listed.contains(&format!("10.7.7.{at}:80;private_address")),
+            "{element}: {listed}"
+        );
     }
     server.stop().await;
 }
