@@ -5,6 +5,7 @@
 mod known;
 mod scratch;
 mod secure;
+mod sockets;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
