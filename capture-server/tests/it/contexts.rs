@@ -224,12 +224,12 @@ async fn a_request_past_the_own_proxy_arrives_at_the_others_and_is_refused_there
 /// What a browser is told when a page is opened in it, by a browser that agrees to everything.
 fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
     let (said, says) = rustix::pipe::pipe().unwrap();
-    let (hears, heard) = rustix::pipe::pipe().unwrap();
+    let (reading, heard) = rustix::pipe::pipe().unwrap();
     let orders = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&orders);
     std::thread::spawn(move || {
         let mut says = std::fs::File::from(says);
-        for order in std::io::BufReader::new(std::fs::File::from(hears)).split(0) {
+        for order in std::io::BufReader::new(std::fs::File::from(reading)).split(0) {
             let order: Value = serde_json::from_slice(&order.unwrap()).unwrap();
             let result = json!({"browserContextId": "context", "targetId": "target", "sessionId": "session"});
             let mut answer = json!({"id": order["id"], "result": result}).to_string();
