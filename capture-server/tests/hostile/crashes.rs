@@ -127,7 +127,7 @@ async fn a_killed_renderer_is_its_own_captures_crash_and_not_another_clients() {
 async fn a_killed_browser_is_its_own_captures_crash_and_not_another_clients() {
     let (server, jailer) = world().await;
     let (answer, after) = struck(&server, &jailer, ENDLESS, |renderer| {
-        kill(jail_of(jailer.pid(), renderer))
+        kill(jail_of(jailer.pid(), renderer));
     })
     .await;
     assert_eq!(answer.problem(), (502, "page_crashed".into()));

@@ -317,7 +317,7 @@ const SAMPLES: usize = 12;
 const ATTEMPTS: usize = 3;
 /// How much slower the neighbour's captures may get beside any one page. The aim is 1.5 at the 95th percentile, which the
 /// benchmark's `hostile` and `mix` cells hold to on a machine that does nothing else. A timed test has two cores that do
-/// other things, too: medians were 0.9 to 1.5 there with ten others at work, and the 95th percentile of a dozen captures is
+/// other things, too: medians were 0.9 to 1.5 on a busy machine, and the 95th percentile of a dozen captures is
 /// the slowest of them. Without the jailer's watchdog the neighbour of the worker page waits ten seconds and fails.
 const MEDIAN: f64 = 2.0;
 const P95: f64 = 8.0;
