@@ -1,20 +1,26 @@
 #!/bin/sh
 # Proves on this machine that the test cluster works and that nothing of it stays: up, checks, the death of
-# pid 1, down; then an `up` killed half way, down. In: nothing. Out: ok/FAIL lines and an exit status.
-# It must not touch other clusters: it uses a name and a port of its own. Takes about a minute and a half.
+# pid 1, down; then an `up` killed half way, down; and beside it a cluster that its time limit ends. In: nothing. Out:
+# ok/FAIL lines and an exit status. It must not touch other clusters: it uses names and ports of its own. Takes about a
+# minute and a half.
 # shellcheck disable=SC2317 # functions are called by name
 set -u
 cd "$(dirname "$0")" || exit 1
-CLUSTER_NAME=selftest
-export CLUSTER_NAME
 unset KUBECONFIG
-port=16555
-state=/var/tmp/sscluster/$CLUSTER_NAME
+# about NAME PORT: which cluster is meant from here on
+about() { export CLUSTER_NAME="$1"; port=$2 state=/var/tmp/sscluster/$1; }
+main() { about selftest 16555; }
+limited() { about selftest-limit 16556; }
+main
 out=$(mktemp)
 failed=0
-./cluster.sh help >/dev/null || exit 1 # builds the program
+./cluster.sh build || exit 1 # minutes the first time, which no step below has
 
-finish() { timeout 60 ./cluster.sh down >/dev/null 2>&1; rm -f "$out" "$out.ns" "$out.ps"; }
+finish() {
+  limited; timeout 60 ./cluster.sh down >/dev/null 2>&1
+  main; timeout 60 ./cluster.sh down >/dev/null 2>&1
+  rm -f "$out" "$out.ns" "$out.ps"
+}
 trap finish EXIT
 trap 'exit 1' INT TERM
 
@@ -56,13 +62,36 @@ nothing_left() {
 ok "down with nothing there" ./cluster.sh down
 sysctls_before=$(sysctls)
 
-ok "up" ./cluster.sh up --port $port --time-limit 10
-ok "up again changes nothing" ./cluster.sh up --port $port --time-limit 10
-ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '$port
+limited
+ok "a cluster with a time limit of a minute" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
+ok "it is up" test -n "$(pid1)"
+main
+
+ok "up" ./cluster.sh up --port "$port" --time-limit 10
+ok "its last words: DNS answers a pod" grep -q 'checked with real pods: DNS answers' "$out"
+ok "up again changes nothing" ./cluster.sh up --port "$port" --time-limit 10
+ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '"$port"
 ok "policies can be switched off and on" sh -c "./cluster.sh network-policy off && ./cluster.sh network-policy on"
 ok "the node is there" ./cluster.sh kubectl get node node-1
 ok "an image can be loaded" ./cluster.sh load "$(./cluster.sh status --json | sed -n 's/.*"binDir": "\(.*\)".*/\1/p')/../images/testapp.tar"
-ok "the seccomp directory is there" test -d $state/kubelet/seccomp
+# Out of the node there is one way, into the namespace of the stand-ins, and out of that one there is none.
+node="nsenter --target $(pid1) --mount --net"
+outside="$node ip netns exec outside"
+# shellcheck disable=SC2086 # lists of words
+way_out() {
+  $node ip -4 route show default | grep -v '^default via 10.77.0.1 dev eth0 *$'
+  $outside ip -4 route show default
+  $outside ip -brief link | grep -vE '^(lo|out0@[^ ]*) '
+  $outside cat /proc/sys/net/ipv4/ip_forward | grep -v '^0$'
+}
+no "no way leads out of the node and its stand-ins" way_out
+# shellcheck disable=SC2086 # a list of words
+ok "the node reaches a stand-in" $node timeout 3 bash -c '</dev/tcp/203.0.113.10/80'
+# shellcheck disable=SC2086 # a list of words
+ok "and no other public address" sh -c "! $node timeout 2 bash -c '</dev/tcp/198.51.100.1/80'"
+# shellcheck disable=SC2086 # a list of words
+ok "from beside the stand-ins that fails at once" sh -c "timeout 1 $outside bash -c '</dev/tcp/198.51.100.1/80' 2>&1 | grep -q unreachable"
+ok "the seccomp directory is there" test -d "$state/kubelet/seccomp"
 no "the host sees no mount" mounts
 note_namespaces
 ok "its namespaces can be seen" test -n "$(namespaces)" -a -n "$(processes)"
@@ -71,7 +100,7 @@ ok "status after the death of pid 1" sh -c './cluster.sh status | grep -q ended'
 ok "down" ./cluster.sh down
 nothing_left "after down"
 
-./cluster.sh up --port $port --time-limit 10 >"$out" 2>&1 &
+./cluster.sh up --port "$port" --time-limit 10 >"$out" 2>&1 &
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   sleep 0.25
   [ -n "$(pid1)" ] && break
@@ -80,11 +109,20 @@ sleep 1
 kill -9 $! 2>/dev/null
 note_namespaces
 ok "an up that was killed leaves a cluster that down finds" test -n "$(pid1)"
-ok "the next up starts afresh" ./cluster.sh up --control-plane-only --port $port --time-limit 10
+ok "the next up starts afresh" ./cluster.sh up --control-plane-only --port "$port" --time-limit 10
 ok "down" ./cluster.sh down
 nothing_left "after a killed up"
 
-ok "a cluster without a policy engine comes up, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port $port --time-limit 10
+ok "a cluster without a policy engine comes up, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port "$port" --time-limit 10
 ok "down" ./cluster.sh down
+
+limited
+for _ in $(seq 60); do [ -z "$(pid1)" ] && break; sleep 1; done
+ok "the time limit has ended its cluster" sh -c './cluster.sh status | grep -q ended'
+no "and its processes" processes
+no "and its listener" listener
+ok "it says why" grep -q 'the time limit of 1m0s is over' "$state/logs/pid1.log"
+ok "down" ./cluster.sh down
+ok "nothing is left of it" test ! -e "$state"
 [ $failed = 0 ] && echo "all ok" || echo "FAILED"
 exit $failed

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,12 +49,8 @@ func run(args []string) error {
 		return nil
 	case "check": // +address (must open) or -address (must not open), in this order
 		return check(args)
-	case "resolve": // name
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
-		defer cancel()
-		l, err := net.DefaultResolver.LookupHost(ctx, args[0])
-		fmt.Println(strings.Join(l, " "))
-		return err
+	case "resolve": // name [address that it must have]
+		return resolve(args[0], args[1:])
 	case "sleep": // seconds
 		n, err := strconv.Atoi(args[0])
 		time.Sleep(time.Duration(n) * time.Second)
@@ -101,6 +98,23 @@ func check(args []string) error {
 		}
 	}
 	return nil
+}
+
+// resolve asks until there is an answer: the way to the name server may be a moment younger than this pod.
+func resolve(name string, want []string) error {
+	for end := time.Now().Add(openWithin); ; time.Sleep(100 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+		l, err := net.DefaultResolver.LookupHost(ctx, name)
+		cancel()
+		if err != nil && time.Now().Before(end) {
+			continue
+		}
+		fmt.Println(strings.Join(l, " "))
+		if err == nil && len(want) > 0 && !slices.Contains(l, want[0]) {
+			err = fmt.Errorf("%s is not %s", name, want[0])
+		}
+		return err
+	}
 }
 
 // opens tells whether a connection opens or, to udp/host:port, a datagram is answered.

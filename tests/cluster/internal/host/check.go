@@ -21,11 +21,11 @@ const (
 	checkWithin    = 60 * time.Second
 )
 
-// checkPolicies proves with real pods that NetworkPolicies act, or are ignored where `enforced` is false, and that
-// Pod Security acts. `fenced` is under a policy that allows one address: it must reach that one, and the other only
+// checkPods proves with real pods that DNS answers, that NetworkPolicies act, or are ignored where `enforced` is false,
+// and that Pod Security acts. `fenced` is under a policy that allows one address: it must reach that one, and the other only
 // where policies are ignored. `free` is the control: without a policy it must reach the other one, else "blocked"
 // would prove nothing.
-func (w waiter) checkPolicies(ctx context.Context, enforced bool) error {
+func (w waiter) checkPods(ctx context.Context, enforced bool) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: checkNamespace, Labels: map[string]string{
 		"pod-security.kubernetes.io/enforce": "restricted",
 	}}}
@@ -52,12 +52,16 @@ func (w waiter) checkPolicies(ctx context.Context, enforced bool) error {
 	for name, args := range map[string][]string{
 		"fenced": {"check", "+" + public, fence + metadata},
 		"free":   {"check", "+" + public, "+" + metadata},
+		"asker":  {"resolve", "kubernetes.default.svc.cluster.local", layout.ServiceIP},
 	} {
 		if _, err := w.client.CoreV1().Pods(checkNamespace).Create(ctx, checkPod(name, args), metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("pod security should admit pod %s: %w", name, err)
 		}
 	}
-	return errors.Join(w.refusesPrivileged(ctx), w.podSucceeds(ctx, "fenced"), w.podSucceeds(ctx, "free"))
+	return errors.Join(w.refusesPrivileged(ctx),
+		w.podSucceeds(ctx, "asker", "DNS does not answer as it should", "kube-proxy"),
+		w.podSucceeds(ctx, "fenced", "network policies do not act as they should", "netpol"),
+		w.podSucceeds(ctx, "free", "network policies do not act as they should", "netpol"))
 }
 
 func checkPolicy() *netv1.NetworkPolicy {
@@ -109,7 +113,8 @@ func (w waiter) refusesPrivileged(ctx context.Context) error {
 	return nil
 }
 
-func (w waiter) podSucceeds(ctx context.Context, name string) error {
+// podSucceeds waits for a pod of the checks; `wrong` is what its failure means, `logs` whose log may tell why.
+func (w waiter) podSucceeds(ctx context.Context, name, wrong, logs string) error {
 	var pod *corev1.Pod
 	err := w.wait(ctx, "check: pod "+name, "kubelet", checkWithin, func(ctx context.Context) (bool, string) {
 		p, err := w.client.CoreV1().Pods(checkNamespace).Get(ctx, name, metav1.GetOptions{})
@@ -123,6 +128,6 @@ func (w waiter) podSucceeds(ctx context.Context, name string) error {
 		return err
 	}
 	said, err := w.client.CoreV1().Pods(checkNamespace).GetLogs(name, &corev1.PodLogOptions{}).DoRaw(ctx)
-	return errors.Join(err, fmt.Errorf("network policies do not act as they should, pod %s says: %s; see %s",
-		name, strings.ReplaceAll(strings.TrimSpace(string(said)), "\n", ", "), w.cluster.Log("netpol")))
+	return errors.Join(err, fmt.Errorf("%s, pod %s says: %s; see %s",
+		wrong, name, strings.ReplaceAll(strings.TrimSpace(string(said)), "\n", ", "), w.cluster.Log(logs)))
 }

@@ -26,6 +26,9 @@ const (
 	helmVersion       = "v4.3.1"
 )
 
+// stillEvery is between two signs of life.
+const stillEvery = 20 * time.Second
+
 // Builder says from where to where.
 type Builder struct {
 	Source string // tests/cluster of a checkout
@@ -226,10 +229,24 @@ func (b Builder) run(ctx context.Context, dir string, extra []string, name strin
 	return nil
 }
 
+// timed says what is begun, that it still goes on, and how long it took.
 func (b Builder) timed(name string, f func() error) error {
 	start := time.Now()
-	if err := f(); err != nil {
-		return fmt.Errorf("build %s: %w", name, err)
+	fmt.Fprintf(b.Out, "building %s\n", name)
+	still := time.NewTicker(stillEvery)
+	defer still.Stop()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	for waiting := true; waiting; {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("build %s: %w", name, err)
+			}
+			waiting = false
+		case <-still.C:
+			fmt.Fprintf(b.Out, "   still building %s: %.0f s\n", name, time.Since(start).Seconds())
+		}
 	}
 	fmt.Fprintf(b.Out, "built %-12s %5.1fs\n", name, time.Since(start).Seconds())
 	return nil
