@@ -3,6 +3,7 @@
 //! T13, as far as pages without TLS go; `secure` and `known` have the rest. T17: callers that hang up at any moment.
 
 mod known;
+mod names;
 mod scratch;
 mod secure;
 mod sockets;

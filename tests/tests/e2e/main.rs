@@ -10,12 +10,14 @@ mod alone;
 mod autoscaling;
 mod conditions;
 mod enforcement;
+mod hostile;
 mod manifests;
 mod network;
 mod pictures;
 mod recovery;
 mod requests;
 mod rotation;
+mod sockets;
 mod upstream;
 
 use screenshot_tests::{Answer, Namespace, apply, kubectl, kubectl_with, wait_ready};

@@ -38,11 +38,16 @@ pub struct Dialled {
 
 /// Runs a pod with these labels (JSON) that dials in this order: what must be open (`+`), then what must be closed (`-`).
 pub fn dial(namespace: &str, name: &str, labels: &str, expected: &[String]) -> Dialled {
-    let arguments: Vec<String> = expected.iter().map(|target| format!("\"{target}\"")).collect();
+    run(namespace, name, labels, &[&["check".to_owned()][..], expected].concat())
+}
+
+/// Runs a pod with these labels (JSON) and arguments of the cluster's own probe.
+pub fn run(namespace: &str, name: &str, labels: &str, arguments: &[String]) -> Dialled {
+    let arguments: Vec<String> = arguments.iter().map(|target| format!("\"{target}\"")).collect();
     let pod = include_str!("probe.yaml")
         .replace("NAME", name)
         .replace("LABELS", labels)
-        .replace("ARGUMENTS", &format!("check, {}", arguments.join(", ")));
+        .replace("ARGUMENTS", &&arguments.join(", "));
     apply_in(namespace, &pod);
     let ended = || {
         let pod = get(namespace, Kind::Pod, name).ok()?;

@@ -8,7 +8,7 @@ use capture_jail::client::{Jailer, Spawned};
 use capture_jail::switches::{self, Without};
 use serde_json::{Value, json};
 
-use crate::proxy::{Proxy, START};
+use crate::proxy::{self, Proxy, START};
 use crate::rig::{CHROMIUM, Kind, Pipe, Rig, spawn};
 use crate::uplink::Ear;
 use crate::weak::ON_THE_COMMAND_LINE;
@@ -32,6 +32,12 @@ const LAYERS: [&str; 3] = ["namespaces", "landlock", "socket-filter"];
 
 /// What the page must have asked its proxy for, or it has not tried everything and silence proves nothing.
 const TRIED: &[&str] = &[
+    "/action.pdf",
+    "/failed/webtransport/203.0.113.3",
+    "/failed/webtransport/webtransport.vector.test",
+    "/prerender",
+    "/speculation",
+    "/use.svg",
     "0.0.0.0:99",
     "127.0.0.1",
     "127.0.0.1:81",
@@ -45,6 +51,8 @@ const TRIED: &[&str] = &[
     "127.0.0.1:98",
     "127.0.0.1:118",
     "169.254.169.254",
+    "169.254.169.254:84",
+    "169.254.169.254:88",
     "203.0.113.1",
     "203.0.113.10",
     "203.0.113.2",
@@ -52,6 +60,9 @@ const TRIED: &[&str] = &[
     "203.0.113.9:443",
     "[2001:db8::7]",
     "[::1]:81",
+    "[::1]:83",
+    "[::1]:86",
+    "[::1]:89",
     "[::7f00:1]:106",
     "[::]:100",
     "[::ffff:7f00:1]:105",
@@ -64,9 +75,11 @@ const TRIED: &[&str] = &[
     "css-import.vector.test",
     "embed.vector.test",
     "eventsource.vector.test",
+    "fetch-later.vector.test:443",
     "fetch.vector.test",
     "font.vector.test",
     "form.vector.test",
+    "frame-socket.vector.test",
     "frame.vector.test",
     "header.vector.test",
     "image.vector.test",
@@ -88,11 +101,14 @@ const TRIED: &[&str] = &[
     "r308.vector.test",
     "refresh.vector.test",
     "script.vector.test",
+    "service-socket.vector.test",
     "service-worker.vector.test",
+    "shared-socket.vector.test",
     "shared-worker.vector.test",
     "stylesheet.vector.test",
     "svg-inline.vector.test",
     "tls.vector.test:443",
+    "track.vector.test",
     "turn.vector.test",
     "turns.vector.test:443",
     "video.vector.test",
@@ -103,7 +119,49 @@ const TRIED: &[&str] = &[
     "xhr.vector.test",
 ];
 
-/// Of these, what WebRTC tries only where there is an interface besides the loopback: not in a jail.
+/// What stands in the page and its headers and does not come to the proxy, so that silence proves nothing about it, and why
+/// not. One of a newer browser that does come belongs above.
+const NEVER_ASKED_FOR: &[(&str, &str)] = &[
+    (
+        "dns-prefetch.vector.test",
+        "names are not looked up where there is a proxy",
+    ),
+    ("icon.vector.test", "the headless shell shows no icons"),
+    (
+        "manifest.vector.test",
+        "a manifest is read when an app is installed from it",
+    ),
+    ("nel.vector.test", "network errors are reported by pages with TLS alone"),
+    (
+        "pdf-action.vector.test",
+        "the headless shell has no viewer: a PDF is a download",
+    ),
+    (
+        "pdf.vector.test",
+        "the headless shell has no viewer: a PDF that is embedded is not loaded",
+    ),
+    (
+        "preconnect.vector.test",
+        "through a proxy nothing is connected in advance",
+    ),
+    (
+        "speculation-tls.vector.test",
+        "of other sites nothing is prefetched through a proxy: /speculation is the page's own",
+    ),
+    ("popup.vector.test", "there are no new windows"),
+    ("reporting.vector.test", "reports are sent by pages with TLS alone"),
+    (
+        "speculation.vector.test",
+        "other sites are never prefetched without TLS",
+    ),
+    ("svg.vector.test", "a picture loads nothing"),
+    (
+        "svg-use.vector.test",
+        "a part of a picture comes from the page's own site alone: /use.svg",
+    ),
+];
+
+/// Of what is tried, what WebRTC tries only where there is an interface besides the loopback: not in a jail.
 const NEEDS_AN_INTERFACE: &[&str] = &[
     "203.0.113.6:3478",
     "203.0.113.9:443",
@@ -224,7 +282,12 @@ impl Arm {
         self.tried(but);
         std::thread::sleep(SILENCE);
         assert_eq!(self.ear.heard(), BTreeMap::new(), "{what}");
-        assert!(!self.proxy.asked().contains("popup.vector.test"), "{what}");
+        for (vector, why) in NEVER_ASKED_FOR {
+            assert!(proxy::is_in_the_page(vector), "{vector} is not tried");
+            let asked = self.proxy.asked();
+            let came = asked.iter().any(|asked| asked.split(':').next() == Some(vector));
+            assert!(!came, "{what}: {vector} was asked for, though {why}");
+        }
         assert_eq!(self.targets("page"), 1, "{what}");
         assert!(
             self.targets("iframe") >= 4,

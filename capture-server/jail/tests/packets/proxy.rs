@@ -1,6 +1,7 @@
 //! A proxy that answers for every host by itself, and remembers what it was asked for.
 //!
-//! In: a listener of a jail. Out: the hosts (with their ports, if not 80) that were asked for, `CONNECT` or not.
+//! In: a listener of a jail. Out: the hosts (with their ports, if not 80) that were asked for, `CONNECT` or not, and with
+//! their paths those of the page's own host.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -21,7 +22,8 @@ const HEADERS: &str = "Content-Security-Policy-Report-Only: img-src 'none'; repo
 const PDF: &str = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/URI/URI(http://pdf-action.vector.test/)>>>>endobj\n\
                    2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n\
                    trailer<</Root 1 0 R>>\n";
-const WORKER: &str = "fetch('http://service-worker.vector.test/').catch(()=>{})";
+const WORKER: &str = "fetch('http://service-worker.vector.test/').catch(()=>{});\
+                      new WebSocket('ws://service-socket.vector.test/');new WebSocket('ws://169.254.169.254:88/')";
 /// A certificate for `tls.vector.test`, until 2126, of an issuer that nobody knows but can be had from
 /// `aia.vector.test`, as it says itself. (`openssl x509 -req` with `authorityInfoAccess`; the keys are gone.)
 const CERTIFICATE: &[u8] = include_bytes!("unknown-issuer.der");
@@ -29,6 +31,12 @@ const CERTIFICATE: &[u8] = include_bytes!("unknown-issuer.der");
 const TLS: &str = "tls.vector.test:443";
 /// Where the page is: a secure context, and a place that a browser would like to reach past its proxy.
 pub const START: &str = "http://127.0.0.1/page";
+
+/// Whether the page, its headers or its documents have that host.
+pub fn is_in_the_page(host: &str) -> bool {
+    let host = format!("//{host}");
+    [PAGE, HEADERS, PDF].iter().any(|text| text.contains(&host))
+}
 
 pub struct Proxy {
     asked: Arc<Mutex<BTreeSet<String>>>,
@@ -71,6 +79,9 @@ fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Resu
         None => (target, ""),
     };
     log.lock().unwrap().insert(host.trim_end_matches(":80").to_owned());
+    if host == "127.0.0.1" {
+        log.lock().unwrap().insert(format!("/{path}"));
+    }
     if method == "CONNECT" {
         // A tunnel that ends at once: whoever wanted to speak through it has been seen.
         stream.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")?;
@@ -90,7 +101,6 @@ fn answer(mut stream: TcpStream, log: &Mutex<BTreeSet<String>>) -> std::io::Resu
             "text/html",
             "",
         ),
-        ("127.0.0.1", "track") => ("302 Found", "Location: http://track.vector.test/\r\n", "text/plain", ""),
         ("127.0.0.1", "action.pdf") | ("pdf.vector.test", _) => ("200 OK", "", "application/pdf", PDF),
         _ => ("200 OK", "Access-Control-Allow-Origin: *\r\n", "text/html", "nothing"),
     };

@@ -1,10 +1,12 @@
 //! What one page must not see: the container's files (T1), what another capture is working with (T12). And that nobody
 //! looks through a page's text for what is bad (T20).
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Mutex;
 
 use capture_server::server::Server;
+use flate2::read::ZlibDecoder;
 use image::Rgb;
 use screenshot_policy::policy::CaptureLimits;
 use screenshot_policy::unit::Count;
@@ -99,6 +101,23 @@ fn red(answer: &Answer) -> u32 {
     (0..SQUARES).map(|square| u32::from(middle(square) == RED)).sum()
 }
 
+/// How often a print fills something with red.
+fn printed_red(answer: &Answer) -> usize {
+    assert_eq!(answer.header("content-type"), Some("application/pdf"), "{answer:?}");
+    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|window| window == what);
+    let (mut rest, mut found) = (answer.body.as_slice(), 0);
+    while let Some(begin) = find(rest, b"stream\n") {
+        rest = &rest[begin + 7..];
+        let end = find(rest, b"endstream").unwrap();
+        let mut text = Vec::new();
+        // What is not packed this way is no drawing.
+        let _ = ZlibDecoder::new(&rest[..end]).read_to_end(&mut text);
+        found += String::from_utf8_lossy(&text).matches("1 0 0 rg").count();
+        rest = &rest[end + 9..];
+    }
+    found
+}
+
 /// Ways of saying "the files in this directory".
 fn spellings(directory: &Path) -> Vec<String> {
     let path = directory.to_str().unwrap();
@@ -133,6 +152,16 @@ async fn t1_no_file_of_the_container_is_in_a_picture_however_it_is_asked_for() {
     for base in spellings(directory.path()) {
         let answer = server.html(&READER.replace("BASE", &base)).await;
         assert_eq!(red(&answer), 0, "{base}");
+    }
+    let print = |base: &str| {
+        let html = READER.replace("BASE", base);
+        server.capture(json!({"html_content": html, "format": "pdf", "pdf_print_background": true}))
+    };
+    let able = printed_red(&print("http://site.net").await);
+    // The style sheet, the script and what was read; the rest is in a print as pictures or not at all.
+    assert!(able >= 3, "{able}");
+    for base in spellings(directory.path()) {
+        assert_eq!(printed_red(&print(&base).await), 0, "{base}");
     }
     server.stop().await;
 }

@@ -21,10 +21,10 @@ var files embed.FS
 
 // Values is what the templates can name.
 type Values struct {
-	Dir, Cgroup, KubeletRoot, Socket    string
-	PodCIDR, NodePodCIDR, DNSIP, NodeIP string
-	CA                                  string // the authority's certificate, PEM in base64
-	MetricsPort                         int
+	Dir, Cgroup, KubeletRoot, Socket              string
+	PodCIDR, NodePodCIDR, DNSIP, NodeIP, GlobalIP string
+	CA                                            string // the authority's certificate, PEM in base64
+	MetricsPort                                   int
 }
 
 // targets maps a template to its place in the state directory.
@@ -49,7 +49,7 @@ func Write(c layout.Cluster) error {
 	}
 	v := Values{
 		Dir: c.Dir(), Cgroup: c.Cgroup(), KubeletRoot: layout.KubeletRoot, Socket: c.Socket(),
-		PodCIDR: layout.PodCIDR, NodePodCIDR: layout.NodePodCIDR, DNSIP: layout.DNSIP, NodeIP: layout.NodeIP,
+		PodCIDR: layout.PodCIDR, NodePodCIDR: layout.NodePodCIDR, DNSIP: layout.DNSIP, NodeIP: layout.NodeIP, GlobalIP: layout.GlobalIP,
 		CA: base64.StdEncoding.EncodeToString(ca), MetricsPort: layout.MetricsPort,
 	}
 	for name, target := range targets {

@@ -3,15 +3,12 @@ package node
 import (
 	"errors"
 	"fmt"
-	"log"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -111,7 +108,7 @@ func listenOutside() error {
 				errs = append(errs, err)
 				continue
 			}
-			go answer(l)
+			go answer(heard{l, at})
 			c, err := net.ListenPacket("udp4", at)
 			if err != nil {
 				errs = append(errs, err)
@@ -121,26 +118,4 @@ func listenOutside() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func answer(l net.Listener) {
-	s := http.Server{
-		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, "reached %s\n", l.Addr())
-		}),
-	}
-	log.Printf("stand-in %s: %v", l.Addr(), s.Serve(l))
-}
-
-func answerDatagrams(c net.PacketConn) {
-	buf := make([]byte, 64)
-	for {
-		_, from, err := c.ReadFrom(buf)
-		if err != nil {
-			log.Printf("stand-in %s/udp: %v", c.LocalAddr(), err)
-			return
-		}
-		_, _ = c.WriteTo([]byte("reached\n"), from)
-	}
 }
