@@ -19,7 +19,7 @@ failed=0
 finish() {
   limited; timeout 60 ./cluster.sh down >/dev/null 2>&1
   main; timeout 60 ./cluster.sh down >/dev/null 2>&1
-  rm -f "$out" "$out.ns" "$out.ps"
+  rm -f "$out" "$out.up" "$out.ns" "$out.ps"
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
@@ -68,7 +68,8 @@ ok "it is up" test -n "$(pid1)"
 main
 
 ok "up" ./cluster.sh up --port "$port" --time-limit 10
-ok "its last words: DNS answers a pod" grep -q 'checked with real pods: DNS answers' "$out"
+cp "$out" "$out.up"
+ok "its last words: DNS answers a pod" grep -q 'checked with real pods: DNS answers' "$out.up"
 ok "up again changes nothing" ./cluster.sh up --port "$port" --time-limit 10
 ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '"$port"
 ok "policies can be switched off and on" sh -c "./cluster.sh network-policy off && ./cluster.sh network-policy on"

@@ -24,7 +24,10 @@ const INSIDE: [&str; 4] = [METADATA, "192.168.50.10", "100.64.0.10", "10.77.0.1"
 
 /// The path with which the site says this.
 fn say(parameters: &[(&str, &str)]) -> String {
-    let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escape = |text: &str| {
+        text.bytes()
+            .fold(String::new(), |all, byte| format!("{all}%{byte:02X}"))
+    };
     let query: Vec<String> = parameters
         .iter()
         .map(|(name, value)| format!("{name}={}", escape(value)))

@@ -47,7 +47,7 @@ pub fn run(namespace: &str, name: &str, labels: &str, arguments: &[String]) -> D
     let pod = include_str!("probe.yaml")
         .replace("NAME", name)
         .replace("LABELS", labels)
-        .replace("ARGUMENTS", &&arguments.join(", "));
+        .replace("ARGUMENTS", &arguments.join(", "));
     apply_in(namespace, &pod);
     let ended = || {
         let pod = get(namespace, Kind::Pod, name).ok()?;
