@@ -103,7 +103,7 @@ GATES = {
     "conftest": (conftest, (OPERATOR, "enableServiceLinks: false", "enableServiceLinks: true")),
     "promtool": (promtool, ("charts/screenshot-operator/files/alerts.yaml", "operators/screenshot-operator\"}) == 0",
                             "operators/screenshot-operator\"}) == 2")),
-    "kubesec": (findings.kubesec_gate, (OPERATOR, "serviceAccountName: release-screenshot-operator", "")),
+    "kubesec": (findings.kubesec_gate, (OPERATOR, "serviceAccountName: release-screenshot-operator\n", "\n")),
     "polaris": (findings.polaris_gate, (OPERATOR, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true")),
     "scores": (findings.scores_gate, ("objects/hardened.yaml", "appArmorProfile:", "appArmourProfile:")),
     "kube-linter": (findings.kube_linter_gate, (OPERATOR, "unhealthyPodEvictionPolicy: AlwaysAllow", "")),
