@@ -24,6 +24,8 @@ pub enum Kind {
     Deployment,
     /// `Event`.
     Event,
+    /// `Lease`.
+    Lease,
     /// `NetworkPolicy`.
     NetworkPolicy,
     /// `Pod`.
@@ -58,6 +60,7 @@ impl Kind {
             Self::DaemonSet => ("apis/apps/v1", "daemonsets"),
             Self::Deployment => ("apis/apps/v1", "deployments"),
             Self::Event => ("api/v1", "events"),
+            Self::Lease => ("apis/coordination.k8s.io/v1", "leases"),
             Self::NetworkPolicy => ("apis/networking.k8s.io/v1", "networkpolicies"),
             Self::Pod => ("api/v1", "pods"),
             Self::PodDisruptionBudget => ("apis/policy/v1", "poddisruptionbudgets"),

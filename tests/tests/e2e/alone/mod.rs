@@ -4,3 +4,4 @@ mod children;
 mod figures;
 mod node;
 mod operator;
+mod replicas;
