@@ -92,3 +92,26 @@ fn an_image_that_cannot_be_had_is_named_with_the_node_that_wants_it() {
         format!("node {node} cannot get the image localhost/nowhere:1")
     );
 }
+
+/// The words are the scheduler's own. It is a person's business when no node was added in two minutes.
+#[test]
+fn a_pod_that_no_node_takes_is_told_in_the_schedulers_words() {
+    let namespace = Namespace::create("e2e-nowhere").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(
+        name,
+        &service("shots", "{replicas: 1, scheduling: {nodeSelector: {pool: nowhere}}}"),
+    );
+    let says = |kind: &str| condition(name, "shots", kind).filter(|found| found.reason == "Unschedulable");
+    eventually("it is told", Duration::from_secs(60), || says("Ready"))
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
+    assert_eq!(says("Stalled"), None, "an autoscaler may be adding a node");
+    let found = eventually("a person is asked for", Duration::from_secs(170), || says("Stalled"))
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
+    assert!(
+        found.message.starts_with("no node takes a capture pod: 0/")
+            && found.message.contains("didn't match Pod's node affinity/selector"),
+        "{}",
+        found.message
+    );
+}
