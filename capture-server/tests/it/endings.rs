@@ -21,6 +21,9 @@ fn redirect_by(status: &str, to: &str) -> (String, Vec<u8>) {
     (format!("{status}\r\nlocation: {to}"), Vec::new())
 }
 
+/// Keeps a document from being loaded.
+const HELD: &str = "<img src=/never>";
+
 /// What no page may reach.
 const METADATA: &str = "http://169.254.169.254/latest/";
 
@@ -31,10 +34,11 @@ fn leads_to_metadata(way: &str) -> Option<(String, Vec<u8>)> {
         "303" => redirect_by("303 See Other", METADATA),
         "307" => redirect_by("307 Temporary Redirect", METADATA),
         "308" => redirect_by("308 Permanent Redirect", METADATA),
-        "refresh" => page(&format!("<meta http-equiv=refresh content='0;url={METADATA}'>")),
+        // Held from being loaded: what is loaded before it is left is a picture.
+        "refresh" => page(&format!("<meta http-equiv=refresh content='0;url={METADATA}'>{HELD}")),
         "refresh-header" => (
             format!("200 OK\r\ncontent-type: text/html\r\nrefresh: 0;url={METADATA}"),
-            Vec::new(),
+            HELD.into(),
         ),
         "form" => page(&format!(
             "<form id=f method=post action={METADATA}><input name=a value=b></form><script>f.submit()</script>"

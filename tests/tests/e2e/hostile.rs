@@ -35,14 +35,18 @@ fn say(parameters: &[(&str, &str)]) -> String {
     format!("/say?{}", query.join("&"))
 }
 
+/// Keeps a document from being loaded for a while.
+const HOLDS: &str = "<img src='/say?wait=2000'>";
+
 /// Every way that exchanges a document for another one.
 fn ways(to: &str) -> Vec<String> {
     let page = |body: &str| say(&[("body", body)]);
     let redirect = |status: &str| say(&[("status", status), ("location", to)]);
     let mut ways: Vec<String> = ["301", "302", "303", "307", "308"].map(redirect).into();
     ways.extend([
-        say(&[("refresh", &format!("0;url={to}"))]),
-        page(&format!("<meta http-equiv=refresh content='0;url={to}'>")),
+        // What is not loaded before it is left is no picture.
+        say(&[("refresh", &format!("0;url={to}")), ("body", HOLDS)]),
+        page(&format!("<meta http-equiv=refresh content='0;url={to}'>{HOLDS}")),
         page(&format!("<script>location='{to}'</script>")),
         page(&format!(
             "<form id=f method=post action={to}></form><script>f.submit()</script>"
@@ -207,13 +211,15 @@ fn no_page_gets_inside_by_redirects_sockets_workers_frames_peers_or_a_name_that_
     drop(rebound);
 
     let asked = ["get".into(), format!("{SITE}/arrived")];
-    let seen = run(namespace, "asks", r#"{"app": "control"}"#, &asked).log;
+    let answer = run(namespace, "asks", r#"{"app": "control"}"#, &asked).log;
+    // The status stands before the text.
+    let seen = answer.trim_start_matches("200 ");
     assert!(
-        reached(&seen, &address("free")).iter().any(|line| is_inside(line)),
+        reached(seen, &address("free")).iter().any(|line| is_inside(line)),
         "{seen}"
     );
     for (name, from) in [("the service's pod", own), ("a pod without the proxy", address("past"))] {
-        let reached = reached(&seen, &from);
+        let reached = reached(seen, &from);
         assert!(
             reached.iter().any(|line| line.contains(&format!(" {OPEN} "))),
             "{name}: {seen}"
