@@ -77,27 +77,27 @@ pub struct Drive {
 impl Drive {
     /// Takes a piece of a body into account.
     fn unpacked(&mut self, bytes: u64) -> Result<(), Stop> {
-        let Some(left) = self.unpackable.checked_sub(bytes) else {
-            self.signals.spent = Some(UNPACKED);
-            return Err(Stop::Signalled);
-        };
-        self.unpackable = left;
-        Ok(())
+        spend(&mut self.unpackable, bytes, UNPACKED, &mut self.signals)
     }
 
     /// Takes a request into account.
     fn requested(&mut self) -> Result<(), Stop> {
-        let Some(left) = self.askable.checked_sub(1) else {
-            self.signals.spent = Some(REQUESTS);
-            return Err(Stop::Signalled);
-        };
-        self.askable = left;
-        Ok(())
+        spend(&mut self.askable, 1, REQUESTS, &mut self.signals)
     }
 
     fn enter(&mut self, phase: Phase) {
         self.ledger.enter(phase, clock::monotonic());
     }
+}
+
+/// Takes an amount from what is left of a budget; more than there is signals the budget's word.
+fn spend(left: &mut u64, amount: u64, budget: &'static str, signals: &mut Signals) -> Result<(), Stop> {
+    let Some(rest) = left.checked_sub(amount) else {
+        signals.spent = Some(budget);
+        return Err(Stop::Signalled);
+    };
+    *left = rest;
+    Ok(())
 }
 
 /// From the empty page to the picture.

@@ -91,12 +91,12 @@ pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Time
     let (addresses, ports) = (addresses(policy, network), ports(policy, network));
     let mut comparison = Comparison::default();
     for namespace in [pod.namespace.as_str(), ELSEWHERE] {
-        for port in ports.iter().chain([&DNS]) {
+        for port in ports.iter().copied().chain([DNS]).collect::<BTreeSet<_>>() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 comparison.compared += 1;
                 comparison
                     .disagreements
-                    .extend(stranger(network, pod, namespace, protocol, *port));
+                    .extend(stranger(network, pod, namespace, protocol, port));
             }
         }
     }
