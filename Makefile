@@ -13,7 +13,7 @@ export GOFLAGS ?= -trimpath -buildvcs=false
 export CGO_ENABLED ?= 0
 CLUSTER := tests/cluster/cluster.sh
 NEXTEST := cargo nextest run --locked
-CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress
+CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress -p bench-rows
 
 .PHONY: help
 help: ## show this list

@@ -1,7 +1,6 @@
 //! What the canary costs a pod: the processor time of a server that is asked to attest and to try it.
 //!
-//! Writes rows `{figure, value, goal, unit, atLeast, rounds, spread}` to the file given (default: standard output), the
-//! format of the other benchmarks. The server has threads of its own, whose clocks are read: whatever they do meanwhile counts,
+//! Writes rows to the file given. The server has threads of its own, whose clocks are read: whatever they do meanwhile counts,
 //! looking after its files too. The operator's part and the canary itself run on this thread. The canary answers here, which
 //! is more work for a pod than when it does not, as it should be.
 
@@ -17,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bench_rows::Rows;
 use capture_server::config::{JailerMode, ServeArgs};
 use capture_server::server::Server;
 use screenshot_policy::attest::{InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
@@ -24,7 +24,6 @@ use screenshot_policy::canary::{CANARY_HEADER, Canary, CanaryKey};
 use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
 use screenshot_policy::token::{Kid, Token};
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -35,17 +34,6 @@ const ATTEMPTS: u8 = 6;
 const GAP: Duration = Duration::from_millis(1_050);
 /// How often the operator asks a pod that is at rest: once in 40 seconds.
 const PER_MINUTE: f64 = 1.5;
-
-fn row(figure: &str, unit: &str, goal: f64, mut samples: Vec<f64>) -> Value {
-    samples.sort_by(f64::total_cmp);
-    let value = samples[samples.len() / 2];
-    let word = if value <= goal { "met" } else { "MISSED" };
-    eprintln!("{figure}: {value:.5} {unit} (goal <= {goal}, {word})");
-    json!({
-        "figure": figure, "value": value, "goal": goal, "unit": unit, "atLeast": false,
-        "rounds": samples.len(), "spread": [samples[0], samples[samples.len() - 1]],
-    })
-}
 
 /// Files of a service that asked for nothing, and the server's arguments.
 fn arguments(directory: &Path) -> ServeArgs {
@@ -176,22 +164,21 @@ fn main() {
             rest.push((others() - before) / 3.0);
         }
     });
-    let shares = costs.iter().map(|cost| 100.0 * cost * PER_MINUTE / 60_000.0).collect();
-    let rows = [
-        row(
-            "the canary and its attestation, a pod's processor time",
-            "ms",
-            5.0,
-            costs,
-        ),
-        row("of which a server at rest spends as much in that time", "ms", 5.0, rest),
-        row("the canary in a pod at rest, of a core", "%", 0.1, shares),
-    ];
+    let shares: Vec<f64> = costs.iter().map(|cost| 100.0 * cost * PER_MINUTE / 60_000.0).collect();
+    let mut rows = Rows::default();
+    rows.at_most(
+        "the canary and its attestation, a pod's processor time",
+        "ms",
+        5.0,
+        &costs,
+    );
+    rows.at_most(
+        "of which a server at rest spends as much in that time",
+        "ms",
+        5.0,
+        &rest,
+    );
+    rows.at_most("the canary in a pod at rest, of a core", "%", 0.1, &shares);
     server.shutdown_background();
-    let text = serde_json::to_string_pretty(&json!({"rows": rows})).unwrap();
-    // Cargo hands a `--bench` of its own.
-    match std::env::args().skip(1).find(|arg| !arg.starts_with("--")) {
-        Some(path) => std::fs::write(path, format!("{text}\n")).unwrap(),
-        None => println!("{text}"),
-    }
+    rows.write(&bench_rows::path());
 }

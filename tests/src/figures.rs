@@ -1,11 +1,10 @@
 //! Figures that a run measures, kept beside its other artefacts so that the suite can print them at its end.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// `target/e2e` of the checkout.
+/// `target/e2e` of the checkout. Cargo says at run time where that is: what is compiled then serves every checkout.
 pub(crate) fn artefacts() -> PathBuf {
-    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_root.parent().unwrap_or(crate_root).join("target/e2e")
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../target/e2e")
 }
 
 /// Prints a figure and keeps it in `target/e2e/figures/NAME.txt`.

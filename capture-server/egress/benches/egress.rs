@@ -1,7 +1,6 @@
 //! What the proxy costs: a decision, a connection, connections per second.
 //!
-//! Writes rows `{figure, value, goal, unit, atLeast, rounds, spread}` to the file given (default: standard output), the
-//! format of the other benchmarks. Everything runs on one thread and on loopback: browser, proxy and target together,
+//! Writes rows to the file given. Everything runs on one thread and on loopback: browser, proxy and target together,
 //! so the figures per core are those of all three; but for the proxy's own cost, for which it has a thread of its own, whose
 //! clock is read. `value` is the median of the rounds, `spread` the smallest and largest.
 
@@ -20,11 +19,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_rows::Rows;
 use capture_egress::{Answers, Budget, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session};
 use futures_util::future::BoxFuture;
 use screenshot_policy::host::{Host, HostName};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -34,21 +34,6 @@ use tokio::task::JoinSet;
 const PUBLIC: &str = "93.184.216.34";
 const ROUNDS: usize = 7;
 const NOW: &str = "2026-06-01T00:00:00Z";
-
-fn row(figure: &str, unit: &str, goal: f64, at_least: bool, mut samples: Vec<f64>) -> Value {
-    samples.sort_by(f64::total_cmp);
-    let value = samples[samples.len() / 2];
-    let met = if at_least { value >= goal } else { value <= goal };
-    let bound = if at_least { ">=" } else { "<=" };
-    eprintln!(
-        "{figure}: {value:.3} {unit} (goal {bound} {goal}, {})",
-        if met { "met" } else { "MISSED" }
-    );
-    json!({
-        "figure": figure, "value": value, "goal": goal, "unit": unit, "atLeast": at_least,
-        "rounds": samples.len(), "spread": [samples[0], samples[samples.len() - 1]],
-    })
-}
 
 fn policy(rich: bool) -> EffectivePolicy {
     let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
@@ -268,22 +253,14 @@ fn runtime() -> Runtime {
 }
 
 fn main() {
-    let mut rows = vec![
-        row(
-            "policy decision, default policy",
-            "us",
-            5.0,
-            false,
-            decision(&policy(false)),
-        ),
-        row(
-            "policy decision, 128 names, 64 ranges, 32 exceptions",
-            "us",
-            5.0,
-            false,
-            decision(&policy(true)),
-        ),
-    ];
+    let mut rows = Rows::default();
+    rows.at_most("policy decision, default policy", "us", 5.0, &decision(&policy(false)));
+    rows.at_most(
+        "policy decision, 128 names, 64 ranges, 32 exceptions",
+        "us",
+        5.0,
+        &decision(&policy(true)),
+    );
     runtime().block_on(async {
         let target = target().await;
         let (session, at) = proxy(target).await;
@@ -296,28 +273,21 @@ fn main() {
             delays.push(added(target, at).await);
             rates.push(rate(at).await);
         }
-        rows.push(row("proxy over direct, per connection, p50", "ms", 1.0, false, delays));
-        rows.push(row(
+        rows.at_most("proxy over direct, per connection, p50", "ms", 1.0, &delays);
+        rows.at_least(
             "connections through the proxy, one core for all parts",
             "1/s",
             500.0,
-            true,
-            rates,
-        ));
-        let shares = costs.iter().map(|cost| 100.0 * cost * ARTICLE.1 / ARTICLE.0);
-        rows.push(row(
+            &rates,
+        );
+        let shares: Vec<f64> = costs.iter().map(|cost| 100.0 * cost * ARTICLE.1 / ARTICLE.0).collect();
+        rows.at_most(
             "the proxy's own processor time in an article's capture",
             "%",
             1.0,
-            false,
-            shares.collect(),
-        ));
+            &shares,
+        );
         let _ = session.finish().await;
     });
-    let text = serde_json::to_string_pretty(&json!({"rows": rows})).unwrap();
-    // Cargo hands a `--bench` of its own.
-    match std::env::args().skip(1).find(|arg| !arg.starts_with("--")) {
-        Some(path) => std::fs::write(path, format!("{text}\n")).unwrap(),
-        None => println!("{text}"),
-    }
+    rows.write(&bench_rows::path());
 }

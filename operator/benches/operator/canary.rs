@@ -10,6 +10,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use bench_rows::Rows;
 use screenshot_operator::attest::Attester;
 use screenshot_operator::canary::Canary;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_bytes};
@@ -20,7 +21,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::process::spent_by_this_thread;
-use crate::rows::Rows;
 
 const ROUNDS: usize = 7;
 const PODS: u32 = 300;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use bench_rows::Rows;
 use kube::Client;
 use screenshot_operator::cache::listening::Bounds;
 
 use crate::process::Process;
-use crate::rows::Rows;
 use crate::{CHILDREN, FEW, services};
 
 const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];

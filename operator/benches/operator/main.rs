@@ -10,13 +10,13 @@ mod canary;
 mod few;
 mod many;
 mod process;
-mod rows;
 mod sample;
 mod services;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bench_rows::Rows;
 use clap::{Parser, ValueEnum};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -24,8 +24,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use screenshot_api::ScreenshotService;
 use serde_json::Value;
-
-use rows::Rows;
 
 /// Children of a service at rest.
 const CHILDREN: f64 = 13.0;

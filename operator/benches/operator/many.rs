@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bench_rows::Rows;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -10,7 +11,6 @@ use serde_json::json;
 
 use crate::few::ENDING;
 use crate::process::Process;
-use crate::rows::Rows;
 use crate::{CHILDREN, bare, services};
 
 pub async fn thousand(client: &Client, rows: &mut Rows) {

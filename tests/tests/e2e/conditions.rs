@@ -6,12 +6,12 @@ use screenshot_tests::{Namespace, apply, condition, conditions, eventually, kube
 
 use crate::apply_in;
 
-/// A class whose runtime is on no node, while this lives.
+/// A class of pods with this runtime, while this lives.
 struct Class(String);
 
 impl Class {
-    fn new(name: &str) -> Self {
-        let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nhandler: nowhere\nmetadata:\n  name: ";
+    fn new(name: &str, handler: &str) -> Self {
+        let class = format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nhandler: {handler}\nmetadata:\n  name: ");
         apply(&format!("{class}{name}\n")).unwrap();
         Self(name.to_owned())
     }
@@ -44,35 +44,59 @@ fn an_empty_spec_runs_and_every_condition_is_true() {
     }
 }
 
-/// Everything that the API server sees is right, and only the kubelet knows better: it says so in an Event and nowhere else.
+/// Applies a service with this under `sandbox`, which the API server finds nothing wrong with; only the kubelet knows
+/// better, and says so in an Event and nowhere else. Returns the message of `Stalled` without the node's name before it.
+fn refused_by_the_node(namespace: &str, sandbox: &str, reason: &str) -> String {
+    apply_in(
+        namespace,
+        &service("shots", &format!("{{replicas: 1, sandbox: {sandbox}}}")),
+    );
+    let found = || condition(namespace, "shots", "Stalled").filter(|found| found.reason == reason);
+    let found = eventually("what the kubelet told is said", Duration::from_secs(60), found)
+        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(namespace, "shots")));
+    let node = pods(namespace, "shots").unwrap()[0]["spec"]["nodeName"].clone();
+    let place = format!("node {} ", node.as_str().unwrap());
+    let rest = found.message.strip_prefix(&place);
+    rest.unwrap_or_else(|| panic!("not of {place}: {}", found.message))
+        .to_owned()
+}
+
+/// What was asked too much is taken back, and the service runs.
+fn runs_without(namespace: &str) {
+    apply_in(namespace, &service("shots", "{replicas: 1}"));
+    wait_ready(namespace, "shots").unwrap();
+    assert_eq!(condition(namespace, "shots", "Stalled"), None);
+}
+
 #[test]
 fn a_pod_whose_runtime_no_node_has_is_named_with_its_node() {
     let namespace = Namespace::create("e2e-runtime").unwrap();
     let name = namespace.0.as_str();
-    let class = Class::new(name);
-    let spec = |class: &str| {
-        service(
-            "shots",
-            &format!("{{replicas: 1, sandbox: {{runtimeClassName: {class}}}}}"),
-        )
-    };
-    apply_in(name, &spec(&class.0));
-    let found = || condition(name, "shots", "Stalled").filter(|found| found.reason == "RuntimeHandlerMissing");
-    let found = eventually("what the kubelet told is said", Duration::from_secs(60), found)
-        .unwrap_or_else(|failure| panic!("{failure}\n{}", conditions(name, "shots")));
-    let node = pods(name, "shots").unwrap()[0]["spec"]["nodeName"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let expected = format!("node {node} lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: ");
+    let class = Class::new(name, "nowhere");
+    let asked = format!("{{runtimeClassName: {}}}", class.0);
+    let message = refused_by_the_node(name, &asked, "RuntimeHandlerMissing");
     assert!(
-        found.message.starts_with(&expected) && found.message.contains("nowhere"),
-        "{}",
-        found.message
+        message.starts_with("lacks the runtime of the class that `spec.sandbox.runtimeClassName` names: ")
+            && message.contains("nowhere"),
+        "{message}"
     );
-    apply_in(name, &spec("null"));
-    wait_ready(name, "shots").unwrap();
-    assert_eq!(condition(name, "shots", "Stalled"), None);
+    runs_without(name);
+}
+
+/// The runtime is one that does not say that it can do it; the kubelet then does not begin the pod.
+#[test]
+fn a_pod_whose_node_has_no_user_namespaces_for_it_is_named_with_its_node() {
+    let namespace = Namespace::create("e2e-userns").unwrap();
+    let name = namespace.0.as_str();
+    let class = Class::new(name, "without-user-namespaces");
+    let asked = format!("{{hostUsers: false, runtimeClassName: {}}}", class.0);
+    let message = refused_by_the_node(name, &asked, "UserNamespacesUnsupported");
+    assert!(
+        message.starts_with("cannot do `spec.sandbox.hostUsers: false`: ")
+            && message.contains("does not support user namespaces"),
+        "{message}"
+    );
+    runs_without(name);
 }
 
 #[test]

@@ -37,6 +37,8 @@ var targets = map[string]string{
 	"coredns.yaml":        "manifests/coredns.yaml",
 	"netpol-rbac.yaml":    "manifests/netpol-rbac.yaml",
 	"metrics-server.yaml": "manifests/metrics-server.yaml",
+
+	"runc-without-user-namespaces": "conf/runc-without-user-namespaces",
 	// empty on purpose: the host's name servers must not reach pods with dnsPolicy Default
 	"resolv.conf": "conf/resolv.conf",
 }
@@ -61,7 +63,11 @@ func Write(c layout.Cluster) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, text, 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if bytes.HasPrefix(text, []byte("#!")) {
+			mode = 0o755
+		}
+		if err := os.WriteFile(path, text, mode); err != nil {
 			return err
 		}
 	}
