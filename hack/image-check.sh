@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Looks at the capture image as a node would run it: user 65532, read-only root, no capability, no_new_privs, a tmpfs
 # at /tmp, no network but its own loopback, and the seccomp profile that the chart ships; and takes a picture of the
-# demo site's page of many scripts in it. Each font has its glyphs, none is looked for anew, every image has its labels.
+# demo site's page of many scripts in it. Each font has its glyphs, none is looked for anew. Every image has its labels and
+# a user that is not root; operator and demo site are one static program each, without a shell.
 #
 #   hack/image-check.sh [OUTPUT.png]        default: dist/image-check.png
-#   hack/image-check.sh --mutate            takes away each font, the cache and a label: each must be found missing
+#   hack/image-check.sh --mutate            takes away each font, the cache, a label and the user, and adds a shell: each must
+#                                           be found
 #
 # Chromium's own sandbox stays on; the profile is what has to permit it.
-# Needs: runc, skopeo, jq, root. Must not: touch the image; it unpacks a copy into a temporary directory.
+# Needs: runc, skopeo, jq, readelf, root. Must not: touch the image; it unpacks a copy into a temporary directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mutate=0
@@ -35,16 +37,42 @@ labels() {
         | "title", "description", "licenses", "version", "revision"
         | select(($labels["org.opencontainers.image." + .] // "") == "") | "\($name) has no label \(.)"' "$2"
 }
+# identity NAME CONFIG: says who its programs run as, unless that is a numeric user and group other than root's
+identity() {
+    jq -r --arg name "$1" '(.config.User // "") | select(test("^[1-9][0-9]*:[1-9][0-9]*$") | not)
+        | "\($name) runs as \"\(.)\""' "$2"
+}
+# beside NAME CONFIG: of an image from scratch, says which programs there are but the one it runs, and whether that one needs
+# others' files
+beside() {
+    local file own
+    own=.$(jq -r '.config.Entrypoint[0]' "$2")
+    [ -x "$work/root-$1/$own" ] || echo "$1 has no program"
+    while read -r file; do
+        if [ "$file" != "$own" ]; then
+            echo "$1 has the program $file"
+        elif readelf -lW "$work/root-$1/$file" | grep -q INTERP; then
+            echo "$1's program is not static"
+        fi
+    done < <(cd "$work/root-$1" && find . -type f -perm /111)
+}
+unpack() { # unpack DIRECTORY: the image that was opened last
+    mkdir -p "$1"
+    jq -r '.layers[].digest' "$manifest" | while read -r layer; do tar -xf "$(blob "$layer")" -C "$1"; done
+}
 for name_of in screenshot-operator demo-site capture-server; do
     open_image "$name_of"
     config=$(blob "$(jq -r .config.digest "$manifest")")
-    lacking=$(labels "$name_of" "$config")
-    [ -z "$lacking" ] || fail "$lacking"
+    cp "$config" "$work/config-$name_of"
+    found=$(labels "$name_of" "$config"; identity "$name_of" "$config")
+    if [ "$name_of" != capture-server ]; then
+        unpack "$work/root-$name_of"
+        found+=$(beside "$name_of" "$config")
+    fi
+    [ -z "$found" ] || fail "$found"
 done
-jq -r '.layers[].digest' "$manifest" | while read -r layer; do tar -xf "$(blob "$layer")" -C "$work/rootfs"; done
+unpack "$work/rootfs"
 
-user=$(jq -r .config.User "$config")
-[ "$user" = 65532:65532 ] || fail "user is $user"
 for program in sh bash dash dpkg apt perl; do
     found=$(find "$work/rootfs" -name "$program" -type f)
     [ -z "$found" ] || fail "the image has $found"
@@ -111,7 +139,15 @@ if [ $mutate -eq 1 ]; then
     lost "no glyphs for emoji" './usr/share/fonts/truetype/noto/NotoColorEmoji*'
     jq 'del(.config.Labels["org.opencontainers.image.revision"])' "$config" >"$work/unlabelled"
     [ "$(labels capture-server "$work/unlabelled")" = "capture-server has no label revision" ] || fail "a label is not missed"
-    echo "image-check: without the label: found"
+    jq '.config.User = "root"' "$config" >"$work/privileged"
+    [ "$(identity capture-server "$work/privileged")" = 'capture-server runs as "root"' ] || fail "root is not noticed"
+    jq 'del(.config.User)' "$config" >"$work/privileged"
+    [ "$(identity capture-server "$work/privileged")" = 'capture-server runs as ""' ] || fail "a missing user is not noticed"
+    install -D -m 0755 /bin/sh "$work/root-screenshot-operator/bin/sh"
+    cp /bin/sh "$work/root-screenshot-operator/usr/local/bin/screenshot-operator"
+    [ "$(beside screenshot-operator "$work/config-screenshot-operator" | LC_ALL=C sort)" = "screenshot-operator has the program ./bin/sh
+screenshot-operator's program is not static" ] || fail "a shell, or a program that needs libraries, is not noticed"
+    echo "image-check: without the label, as root, with a shell, with a program that needs libraries: found"
 fi
 
 start=$(date +%s%N)

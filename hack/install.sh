@@ -3,16 +3,22 @@
 # the local one cannot run (hack/env.sh decides).
 # Prints nothing but progress. Used by `make demo` and by the end-to-end tests.
 #   install.sh        cluster, images, operator
+#   install.sh there  whether the operator that it would bring up is there already
 #   install.sh down   remove the operator and, if it is ours, the cluster
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
-# On the namespace of a cluster that is not ours, if it was not there before.
+# In a cluster that is not ours: on the namespace, if it was not there before, and on the release that `up` made.
 MADE=screenshot-operator.io/made-for
+release() { helm list --namespace "$OPERATOR_NAMESPACE" --short "$@" | grep -qx screenshot-operator; }
 
 down() {
   case $WHERE in
     context)
+      if release && ! release --selector "$MADE=$OPERATOR_NAMESPACE"; then
+        echo "the operator in context $CONTEXT was not installed by this project's scripts, and stays"
+        return
+      fi
       helm uninstall screenshot-operator --namespace "$OPERATOR_NAMESPACE" --ignore-not-found
       # Only if `up` made it.
       kubectl delete namespace --selector "$MADE=$OPERATOR_NAMESPACE" --ignore-not-found
@@ -41,6 +47,11 @@ load() { # load NAME: gives the image to the node unless it has exactly this one
 up() {
   case $WHERE in
     context)
+      if release && ! release --selector "$MADE=$OPERATOR_NAMESPACE"; then
+        echo "context $CONTEXT has a release screenshot-operator in the namespace $OPERATOR_NAMESPACE that this project's scripts" \
+          "did not make; it is left as it is. Uninstall it first, or use another cluster." >&2
+        return 1
+      fi
       echo "using the cluster of context $CONTEXT; its nodes must be able to pull $IMAGES/..."
       if ! kubectl get namespace "$OPERATOR_NAMESPACE" >/dev/null 2>&1; then
         kubectl create namespace "$OPERATOR_NAMESPACE"
@@ -62,7 +73,10 @@ up() {
   if [ "$WHERE" != context ]; then revision=$(cksum <"$archive" | cut -d' ' -f1); fi
   # What a killed test left changed in our own cluster is taken back.
   local ours=()
-  if [ "$WHERE" = local ]; then ours=(--force-conflicts); fi
+  case $WHERE in
+    local) ours=(--force-conflicts) ;;
+    context) ours=(--labels "$MADE=$OPERATOR_NAMESPACE") ;;
+  esac
   hack/step.sh "operator" helm upgrade --install screenshot-operator charts/screenshot-operator \
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
     --set image.repository="$IMAGES/screenshot-operator" --set image.tag=dev \
@@ -70,8 +84,17 @@ up() {
     --set-string "podAnnotations.build=$revision" "${ours[@]}" || { hack/report.sh "$OPERATOR_NAMESPACE"; return 1; }
 }
 
+there() {
+  case $WHERE in
+    local) "$CLUSTER" status | grep -q ': up for ' ;;
+    context) release ;;
+    kind) return 1 ;;
+  esac
+}
+
 case "${1:-up}" in
   up) up ;;
+  there) there ;;
   down) down ;;
-  *) echo "usage: install.sh [up|down]" >&2; exit 2 ;;
+  *) echo "usage: install.sh [up|there|down]" >&2; exit 2 ;;
 esac

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CLUSTER_NAME=argocd
+unset CONTEXT # It has clusters of its own, or none.
 . hack/env.sh
 export GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0
 if ! command -v redis-server >/dev/null; then

@@ -3,6 +3,7 @@
 # and kstatus, manifests survive an API server's pruning and defaulting, kustomize builds them. No cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset CONTEXT # It has clusters of its own, or none.
 . hack/env.sh
 # As the cluster's programs are built: most of what this needs is then compiled already.
 export GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0

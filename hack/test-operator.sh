@@ -2,6 +2,7 @@
 # The operator's own tests, then the same operator against a real API server (control plane only, ended afterwards).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset CONTEXT # It has clusters of its own, or none.
 . hack/env.sh
 name=operator-tests
 trap '"$CLUSTER" down --name $name' EXIT

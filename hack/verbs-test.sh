@@ -12,7 +12,7 @@ mkdir -p "$work/bin" "$work/tmp" "$work/project"
 cp -R hack examples "$work/project/"
 cd "$work/project"
 
-# FAILS is the beginning of a call that fails; REFUSALS is the header of every picture.
+# FAILS is the beginning of a call that fails; REFUSALS is the header of every picture; RELEASE says whose release is there.
 cat >"$work/bin/recorder" <<'R'
 #!/usr/bin/env bash
 call="$(basename "$0") $*"
@@ -28,6 +28,8 @@ case $call in
   *port-forward*) echo 'Forwarding from 127.0.0.1:4711 -> 8080' && echo $$ >>"$CALLS.forwards" && exec sleep 300 ;;
   *get\ secret*) printf '%s' "$TOKEN" | base64 ;;
   *get\ namespace*) [ -n "${THERE:-}" ] ;;
+  helm*list*--selector*) [ "${RELEASE:-}" != made ] || echo screenshot-operator ;;
+  helm*list*) [ -z "${RELEASE:-}" ] || echo screenshot-operator ;;
   *conditions*) echo 'Ready=False PodsNotReady: no capture pod is ready yet' ;;
   *get\ deployments*) echo 'pod/demo-1 Pending' ;;
   *get\ events*) echo 'FailedScheduling no node has room' ;;
@@ -49,7 +51,7 @@ run() {
   rm -f "$CALLS" "$CALLS.forwards" && touch "$CALLS" "$CALLS.forwards"
   CONTEXT=theirs IMAGES=registry.example PATH=$work/bin:$PATH "$@" >"$work/out" 2>&1 || code=$?
   [ $((code != 0)) -eq "$wanted" ] || fail "$* ended with $code"
-  if grep -vE '^(kubectl --context theirs |helm --kube-context theirs |curl )' "$CALLS"; then fail "these calls go elsewhere"; fi
+  if grep -vE '^(kubectl --context theirs |helm --kube-context theirs |curl |cargo nextest )' "$CALLS"; then fail "these calls go elsewhere"; fi
   if grep -F "$TOKEN" "$CALLS" "$work/out"; then fail "the token is shown"; fi
   if grep -rlF "$TOKEN" "$work/tmp"; then fail "the token is left in a file"; fi
   while read -r forward; do
@@ -66,15 +68,31 @@ called '^kubectl --context theirs apply -f '
 called '^kubectl --context theirs -n shots-demo wait --for=condition=Ready shot/demo '
 [ "$(grep -c ^curl "$CALLS")" -eq 3 ] || fail "not three pictures"
 says 'metadata_address'
-THERE=1 run 0 hack/demo.sh
+called '^helm --kube-context theirs upgrade --install screenshot-operator .*--labels screenshot-operator.io/made-for='
+RELEASE=made THERE=1 run 0 hack/demo.sh
 if grep -E 'create namespace|label namespace' "$CALLS"; then fail "a namespace that was there is taken for the demo's own"; fi
 
-run 0 hack/demo.sh down
-diff - "$CALLS" <<'C' || fail "down does something else"
+RELEASE=made run 0 hack/demo.sh down
+grep -v ' list ' "$CALLS" >"$work/changes"
+diff - "$work/changes" <<'C' || fail "down does something else"
 kubectl --context theirs delete -f examples/demo.yaml --ignore-not-found
 helm --kube-context theirs uninstall screenshot-operator --namespace screenshot-operator --ignore-not-found
 kubectl --context theirs delete namespace --selector screenshot-operator.io/made-for=screenshot-operator --ignore-not-found
 C
+
+# An operator that somebody else installed is neither replaced nor removed.
+RELEASE=theirs run 1 hack/demo.sh
+says 'has a release screenshot-operator in the namespace screenshot-operator that this project'
+if grep -E 'upgrade|apply|create|label' "$CALLS"; then fail "a release of somebody else's is touched"; fi
+RELEASE=theirs run 0 hack/install.sh down
+says 'and stays'
+if grep -E 'uninstall|delete' "$CALLS"; then fail "a release of somebody else's is removed"; fi
+# The end-to-end suite leaves what was there, and runs no test that takes something from another's cluster.
+RELEASE=made run 0 hack/test-e2e.sh
+if grep -E 'uninstall' "$CALLS"; then fail "the suite removes an operator that was there before"; fi
+RELEASE='' run 0 hack/test-e2e.sh
+called '^helm --kube-context theirs uninstall screenshot-operator '
+called "^cargo nextest run .*not test\\(/.*\\|network\\|.*\\^alone::\\(node\\|operator"
 
 # Whatever fails, the step is named and the reason is there.
 FAILS='helm --kube-context theirs upgrade' run 1 hack/demo.sh

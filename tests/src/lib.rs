@@ -19,7 +19,7 @@ pub use capture::{Answer, capture, fetch};
 pub use figures::record;
 pub use forward::Forward;
 pub use kubectl::{apply, kubectl, kubectl_with};
-pub use namespace::{Namespace, operator_namespace};
+pub use namespace::{Namespace, operator_namespace, with_images};
 pub use service::{Condition, condition, conditions, pods, service, token, wait_ready};
 pub use wait::eventually;
 

@@ -14,6 +14,12 @@ pub fn operator_namespace() -> String {
     std::env::var("OPERATOR_NAMESPACE").unwrap_or_else(|_| "screenshot-operator".into())
 }
 
+/// A manifest whose images come from where those of the operator come from (`IMAGES`, see `hack/env.sh`).
+pub fn with_images(manifest: &str) -> String {
+    let registry = std::env::var("IMAGES").unwrap_or_else(|_| "localhost".into());
+    manifest.replace("image: localhost/", &format!("image: {registry}/"))
+}
+
 /// A namespace of a test, removed with it.
 pub struct Namespace(pub String);
 

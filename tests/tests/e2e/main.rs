@@ -20,7 +20,7 @@ mod rotation;
 mod sockets;
 mod upstream;
 
-use screenshot_tests::{Answer, Namespace, apply, kubectl, kubectl_with, wait_ready};
+use screenshot_tests::{Answer, Namespace, apply, kubectl, kubectl_with, wait_ready, with_images};
 
 /// What `make demo` applies: namespace, site, and the service `demo` with its named exception.
 const DEMO: &str = include_str!("../../../examples/demo.yaml");
@@ -29,7 +29,7 @@ const DEMO: &str = include_str!("../../../examples/demo.yaml");
 fn demo(prefix: &str) -> Namespace {
     let created = Namespace::create(prefix).unwrap();
     let namespace = created.0.as_str();
-    apply(&DEMO.replace("shots-demo", namespace)).unwrap();
+    apply(&with_images(DEMO).replace("shots-demo", namespace)).unwrap();
     wait_ready(namespace, "demo").unwrap();
     let site = ["rollout", "status", "deployment/demo-site", "--timeout=60s"];
     kubectl(&[&["-n", namespace], &site[..]].concat()).unwrap();
