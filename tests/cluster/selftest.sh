@@ -19,7 +19,7 @@ failed=0
 finish() {
   limited; timeout 60 ./cluster.sh down >/dev/null 2>&1
   main; timeout 60 ./cluster.sh down >/dev/null 2>&1
-  rm -f "$out" "$out.up" "$out.ns" "$out.ps"
+  rm -f "$out" "$out.up" "$out.ns" "$out.ps" "$out.net" "$out.net.after"
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
@@ -40,6 +40,8 @@ in_namespaces() { readlink "$1/ns/net" "$1/ns/mnt" 2>/dev/null | tr '\n' ' '; }
 note_namespaces() { in_namespaces "/proc/$(pid1)" >"$out.ns"; }
 namespaces() { for p in /proc/[0-9]*; do [ "$(in_namespaces "$p")" = "$(cat "$out.ns")" ] && echo "$p"; done; }
 sysctls() { (cd /proc/sys && cat vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes); }
+# What the host's network is made of: links, addresses, routes, rules of routing and of the packet filter.
+network() { ip -brief link; ip -brief address; ip route show table all; ip -6 route show table all; ip rule; nft list ruleset; }
 pid1() { ./cluster.sh status --json | sed -n 's/^  "pid": \([0-9]*\),$/\1/p'; }
 processes() {
   pid1
@@ -57,10 +59,13 @@ nothing_left() {
   ok "$1: no state" test ! -e "$state"
   ok "$1: sysctls as before" test "$(sysctls)" = "$sysctls_before"
   no "$1: no namespace" namespaces
+  network >"$out.net.after"
+  ok "$1: the host's network as before" diff "$out.net" "$out.net.after"
 }
 
 ok "down with nothing there" ./cluster.sh down
 sysctls_before=$(sysctls)
+network >"$out.net"
 
 limited
 ok "a cluster with a time limit of a minute" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
@@ -74,6 +79,7 @@ ok "up again changes nothing" ./cluster.sh up --port "$port" --time-limit 10
 ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '"$port"
 ok "policies can be switched off and on" sh -c "./cluster.sh network-policy off && ./cluster.sh network-policy on"
 ok "the node is there" ./cluster.sh kubectl get node node-1
+ok "logs show a component's last words" sh -c "./cluster.sh logs kubelet | grep -q kubelet"
 ok "an image can be loaded" ./cluster.sh load "$(./cluster.sh status --json | sed -n 's/.*"binDir": "\(.*\)".*/\1/p')/../images/testapp.tar"
 # Out of the node there is one way, into the namespace of the stand-ins, and out of that one there is none.
 node="nsenter --target $(pid1) --mount --net"
