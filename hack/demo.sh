@@ -11,6 +11,7 @@ SITE=http://demo-site.$NAMESPACE.svc.cluster.local:8080
 
 if [ "${1:-}" = down ]; then
   if [ "$WHERE" = context ]; then kubectl delete -f examples/demo.yaml --ignore-not-found; fi
+  rm -rf $OUT
   exec hack/install.sh down
 fi
 

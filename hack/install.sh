@@ -25,7 +25,10 @@ down() {
       echo "the definition of the kind stays, as a service of yours may need it; this removes it and every service there is:"
       echo "  kubectl --context $CONTEXT delete crd screenshotservices.screenshot-operator.io"
       ;;
-    local) "$CLUSTER" down ;;
+    local)
+      "$CLUSTER" down
+      rm -f "$STATE"/loaded-*
+      ;;
     kind) hack/kind.sh down ;;
   esac
 }

@@ -103,6 +103,38 @@ fn a_token_rotates_under_streams_of_captures_on_two_replicas_without_one_refusal
     }
 }
 
+/// Whoever reads the Secret less often than once a rotation has the overlap for it.
+#[test]
+fn the_old_token_is_good_beside_the_new_one_while_the_overlap_lasts() {
+    let namespace = Namespace::create("e2e-overlap").unwrap();
+    let name = namespace.0.as_str();
+    let spec = |nonce: &str| {
+        service(
+            "shots",
+            &format!("{{replicas: 1, auth: {{rotation: {{overlapHours: 1, nonce: {nonce}}}}}}}"),
+        )
+    };
+    let auth = || get(name, Kind::ScreenshotService, "shots").unwrap()["status"]["auth"].clone();
+    apply_in(name, &spec("one"));
+    wait_ready(name, "shots").unwrap();
+    let (first, old_key) = (token(name, "shots").unwrap(), auth()["activeKeyId"].clone());
+    assert_eq!(auth()["retiringKeyIds"].as_array().map_or(0, Vec::len), 0);
+    apply_in(name, &spec("two"));
+    let second = eventually("the Secret has another token", Duration::from_secs(60), || {
+        token(name, "shots").ok().filter(|token| *token != first)
+    })
+    .unwrap();
+    eventually("the old key is said to retire", Duration::from_secs(30), || {
+        (auth()["retiringKeyIds"] == json!([old_key])).then_some(())
+    })
+    .unwrap();
+    wait_ready(name, "shots").unwrap();
+    let pod = pods(name, "shots").unwrap()[0]["metadata"]["name"].clone();
+    let pod = Forward::open(name, pod.as_str().unwrap(), 8080).unwrap();
+    assert_eq!((shoot(&pod, &second), shoot(&pod, &first)), (200, 200));
+    assert_eq!(shoot(&pod, "sst_never_made"), 401);
+}
+
 /// The key with which operator and pods know each other. Had the operator used a key that a pod does not know yet, that
 /// pod would not be attested.
 #[test]
