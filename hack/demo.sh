@@ -54,7 +54,8 @@ hack/step.sh "$step" kubectl -n $NAMESPACE rollout status deployment/demo-site -
 step=captures
 echo "== $step"
 mkdir -p $OUT
-kubectl -n $NAMESPACE port-forward service/demo :80 >"$work/forward.log" 2>&1 &
+: >"$work/forward.log" # Before it is read: what is started in the background may open it later.
+kubectl -n $NAMESPACE port-forward service/demo :80 >>"$work/forward.log" 2>&1 &
 forward=$!
 port=
 for _ in $(seq 50); do
