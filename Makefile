@@ -100,7 +100,9 @@ bench-rollout: tools ## cluster: up, apply to first picture, changed program to 
 bench-operator: tools ## the operator: start, memory, calls, passes, beside a real API server
 	@hack/bench-operator.sh
 
-.PHONY: bench-egress fuzz
+.PHONY: bench-cold bench-egress fuzz
+bench-cold: ## a machine that has built nothing yet: demo and test of a fresh clone with empty caches, an hour
+	@hack/bench-cold.sh
 bench-egress: tools ## the proxy and the canary: what they cost, to target/bench/{egress,canary}.json
 	@mkdir -p target/bench
 	cargo bench -q --locked -p capture-egress --bench egress -- "$$PWD/target/bench/egress.json"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # How long a developer and a user wait: the cluster's start, apply to the first picture, a changed policy until
-# every pod attests it, a changed program to a new pod.
+# every pod attests it, a changed program to a new pod, the demo; and how large the images are.
 #
-#   hack/bench-rollout.sh [--rounds N] [--only cluster|apply|policy|change]...      default: 3 rounds of each
+#   hack/bench-rollout.sh [--rounds N] [--only cluster|demo|apply|policy|change]...      default: 3 rounds of each
 #
 # Out: a table, target/bench/cluster.json (rows as in capture.json). Needs the local cluster (not CONTEXT's) and ends it.
 # What is built the first time (cluster's programs, images) is built before the clock runs.
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift 2 ;;
     --only) only+=("$2"); shift 2 ;;
-    *) echo "usage: bench-rollout.sh [--rounds N] [--only cluster|apply|policy|change]..." >&2; exit 2 ;;
+    *) echo "usage: bench-rollout.sh [--rounds N] [--only cluster|demo|apply|policy|change]..." >&2; exit 2 ;;
   esac
 done
 wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
@@ -67,6 +67,26 @@ cluster_starts() {
   row pss "memory of the cluster's own processes, PSS" MB ""
 }
 
+demo_shows() {
+  local image
+  quiet hack/demo.sh; quiet hack/demo.sh down # builds what is missing
+  for ((round = 1; round <= rounds; round++)); do
+    begin
+    quiet hack/demo.sh
+    took demo
+    begin
+    quiet hack/demo.sh
+    took again
+    quiet hack/demo.sh down
+  done
+  for image in capture-server screenshot-operator; do
+    add "size-$image" "$(awk -v b="$(stat -c %s "dist/images/$image.tar")" 'BEGIN { print b / 1e6 }')"
+    row "size-$image" "image $image, archive" MB ""
+  done
+  row demo "make demo, everything built, no cluster" s ""
+  row again "make demo again" s 90
+}
+
 # The sample without its ScreenshotService, and that alone.
 split_sample() {
   awk -v rest="$work/rest.yaml" -v shot="$work/shot.yaml" '
@@ -83,7 +103,8 @@ start() {
 
 open_port() { # a forwarded port of the service, in $port
   [ -z "$forward" ] || kill "$forward" 2>/dev/null || true
-  kubectl -n $namespace port-forward service/demo :80 >"$work/forward" 2>&1 &
+  : >"$work/forward" # Before it is read: what is started in the background may open it later.
+  kubectl -n $namespace port-forward service/demo :80 >>"$work/forward" 2>&1 &
   forward=$!
   port=
   for _ in $(seq 500); do
@@ -196,6 +217,7 @@ change_to_pod() {
 }
 
 if wanted cluster; then cluster_starts; fi
+if wanted demo; then demo_shows; fi
 if wanted apply || wanted policy || wanted change; then start; fi
 if wanted apply; then apply_to_picture; fi
 if wanted policy; then policy_to_pods; fi

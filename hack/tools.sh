@@ -17,8 +17,15 @@ fi
 for tool in cargo go; do
   command -v "$tool" >/dev/null || { echo "please install $tool first (Rust: see rust-toolchain.toml, Go: at least 1.26)" >&2; exit 1; }
 done
+found=$(GOTOOLCHAIN=local go env GOVERSION)
+if [ "$(printf '%s\n' go1.26 "$found" | sort -V | head -n 1)" != go1.26 ]; then
+  echo "please install Go 1.26 or newer first: this is $found" >&2
+  exit 1
+fi
 packages=(buildah skopeo mmdebstrap rsync runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl
-  ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml shellcheck)
+  ca-certificates chromium-headless-shell fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji python3-yaml)
+# What looks at the sources, and at how they behave, is of no use to who only wants to see the demo.
+if [ "${1:-}" != demo ]; then packages+=(python3-venv shellcheck); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -32,6 +39,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   hack/step.sh "the lists of Debian packages" hack/quietly.sh apt-get update -q
   hack/step.sh "Debian packages: ${missing[*]}" hack/quietly.sh apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
+[ "${1:-}" != demo ] || exit 0
 nextest=0.9.143
 if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; then
   hack/step.sh "cargo-nextest $nextest from source, once, some minutes" env -u CARGO_TARGET_DIR \

@@ -4,8 +4,7 @@
 #
 #   hack/lint/install.sh
 #
-# The directory's name is made from what goes in, so one that is there is right. Must not: change the machine, beyond
-# Debian's python3-venv where it is missing.
+# The directory's name is made from what goes in, so one that is there is right. Must not: change the machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . hack/cache.sh
@@ -26,7 +25,6 @@ fi
 # step NAME COMMAND...: on standard error, which carries progress
 step() { hack/step.sh "checkers: $1" hack/quietly.sh "${@:2}" >&2; }
 python() {
-    python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y -q --no-install-recommends python3-venv
     python3 -m venv "$lint/venv"
     "$lint/venv/bin/pip" install --disable-pip-version-check --no-deps -r hack/lint/requirements.txt
 }
