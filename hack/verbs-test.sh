@@ -5,6 +5,7 @@
 #   verbs-test.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+project=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # A copy, as these scripts write below the project's root.
@@ -136,5 +137,12 @@ if PATH=$work/bin:$PATH hack/test.sh >"$work/out" 2>&1; then fail "a failed suit
 for line in '^good +ok ' '^shaky +ok ' '^  second try: +some-tests e2e::second$' '^bad +FAILED ' \
   '^suites: 2 passed, 1 failed, .*second try: 1$'; do
   grep -qE "$line" "$work/out" || fail "the summary has no line $line"
+done
+# A build inside of the images sees exactly the sources that every other build of the images' programs is made from, which
+# is a copy of just these: what is missing there is missed at once.
+copied=$(sed -n '/^rsync/,/source/p' hack/programs.sh | grep -oE '(Cargo\.[a-z]+|crds|operator|capture-server|tests)( |$)' | tr -d ' ' | sort -u)
+for part in operator capture-server; do
+  seen=$(sed -n 's/^!//p' "$project/$part/Containerfile.dockerignore" | grep -vx dist/bin | sort)
+  [ "$seen" = "$copied" ] || fail "$part's image build sees $(paste -sd ' ' <<<"$seen"), hack/programs.sh copies $(paste -sd ' ' <<<"$copied")"
 done
 echo "verbs: ok"
