@@ -120,7 +120,7 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     let off = Unenforced::begin(name);
     let begin = Instant::now();
     // The check that `network` makes with a pod without the proxy: it notices, too.
-    let walk = dial_past_the_proxy(name, &labels, &[]);
+    let walk = dial_past_the_proxy(name, &labels, &[], &[]);
     let open = format!("{} is open", CLOSED[0]);
     assert!(!walk.as_expected && walk.log.contains(&open), "{}", walk.log);
     let (noticed, found) = until(name, "shots", "False", begin);
