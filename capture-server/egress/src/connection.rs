@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use crate::Timings;
-use crate::budget::{Meter, Metered};
+use crate::budget::{Meter, Metered, Spent};
 use crate::decide::{Decider, Way};
 use crate::dial::{self, Dial};
 use crate::forward;
@@ -82,17 +82,20 @@ struct Known {
 
 /// Serves one connection.
 pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream) {
+    let mut known = Known::default();
     let counted = context.meter.request().and_then(|()| context.meter.socket());
     let _slot = match counted {
         Ok(slot) => slot,
         Err(spent) => {
+            if spent == Spent::Sockets {
+                known.site = asked(&mut client).await;
+            }
             let refusal = Refusal::Budget(spent);
-            context.log.refused(None, Route::default(), refusal);
+            context.log.refused(known.site.as_ref(), known.route, refusal);
             let _ = timeout(LINGER, client.write_all(refusal.answer().as_bytes())).await;
             return;
         }
     };
-    let mut known = Known::default();
     let cut = match run(&context, &mut client, &mut known).await {
         Ok(()) => context.meter.tripped().map(Cut::silent),
         Err(cut) => Some(cut),
@@ -103,6 +106,13 @@ pub(crate) async fn serve(context: Arc<Context>, mut client: TcpStream) {
             answer(&mut client, refusal).await;
         }
     }
+}
+
+/// Where a connection wants to go that is refused whatever it says. One socket too many ends nothing but itself, so whoever
+/// judges the capture has to know whose it was; what it takes is bounded by the budget of requests and a moment each.
+async fn asked(client: &mut TcpStream) -> Option<Site> {
+    let head = read_head(client, &mut Vec::new(), LINGER).await.ok()??;
+    Some(head.site().clone())
 }
 
 async fn run(context: &Context, client: &mut TcpStream, known: &mut Known) -> Result<(), Cut> {

@@ -12,7 +12,7 @@ use crate::Timings;
 use crate::connection::Cut;
 use crate::head::{MAX_HEAD, Request};
 use crate::response::{self, Body, Response, ResponseError};
-use crate::wire::{self, Activity, HeadEnd, ReadError};
+use crate::wire::{self, Activity, HeadEnd, ReadError, Stage};
 
 /// How many interim (1xx) responses are skipped.
 const MAX_INTERIM: usize = 8;
@@ -61,10 +61,11 @@ where
                 client.write_all(&response.head).await?;
                 client.write_all(&early).await
             };
-            if opened.await.is_ok() {
-                wire::splice(client, upstream, timings.idle).await;
+            if opened.await.is_err() {
+                return Ok(());
             }
-            Ok(())
+            let spliced = wire::splice(client, upstream, timings, Stage::Answered).await;
+            spliced.map_err(Cut::silent)
         }
         // Once the head is out, the browser sees for itself that the body stops short.
         Err(_) if started.load(Ordering::Relaxed) => Ok(()),
@@ -85,7 +86,7 @@ where
         upstream.write_all(&[&request.render(), rest].concat()).await?;
         upstream.flush().await?;
         activity.touch();
-        wire::pump(client, upstream, activity, left).await
+        wire::pump(client, upstream, || activity.touch(), left).await
     };
     match sent.await {
         Ok(0) => {
@@ -163,6 +164,6 @@ where
     // In one piece: every piece wakes the browser up.
     client.write_all(&[&response.head, early].concat()).await?;
     let left = length.saturating_sub(u64::try_from(early.len()).unwrap_or(u64::MAX));
-    wire::pump(upstream, client, activity, left).await?;
+    wire::pump(upstream, client, || activity.touch(), left).await?;
     client.shutdown().await
 }

@@ -56,7 +56,8 @@ pub struct Timings {
     pub header: Duration,
     /// For one attempt to connect; all attempts of one connection get twice that.
     pub connect: Duration,
-    /// Until the first byte of a plain response, counted from the last byte of the request.
+    /// Until the first byte of a target: of its response, counted from the last byte of the request, or through a tunnel,
+    /// which is of its handshake.
     pub first_byte: Duration,
     /// While nothing moves in either direction.
     pub idle: Duration,

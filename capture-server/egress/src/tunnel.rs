@@ -15,7 +15,7 @@ use crate::head::{self, MAX_HEAD, Request};
 use crate::hello::{self, HelloError, MAX_HELLO, Opening, Served};
 use crate::log::Site;
 use crate::tls::{Named, TlsError};
-use crate::wire::{self, HeadEnd, ReadError};
+use crate::wire::{self, HeadEnd, ReadError, Stage};
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 /// Room for the headers of the records that a ClientHello is spread over.
@@ -61,10 +61,11 @@ impl Tunnel<'_> {
             }
             (None, None) => {
                 admitted();
-                if send(upstream, &opening).await.is_ok() {
-                    wire::splice(client, upstream, timings.idle).await;
+                if send(upstream, &opening).await.is_err() {
+                    return Ok(());
                 }
-                Ok(())
+                let spliced = wire::splice(client, upstream, timings, Stage::Asked).await;
+                spliced.map_err(Cut::silent)
             }
         }
     }

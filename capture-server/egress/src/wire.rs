@@ -4,6 +4,7 @@
 //! It must not know what the bytes mean.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::Timings;
 use crate::budget::Spent;
+use crate::response::ResponseError;
 
 /// Bytes moved in one go: what a socket on the same machine hands over at once. Every piece wakes the browser up.
 const CHUNK: usize = 64 * 1024;
@@ -105,8 +108,9 @@ impl Activity {
     }
 }
 
-/// Copies at most `most` bytes; returns how many are still missing when the source ends.
-pub(crate) async fn pump<R, W>(from: &mut R, to: &mut W, activity: &Activity, most: u64) -> io::Result<u64>
+/// Copies at most `most` bytes; returns how many are still missing when the source ends. `moved` is called whenever bytes
+/// have moved.
+pub(crate) async fn pump<R, W>(from: &mut R, to: &mut W, moved: impl Fn(), most: u64) -> io::Result<u64>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -120,38 +124,70 @@ where
         if count == 0 {
             break;
         }
-        activity.touch();
+        moved();
         to.write_all(&chunk).await?;
         // A TCP stream keeps nothing back; one over TLS may.
         to.flush().await?;
-        activity.touch();
+        moved();
         left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
     }
     to.flush().await?;
     Ok(left)
 }
 
-/// Copies both ways until both ends have closed, one fails, or nothing has moved for `idle`.
-pub(crate) async fn splice<A, B>(a: &mut A, b: &mut B, idle: Duration)
+/// How far browser and target have come when their streams are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// The target was not asked anything yet.
+    Open,
+    /// It was asked and has not said a word.
+    Asked,
+    /// It has answered.
+    Answered,
+}
+
+/// Copies both ways until both ends have closed, one fails, or nothing has moved for too long: a target that was asked has
+/// `first_byte` for its first word, everything else `idle`.
+///
+/// # Errors
+/// The target never said a word.
+pub(crate) async fn splice<A, B>(
+    browser: &mut A,
+    target: &mut B,
+    timings: &Timings,
+    stage: Stage,
+) -> Result<(), ResponseError>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let activity = Activity::new();
-    let (mut a_read, mut a_write) = tokio::io::split(a);
-    let (mut b_read, mut b_write) = tokio::io::split(b);
+    let asked = AtomicBool::new(stage >= Stage::Asked);
+    let answered = AtomicBool::new(stage == Stage::Answered);
+    let awaited = || asked.load(Ordering::Relaxed) && !answered.load(Ordering::Relaxed);
+    // The patience is another one then.
+    let moved = |first: &AtomicBool| {
+        activity.touch();
+        if !first.swap(true, Ordering::Relaxed) {
+            activity.hurry();
+        }
+    };
+    let (mut browser_read, mut browser_write) = tokio::io::split(browser);
+    let (mut target_read, mut target_write) = tokio::io::split(target);
     let there = async {
-        pump(&mut a_read, &mut b_write, &activity, u64::MAX).await?;
-        b_write.shutdown().await
+        pump(&mut browser_read, &mut target_write, || moved(&asked), u64::MAX).await?;
+        target_write.shutdown().await
     };
     let back = async {
-        pump(&mut b_read, &mut a_write, &activity, u64::MAX).await?;
-        a_write.shutdown().await
+        pump(&mut target_read, &mut browser_write, || moved(&answered), u64::MAX).await?;
+        browser_write.shutdown().await
     };
     tokio::select! {
         // How a connection ends is the ends' affair; a spent budget shows in the meter.
-        _ = async { tokio::try_join!(there, back) } => {}
-        () = activity.quiet(|| idle) => {}
+        _ = async { tokio::try_join!(there, back) } => Ok(()),
+        () = activity.quiet(|| if awaited() { timings.first_byte } else { timings.idle }) => {
+            if awaited() { Err(ResponseError::Timeout) } else { Ok(()) }
+        }
     }
 }
 
@@ -169,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_pumped_goes_out_at_once_also_through_a_stream_that_keeps_bytes_back() {
         let ((mut source, mut from), (to, mut sink)) = (tokio::io::duplex(64), tokio::io::duplex(64));
-        let (mut to, activity) = (BufWriter::new(to), Activity::new());
+        let mut to = BufWriter::new(to);
         let seen = async {
             source.write_all(b"hello").await.unwrap();
             let mut got = [0; 5];
@@ -177,7 +213,7 @@ mod tests {
             got
         };
         tokio::select! {
-            _ = pump(&mut from, &mut to, &activity, u64::MAX) => panic!("the source has not ended"),
+            _ = pump(&mut from, &mut to, || (), u64::MAX) => panic!("the source has not ended"),
             got = tokio::time::timeout(Duration::from_secs(5), seen) => assert_eq!(got.unwrap(), *b"hello"),
         }
     }

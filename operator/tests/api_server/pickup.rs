@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use screenshot_operator::attest::Attester;
+use screenshot_operator::canary::Canary;
 use screenshot_operator::plan::Kind;
 use screenshot_policy::attest::{AttestReport, InternalKey, KeysetFacts, MAC_HEADER, NONCE_HEADER, SandboxFacts};
 use screenshot_policy::keyset::Keyset;
@@ -34,6 +35,8 @@ struct Server {
     asked: usize,
     /// Whether it knows how to be brought a keyset.
     takes: bool,
+    /// Whether nothing stands between the operator and its API port, which is the same port here.
+    lets_in: bool,
 }
 
 type Shared = Arc<Mutex<Option<Server>>>;
@@ -67,6 +70,13 @@ async fn bring(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) ->
     }
     server.keyset = Keyset::parse(&body).unwrap();
     report(server, nonce)
+}
+
+async fn live(State(shared): State<Shared>) -> StatusCode {
+    match &*shared.lock().unwrap() {
+        Some(server) if server.lets_in => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 fn report(server: &Server, nonce: &str) -> Response {
@@ -105,10 +115,14 @@ impl World {
         let routes = Router::new()
             .route(ATTEST_PATH, get(attest))
             .route(KEYSET_BRING_PATH, put(bring))
+            .route("/health/live", get(live))
             .with_state(Arc::clone(&server));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let adjusted =
-            |context: &mut screenshot_operator::context::Context| context.attester = Attester::on_ports(port, port);
+        let adjusted = |context: &mut screenshot_operator::context::Context| {
+            context.attester = Attester::on_ports(port, port);
+            // An address of its own, so that it knocks. Nothing listens there: no pod is asked to try it.
+            context.canary = Arc::new(Canary::at(&[Ipv4Addr::LOCALHOST.into()], &[], 1).unwrap());
+        };
         let operator = Operator::adjusted(config().await, stage.scope(), whole_seconds, adjusted);
         operator.ready(Duration::from_secs(10)).await;
         let operator = operator.leading();
@@ -126,6 +140,7 @@ impl World {
             keyset: world.keyset().await,
             asked: 0,
             takes,
+            lets_in: false,
         });
         world.run_pod().await;
         until("the pod is asked", Duration::from_secs(10), || async {
@@ -244,5 +259,31 @@ async fn a_pod_that_cannot_be_brought_a_keyset_is_waited_for_and_no_token_is_giv
     })
     .await;
     assert!(world.accepts(&world.secret("shots-token", "token").await.unwrap()));
+    world.operator.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_that_gets_in_on_the_api_port_says_that_nothing_is_enforced() {
+    let world = World::new("knock", true).await;
+    world.stage.edit("shots", json!({"replicas": 1})).await;
+    let said = async || world.stage.condition("shots", "EgressEnforced").await.unwrap();
+    until("nobody got in yet", Duration::from_secs(10), || async {
+        said().await.1 == "CanaryUnavailable"
+    })
+    .await;
+    world.server.lock().unwrap().as_mut().unwrap().lets_in = true;
+    // Something happens to the pod, so that it is asked anew.
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let pods: Api<Pod> = Api::namespaced(world.stage.client.clone(), &world.stage.namespace);
+    pods.patch_status("shots-0", &PatchParams::default(), &Patch::Merge(ready))
+        .await
+        .unwrap();
+    until("the operator says that it got in", Duration::from_secs(10), || async {
+        said().await.0 == "False"
+    })
+    .await;
+    let (_, reason, message) = said().await;
+    assert_eq!(reason, "NetworkPolicyNotEnforced");
+    assert!(message.contains("the operator reached the API port"), "{message}");
     world.operator.stop().await;
 }

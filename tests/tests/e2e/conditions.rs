@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use screenshot_tests::{Namespace, apply, condition, conditions, eventually, kubectl, pods, service, wait_ready};
+use screenshot_tests::{
+    Forward, Namespace, apply, capture, condition, conditions, eventually, kubectl, pods, service, token, wait_ready,
+};
+use serde_json::json;
 
 use crate::apply_in;
 
@@ -41,6 +44,19 @@ fn an_empty_spec_runs_and_every_condition_is_true() {
     }
     for absent in ["Reconciling", "Stalled"] {
         assert_eq!(condition(&namespace.0, "shots", absent), None, "{absent}");
+    }
+    // Nothing was closed by the spec either: metadata, a private address, the API server's Service by address and by name.
+    let token = token(&namespace.0, "shots").unwrap();
+    let forward = Forward::open(&namespace.0, "service/shots", 80).unwrap();
+    for url in [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://192.168.50.10/",
+        "https://10.96.0.1/",
+        "https://kubernetes.default.svc.cluster.local/",
+    ] {
+        let refused = capture(forward.port(), Some(&token), &json!({"url": url})).unwrap();
+        let told = refused.json()["type"].as_str().unwrap_or_default().to_owned();
+        assert!(told.ends_with("/target_blocked"), "{url}: {}", refused.json());
     }
 }
 

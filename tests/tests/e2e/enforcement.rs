@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use screenshot_tests::{
-    Condition, Forward, Kind, Namespace, capture, condition, eventually, fetch, get, kubectl, pods, record, service,
-    token, wait_ready,
+    Condition, Forward, Kind, Namespace, capture, condition, delete, eventually, fetch, get, kubectl,
+    operator_namespace, pods, record, service, token, wait_ready,
 };
 use serde_json::json;
 
@@ -44,6 +44,36 @@ fn until(namespace: &str, name: &str, status: &str, start: Instant) -> (Duration
         condition(namespace, name, KIND).filter(|found| found.status == status)
     });
     (start.elapsed(), found.unwrap())
+}
+
+/// Somebody's own policy: it opens the API port of every pod of the namespace to a namespace, and no way out.
+const OPENING: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: opening}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress]
+  ingress:
+    - from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: OPERATOR}}}]
+      ports: [{port: 8080, protocol: TCP}]
+";
+
+#[test]
+fn a_policy_that_opens_only_the_way_in_is_found_out_by_the_operator_itself() {
+    let namespace = Namespace::create("e2e-way-in").unwrap();
+    let name = namespace.0.as_str();
+    apply_in(name, &service("shots", "{replicas: 1}"));
+    wait_ready(name, "shots").unwrap();
+    until(name, "shots", "True", Instant::now());
+    apply_in(name, &OPENING.replace("OPERATOR", &operator_namespace()));
+    let (_, found) = until(name, "shots", "False", Instant::now());
+    assert_eq!(found.reason, "NetworkPolicyNotEnforced");
+    // Not the canary: the way out stays shut.
+    let way = "the operator reached the API port of a capture pod";
+    assert!(found.message.contains(way), "{}", found.message);
+    delete(name, Kind::NetworkPolicy, "opening").unwrap();
+    until(name, "shots", "True", Instant::now());
 }
 
 #[test]
@@ -90,7 +120,7 @@ fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_agai
     let off = Unenforced::begin(name);
     let begin = Instant::now();
     // The check that `network` makes with a pod without the proxy: it notices, too.
-    let walk = dial_past_the_proxy(name, &labels, &[]);
+    let walk = dial_past_the_proxy(name, &labels, &[], &[]);
     let open = format!("{} is open", CLOSED[0]);
     assert!(!walk.as_expected && walk.log.contains(&open), "{}", walk.log);
     let (noticed, found) = until(name, "shots", "False", begin);

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::{apply_in, demo};
 
 /// What no pod of a service may reach. All of it lies in the test cluster's own namespaces: the metadata service, a
-/// private host, one behind a carrier's translation, the API server by node and by Service address, the kubelet, and a
-/// datagram to an address that is open.
-pub const CLOSED: [&str; 7] = [
+/// private host, one behind a carrier's translation, the API server by node and by Service address, the kubelet, a
+/// datagram to an address that is open, and a name server that is not the cluster's.
+pub const CLOSED: [&str; 9] = [
     "169.254.169.254:80",
     "192.168.50.10:80",
     "100.64.0.10:80",
@@ -19,9 +19,12 @@ pub const CLOSED: [&str; 7] = [
     "10.96.0.1:443",
     "10.77.0.10:10250",
     "udp/93.184.215.14:80",
+    "udp/93.184.215.14:53",
+    "93.184.215.14:53",
 ];
 /// A global address, of which pods of a service without an upstream reach the usual ports and no other.
 pub const OPEN: &str = "93.184.215.14:80";
+const OPEN_TLS: &str = "93.184.215.14:443";
 const OTHER_PORT: &str = "93.184.215.14:8080";
 
 /// Where a browser would be steered, if it had a port for that.
@@ -62,16 +65,18 @@ pub fn run(namespace: &str, name: &str, labels: &str, arguments: &[String]) -> D
     Dialled { as_expected, log }
 }
 
-/// Whether a pod with these labels is shut in. What is open comes first: it proves that the rules are loaded.
-pub fn dial_past_the_proxy(namespace: &str, labels: &str, neighbours: &[String]) -> Dialled {
-    let open = ["10.96.0.10:53", OPEN].map(|target| format!("+{target}"));
+/// Whether a pod with these labels is shut in. What is open comes first: it proves that the rules are loaded. `excepted` is
+/// what an exception of the service opens.
+pub fn dial_past_the_proxy(namespace: &str, labels: &str, excepted: &[String], neighbours: &[String]) -> Dialled {
+    let open = ["10.96.0.10:53", OPEN, OPEN_TLS].map(str::to_owned);
+    let open = open.iter().chain(excepted).map(|target| format!("+{target}"));
     let closed = CLOSED
         .iter()
         .copied()
         .chain([OTHER_PORT])
         .map(|target| format!("-{target}"));
     let neighbours = neighbours.iter().map(|target| format!("-{target}"));
-    let expected: Vec<String> = open.into_iter().chain(closed).chain(neighbours).collect();
+    let expected: Vec<String> = open.chain(closed).chain(neighbours).collect();
     dial(namespace, "probe", labels, &expected)
 }
 
@@ -89,14 +94,35 @@ fn a_pod_with_the_same_labels_but_without_the_proxy_reaches_nothing_inside() {
         list("kube-system", Kind::Pod, "k8s-app=kube-dns").unwrap(),
     );
     let port = |port: u16| format!("{}:{port}", address(&own));
-    // Other pods: the name server on another port, and one of the service's own.
-    let neighbours = [format!("{}:8181", address(&dns)), port(layout::API_PORT)];
-    let shut_in = dial_past_the_proxy(&namespace.0, &labels, &neighbours);
+    // The pods that the exception is about, of which one listens on more ports than the excepted one.
+    apply_in(&namespace.0, include_str!("excepted.yaml"));
+    let site = eventually("the excepted pod listens", Duration::from_secs(60), || {
+        let pod = get(&namespace.0, Kind::Pod, "excepted").ok()?;
+        let conditions = pod["status"]["conditions"].as_array()?;
+        let ready = conditions
+            .iter()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True");
+        ready.then(|| pod["status"]["podIP"].as_str().map(str::to_owned))?
+    })
+    .unwrap();
+    let excepted = [format!("{site}:8080")];
+    // Other pods: the name server on another port, one of the service's own, and the excepted one on another port.
+    let neighbours = [
+        format!("{}:8181", address(&dns)),
+        port(layout::API_PORT),
+        format!("{site}:9090"),
+    ];
+    let shut_in = dial_past_the_proxy(&namespace.0, &labels, &excepted, &neighbours);
     assert!(shut_in.as_expected, "{}", shut_in.log);
     // The control: the same pod without the labels reaches the same addresses, so the refusals are the policy's. And of a pod
     // of the service it reaches what is there for clients, and nothing that is there for others or for nobody.
-    let open = CLOSED.iter().copied().chain([OPEN, OTHER_PORT]).map(str::to_owned);
-    let mut expected: Vec<String> = open.chain(neighbours).map(|target| format!("+{target}")).collect();
+    let open = CLOSED
+        .iter()
+        .copied()
+        .chain([OPEN, OPEN_TLS, OTHER_PORT])
+        .map(str::to_owned);
+    let open = open.chain(excepted).chain(neighbours);
+    let mut expected: Vec<String> = open.map(|target| format!("+{target}")).collect();
     expected.extend([layout::HEALTH_PORT, layout::METRICS_PORT, DEVTOOLS].map(|closed| format!("-{}", port(closed))));
     let free = dial(&namespace.0, "control", r#"{"app": "control"}"#, &expected);
     assert!(free.as_expected, "{}", free.log);

@@ -112,12 +112,23 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
         ("http://0/", "target_blocked"),
         ("http://localhost./", "target_blocked"),
         ("http://[64:ff9b::a9fe:a9fe]/", "target_blocked"),
+        // The metadata service in decimal, octal, hexadecimal and mixed, and wrapped in IPv6 in more ways.
+        ("http://2852039166/", "target_blocked"),
+        ("http://0251.0376.0251.0376/", "target_blocked"),
+        ("http://0xa9.0xfe.0xa9.0xfe/", "target_blocked"),
+        ("http://0xa9.254.43518/", "target_blocked"),
+        ("http://[::ffff:169.254.169.254]/", "target_blocked"),
+        ("http://[::169.254.169.254]/", "target_blocked"),
+        ("http://[2002:a9fe:a9fe::1]/", "target_blocked"),
         ("http://100.100.100.200/", "target_blocked"),
         ("https://kubernetes.default.svc/", "target_blocked"),
         (&userinfo, "invalid_field"),
         ("FILE:///etc/passwd", "invalid_field"),
         ("view-source:http://169.254.169.254/", "invalid_field"),
         ("chrome://version/", "invalid_field"),
+        (" fIlE:///etc/passwd", "invalid_field"),
+        ("data:text/html,x", "invalid_field"),
+        ("jAvAsCrIpT:alert(1)", "invalid_field"),
     ] {
         let refused = shoot(json!({"url": url}));
         let told = refused.json()["type"].as_str().unwrap_or_default().to_owned();

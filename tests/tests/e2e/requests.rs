@@ -37,4 +37,77 @@ fn callers_without_the_token_and_bad_requests_get_a_problem_that_names_the_field
         assert!(text.contains(&format!("{field} ")), "{text}");
         assert!(!text.contains("wide") && !text.contains("1000000"), "{text}");
     }
+    // What would be a path, a header or a switch somewhere: a field that is none, or one that breaks its rule.
+    for (request, kind, field) in [
+        (
+            json!({"html_content": "x", "filename": "../../etc/cron.d/x"}),
+            "unknown_field",
+            json!("filename"),
+        ),
+        (
+            json!({"html_content": "x", "headers": {"x": "a\r\nSet-Cookie: b"}}),
+            "unknown_field",
+            json!("headers"),
+        ),
+        (
+            json!({"html_content": "x", "--no-sandbox": ""}),
+            "unknown_field",
+            json!(null),
+        ),
+        (
+            json!({"html_content": "x", "../../etc/cron.d/x": ""}),
+            "unknown_field",
+            json!(null),
+        ),
+        (
+            json!({"html_content": "x", "timeout": 0}),
+            "unknown_field",
+            json!("timeout"),
+        ),
+        (json!({"url": "--no-sandbox"}), "invalid_field", json!("url")),
+        (json!({"url": "/etc/cron.d/x"}), "invalid_field", json!("url")),
+        (
+            json!({"html_content": "x", "format": "png --no-sandbox"}),
+            "invalid_field",
+            json!("format"),
+        ),
+        (
+            json!({"html_content": "x", "format": "png\r\nSet-Cookie: b"}),
+            "invalid_field",
+            json!("format"),
+        ),
+        (
+            json!({"html_content": "x", "format": "../png"}),
+            "invalid_field",
+            json!("format"),
+        ),
+        (
+            json!({"html_content": "x", "format": "pdf", "pdf_format": "--no-sandbox"}),
+            "invalid_field",
+            json!("pdf_format"),
+        ),
+        (
+            json!({"html_content": "x", "format": "pdf", "pdf_page_ranges": "1 --no-sandbox"}),
+            "invalid_field",
+            json!("pdf_page_ranges"),
+        ),
+        (
+            json!({"html_content": "x", "format": "pdf", "pdf_width": "1in;--no-sandbox", "pdf_height": "1in"}),
+            "invalid_field",
+            json!("pdf_width"),
+        ),
+    ] {
+        let answer = capture(forward.port(), Some(&token), &request).unwrap();
+        assert_eq!(answer.status, 400, "{request}: {}", answer.json());
+        let told = answer.json()["type"].as_str().unwrap_or_default().to_owned();
+        assert!(told.ends_with(&format!("/{kind}")), "{request}: {}", answer.json());
+        assert_eq!(answer.json()["field"], field, "{request}");
+        let all = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body)).to_lowercase();
+        for word in ["no-sandbox", "cron", "set-cookie"] {
+            assert!(!all.contains(word), "{request}: {all}");
+        }
+    }
+    // Where any text may stand, it is text: the page's own and a style that matches nothing.
+    let plain = json!({"html_content": "--no-sandbox\r\n../../etc", "selector": "body"});
+    assert_eq!(capture(forward.port(), Some(&token), &plain).unwrap().status, 200);
 }

@@ -29,7 +29,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::Timings;
 use crate::connection::Cut;
 use crate::decide::{Clock, Keys};
-use crate::wire;
+use crate::wire::{self, Stage};
 pub use error::TlsError;
 use identity::Identity;
 use verify::Verifier;
@@ -145,10 +145,11 @@ impl Named {
         let replayed = tokio::io::join(opening.chain(read), write);
         let accepted = timeout(timings.header, TlsAcceptor::from(self.inward).accept(replayed)).await;
         // A browser that does not go on has its reasons and knows them.
-        if let Ok(Ok(mut inside)) = accepted {
-            wire::splice(&mut inside, &mut outside, timings.idle).await;
-        }
-        Ok(())
+        let Ok(Ok(mut inside)) = accepted else {
+            return Ok(());
+        };
+        let spliced = wire::splice(&mut inside, &mut outside, timings, Stage::Open).await;
+        spliced.map_err(Cut::silent)
     }
 }
 

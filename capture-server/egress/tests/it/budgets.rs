@@ -70,6 +70,10 @@ async fn more_open_sockets_than_allowed_are_refused_without_tripping() {
     let mut held = proxy.connect().await;
     held.write_all(b"GET http://site.com/").await.unwrap();
     assert_eq!(reason(&proxy.get("http://site.com/").await), "budget_sockets");
+    // It trips nothing, so the place is what tells whose refusal it was.
+    let refused = proxy.session.refusals();
+    let places: Vec<(&str, u16)> = refused.iter().map(|one| (one.host.as_str(), one.port)).collect();
+    assert_eq!(places, [("site.com", 80)]);
     held.write_all(b" HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(to_end(&mut held).await.starts_with("HTTP/1.1 200"));
     drop(held);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use crate::authority::{pin, self_signed, tunnelled};
 use crate::harness::{PUBLIC, Proxy, Target, World, exactly, head_of, hello, to_end};
+use crate::pins::{exception, key, world};
 
 async fn with_target(port: u16) -> (World, Target) {
     let (mut world, target) = (World::new(), Target::new().await);
@@ -163,7 +166,55 @@ async fn an_idle_tunnel_is_closed_and_that_is_no_refusal() {
     let (mut world, target) = with_target(443).await;
     world.timings.idle = Duration::from_millis(200);
     let proxy = world.open().await;
+    let (mut browser, mut seen) = opened(&proxy, &target, "site.com:443", &hello(Some("site.com"))).await;
+    seen.write_all(b"server hello").await.unwrap();
+    assert_eq!(to_end(&mut browser).await, "server hello");
+    assert!(proxy.session.refusals().is_empty());
+}
+
+#[tokio::test]
+async fn a_target_that_never_says_a_word_through_a_tunnel_is_a_timeout() {
+    let (mut world, target) = with_target(443).await;
+    // So that nothing but the wait for its first byte can be what ends the tunnel.
+    world.timings.idle = Duration::from_secs(60);
+    world.timings.first_byte = Duration::from_millis(200);
+    let proxy = world.open().await;
     let (mut browser, _seen) = opened(&proxy, &target, "site.com:443", &hello(Some("site.com"))).await;
     assert_eq!(to_end(&mut browser).await, "");
+    assert_eq!(proxy.outcomes(2).await, ["allowed", "response_timeout"]);
+}
+
+#[tokio::test]
+async fn a_target_may_take_longer_for_its_first_word_than_it_may_be_idle_after_it() {
+    let (mut world, target) = with_target(443).await;
+    world.timings.idle = Duration::from_millis(100);
+    world.timings.first_byte = Duration::from_secs(60);
+    let proxy = world.open().await;
+    let (mut browser, mut seen) = opened(&proxy, &target, "site.com:443", &hello(Some("site.com"))).await;
+    // What is tried is that nothing happens for three times as long.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    seen.write_all(b"server hello").await.unwrap();
+    assert_eq!(to_end(&mut browser).await, "server hello");
     assert!(proxy.session.refusals().is_empty());
+}
+
+/// The target speaks TLS with the proxy, so that its handshake is no first word. Asked is it by what the browser says.
+#[tokio::test]
+async fn a_named_host_that_never_answers_what_it_is_asked_is_a_timeout_and_one_not_asked_is_none() {
+    for (said, outcomes) in [
+        (&b"GET /x HTTP/1.1\r\n"[..], &["allowed", "response_timeout"][..]),
+        (b"", &["allowed"]),
+    ] {
+        let pair = key();
+        let named = vec![exception("site.com", &[pin(&pair)])];
+        let (mut world, _site) = world(named, self_signed("site.com", &pair, |_| ()), &pair).await;
+        world.timings.idle = Duration::from_millis(if said.is_empty() { 200 } else { 60_000 });
+        world.timings.first_byte = Duration::from_millis(if said.is_empty() { 60_000 } else { 200 });
+        let proxy = world.open().await;
+        let mut tunnel = tunnelled(&proxy, "site.com", 443).await.unwrap();
+        tunnel.stream.write_all(said).await.unwrap();
+        let end = timeout(Duration::from_secs(10), tunnel.stream.read(&mut [0; 1])).await;
+        assert!(!matches!(end.unwrap(), Ok(count) if count > 0));
+        assert_eq!(proxy.outcomes(outcomes.len()).await, outcomes);
+    }
 }

@@ -228,6 +228,46 @@ fn an_unknown_field_is_named_if_it_has_the_form_of_a_name_and_its_value_never_is
     }
 }
 
+/// There is no field for a file's name, a header, a switch or a time, and no text becomes one.
+#[test]
+fn what_would_be_a_path_a_header_a_switch_or_a_time_is_refused() {
+    for (field, value) in [
+        ("filename", json!("../../x")),
+        ("headers", json!({"x": "a\r\nb: c"})),
+        ("args", json!(["--no-sandbox"])),
+        ("timeout", json!(0)),
+    ] {
+        let error = parse(&json!({"html_content": "x", field: value}).to_string()).unwrap_err();
+        assert_eq!((error.reason(), error.blamed()), ("unknown_field", Some(field)));
+    }
+    for (field, value) in [
+        ("format", "png --no-sandbox"),
+        ("format", "png\r\nb: c"),
+        ("format", "../png"),
+        ("pdf_format", "--no-sandbox"),
+        ("pdf_page_ranges", "1 --no-sandbox"),
+        ("pdf_scale", "--no-sandbox"),
+    ] {
+        let mut body = json!({"html_content": "x", "format": "pdf"});
+        body[field] = value.into();
+        let error = parse(&body.to_string()).unwrap_err();
+        assert_eq!(
+            (error.reason(), error.blamed()),
+            ("invalid_field", Some(field)),
+            "{value}"
+        );
+    }
+    let one = json!({"html_content": "x", "format": "pdf", "pdf_width": "1in;--no-sandbox", "pdf_height": "1in"});
+    assert_eq!(parse(&one.to_string()).unwrap_err().blamed(), Some("pdf_width"));
+    for url in ["--no-sandbox", "/etc/x", " fIlE:///etc/x", "jAvAsCrIpT:x"] {
+        assert_eq!(
+            parse(&json!({"url": url}).to_string()).unwrap_err().blamed(),
+            Some("url"),
+            "{url}"
+        );
+    }
+}
+
 #[test]
 fn whatever_is_no_object_is_refused() {
     for body in ["", "[]", "7", "{", "null", r#"{"url":"x"} {}"#] {

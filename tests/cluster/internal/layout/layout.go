@@ -37,7 +37,7 @@ const (
 )
 
 // StandInPorts are the TCP and UDP ports each stand-in listens on.
-var StandInPorts = []int{80, 8080}
+var StandInPorts = []int{53, 80, 443, 8080}
 
 // StandIns lists the stand-in addresses.
 var StandIns = []string{MetadataIP, PublicIP, PrivateIP, SharedIP, GlobalIP}
