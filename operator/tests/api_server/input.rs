@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, Service};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
@@ -63,6 +64,51 @@ async fn a_quota_that_leaves_no_room_is_named_in_the_condition() {
     })
     .await;
     quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    stage.settled("shots").await;
+    operator.stop().await;
+}
+
+/// Of this test alone: the name of its namespace is part of the policy's name.
+#[tokio::test]
+async fn an_admission_policy_that_refuses_a_child_is_named_in_the_condition() {
+    let stage = Stage::new("refused").await;
+    let name = format!("no-services.{}", stage.namespace);
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(stage.client.clone());
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]}]},
+        "validations": [{"expression": "false", "messageExpression": "'hunter2 asks for ' + object.metadata.name"}]}});
+    let policy = serde_json::from_value(policy).unwrap();
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(stage.client.clone());
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}});
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": here}}});
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let services: Api<Service> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 1}]}});
+    let probe: Service = serde_json::from_value(probe).unwrap();
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    until("the policy acts", Duration::from_secs(30), || async {
+        services.create(&dry, &probe).await.is_err()
+    })
+    .await;
+    let operator = Operator::running(&stage).await;
+    stage.resting("shots").await;
+    until("the condition names it", Duration::from_secs(10), || async {
+        let stalled = stage.condition("shots", "Stalled").await;
+        stalled.is_some_and(|(status, reason, message)| {
+            assert!(!message.contains("hunter2"), "{message}");
+            let named = message.contains(&format!("ValidatingAdmissionPolicy {name};")) && message.contains("Service");
+            status == "True" && reason == "AdmissionRefused" && named
+        })
+    })
+    .await;
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
     stage.settled("shots").await;
     operator.stop().await;
 }
