@@ -25,6 +25,8 @@ finish() {
 }
 trap finish EXIT
 
+# What was asked by an operator of an earlier run is not this one's.
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 hack/install.sh up
 # The chart's own test: a pod of the cluster asks the operator through its Service and its NetworkPolicy.
 hack/step.sh "helm test" helm test screenshot-operator --namespace "$OPERATOR_NAMESPACE" --timeout 90s
@@ -35,3 +37,8 @@ if [ "$WHERE" != local ]; then possible="not test(/^(enforcement|hostile|sockets
 # .config/nextest.toml says how many of these threads a test takes.
 cargo nextest run --locked -p screenshot-tests --test-threads 16 -E "$possible"
 cat target/e2e/figures/*.txt 2>/dev/null || true
+# Only our own API server's audit log is at hand.
+if [ "$WHERE" = local ]; then
+  state=$("$CLUSTER" status --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["stateDir"])')
+  hack/step.sh "the operator's calls against its rules" python3 hack/e2e_audit.py "$state/logs/audit.log" "$since" "$OPERATOR_NAMESPACE"
+fi
