@@ -25,6 +25,8 @@ finish() {
 }
 trap finish EXIT
 
+# What was asked by an operator of an earlier run is not this one's.
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 # In our own cluster as `make demo` does it, pictures included.
 if [ "$WHERE" = local ]; then
   hack/demo.sh
@@ -48,3 +50,8 @@ fi
 # .config/nextest.toml says how many of these threads a test takes.
 cargo nextest run --locked -p screenshot-tests --test-threads 16 -E "$possible"
 cat target/e2e/figures/*.txt 2>/dev/null || true
+# Only our own API server's audit log is at hand.
+if [ "$WHERE" = local ]; then
+  state=$("$CLUSTER" status --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["stateDir"])')
+  hack/step.sh "the operator's calls against its rules" python3 hack/e2e_audit.py "$state/logs/audit.log" "$since" "$OPERATOR_NAMESPACE"
+fi

@@ -3,6 +3,7 @@
 //! Each variant has a bounded word ([`Error::reason`]) for metrics, logs and conditions. The text holds no secret: the
 //! bodies of requests are never part of it.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Why a pass ended early. All of them are retried with backoff.
@@ -98,15 +99,30 @@ impl Error {
 
     /// Whether it lasts until a person does something.
     pub fn lasting(&self) -> bool {
-        ["NameTaken", "Invalid", "Forbidden", "QuotaExceeded", "NotServed"].contains(&self.reason())
+        let lasts = [
+            "NameTaken",
+            "Invalid",
+            "Forbidden",
+            "AdmissionRefused",
+            "QuotaExceeded",
+            "NotServed",
+        ];
+        lasts.contains(&self.reason())
     }
 
     /// What may be shown to everybody: bounded words only, never what the API server quotes of a request.
     pub fn public(&self) -> String {
         match self {
-            Self::Api { verb, kind, .. } => match self.reason() {
+            Self::Api { verb, kind, source } => match self.reason() {
                 "Forbidden" => {
                     format!("the operator may not {verb} {kind}: its role lacks a rule, or admission refused it")
+                }
+                "AdmissionRefused" => {
+                    // Its own words may quote the object, which may be a Secret.
+                    let who = refuser(source).map_or_else(String::new, |who| who.to_string());
+                    format!(
+                        "the cluster's admission refuses to let the operator {verb} {kind}: {who}; the operator's log has its words"
+                    )
                 }
                 "QuotaExceeded" => format!("a quota of the namespace leaves no room for {kind}"),
                 _ => format!("the operator could not {verb} {kind}; its log says more"),
@@ -126,7 +142,8 @@ impl Error {
 
     /// Whether the API server does not know the object, or the kind. By the code: for an unknown kind it gives no reason.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))
+        let Self::Api { source, .. } = self else { return false };
+        matches!(&**source, kube::Error::Api(status) if status.code == 404) && refuser(source).is_none()
     }
 
     /// How long the API server asks to be left alone.
@@ -142,6 +159,12 @@ impl Error {
     /// Wraps what a call to the API server returned.
     pub fn api(verb: &'static str, kind: &'static str, source: kube::Error) -> Self {
         match &source {
+            // A webhook may choose the code of a conflict, and no next pass would decide otherwise.
+            _ if refuser(&source).is_some() => Self::Api {
+                verb,
+                kind,
+                source: Box::new(source),
+            },
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => Self::Conflict { kind },
             _ => Self::Api {
                 verb,
@@ -152,10 +175,52 @@ impl Error {
     }
 }
 
+/// Longest name shown of who refused, in characters: that of an object of Kubernetes is no longer.
+const MAX_NAME: usize = 253;
+
+/// Who of the cluster's admission refused a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Refuser<'a> {
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl fmt::Display for Refuser<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// Webhooks and policies answer with a code of their own choice; the API server puts their names before their words.
+fn refuser(source: &kube::Error) -> Option<Refuser<'_>> {
+    let kube::Error::Api(status) = source else { return None };
+    if !(400..500).contains(&status.code) || status.code == 429 {
+        return None;
+    }
+    let forms = [
+        ("webhook", "admission webhook \"", "\" denied the request"),
+        (
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicy '",
+            "' with binding '",
+        ),
+    ];
+    forms.into_iter().find_map(|(kind, before, after)| {
+        let (_, rest) = status.message.split_once(before)?;
+        let (name, words) = rest.split_once(after)?;
+        let denied = kind == "webhook" || words.contains("' denied request");
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
+        (denied && name.len() <= MAX_NAME && name.chars().all(plain)).then_some(Refuser { kind, name })
+    })
+}
+
 fn api_reason(source: &kube::Error) -> &'static str {
     let kube::Error::Api(status) = source else {
         return "ApiUnreachable";
     };
+    if refuser(source).is_some() {
+        return "AdmissionRefused";
+    }
     match status.code {
         // Admission plugins of the API server itself say so in words only.
         403 if status.message.contains("exceeded quota") => "QuotaExceeded",
@@ -212,5 +277,41 @@ mod tests {
         }
         assert!(answered(403, "", "x because it is being terminated").transient());
         assert!(answered(429, "", "").transient());
+    }
+
+    #[test]
+    fn who_of_admission_refuses_is_named_and_its_words_are_not_shown() {
+        let webhook = "admission webhook \"labels.example.com\" denied the request: token hunter2";
+        let policy = "services \"shots\" is forbidden: ValidatingAdmissionPolicy 'no-services' with binding 'here' denied request: hunter2";
+        for (message, who) in [
+            (webhook, "webhook labels.example.com;"),
+            (policy, "ValidatingAdmissionPolicy no-services;"),
+        ] {
+            for code in [400, 401, 403, 404, 409, 413, 422] {
+                let error = answered(code, "Conflict", message);
+                assert_eq!(error.reason(), "AdmissionRefused", "{code}");
+                assert!(error.lasting() && !error.transient() && !error.is_not_found(), "{code}");
+                let shown = error.public();
+                assert!(
+                    shown.contains(who) && shown.contains("HTTPRoute") && !shown.contains("hunter2"),
+                    "{shown}"
+                );
+            }
+            for code in [429, 500] {
+                assert_ne!(
+                    answered(code, "", message).reason(),
+                    "AdmissionRefused",
+                    "it passes by itself"
+                );
+            }
+        }
+        let long = format!("admission webhook \"{}\" denied the request", "a".repeat(300));
+        for message in [
+            &long,
+            "admission webhook \"a b <script>\" denied the request",
+            "ValidatingAdmissionPolicy 'a' with binding 'b' warned",
+        ] {
+            assert_eq!(answered(403, "", message).reason(), "Forbidden");
+        }
     }
 }

@@ -38,6 +38,7 @@ const OTHERS: &[&str] = &[
     "ImageInspectError",
     "RegistryUnavailable",
     "RuntimeClass",
+    "ValidatingAdmissionPolicy",
     "Confined",
     "Limit",
     "NodeSetting",

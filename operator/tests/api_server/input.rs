@@ -1,12 +1,14 @@
 //! What users and clusters give an operator to cope with: malformed objects, names, namespaces, quotas, clocks.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, Service};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use screenshot_operator::trigger::controller::Scope;
 use serde_json::json;
 
 use crate::proxy::Proxy;
@@ -67,6 +69,81 @@ async fn a_quota_that_leaves_no_room_is_named_in_the_condition() {
     operator.stop().await;
 }
 
+/// A policy that refuses one thing in the stage's namespace.
+struct Policy {
+    name: String,
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+}
+
+impl Policy {
+    async fn create(stage: &Stage, name: &str, operation: &str, group: &str, resource: &str) -> Self {
+        // It is an object of the whole cluster, which other tests share.
+        let name = format!("{name}.{}", stage.namespace);
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(stage.client.clone());
+        let rule =
+            json!({"apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": [resource]});
+        let policy = json!({"metadata": {"name": name}, "spec": {"matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "messageExpression": "'hunter2 asks for ' + request.name"}]}});
+        let policy = serde_json::from_value(policy).unwrap();
+        policies.create(&PostParams::default(), &policy).await.unwrap();
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(stage.client.clone());
+        let here = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}});
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": here}}});
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        Self {
+            name,
+            policies,
+            bindings,
+        }
+    }
+
+    async fn delete(&self) {
+        self.bindings
+            .delete(&self.name, &DeleteParams::default())
+            .await
+            .unwrap();
+        self.policies
+            .delete(&self.name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_admission_policy_that_refuses_a_child_is_named_in_the_condition() {
+    let stage = Stage::new("refused").await;
+    let policy = Policy::create(&stage, "no-services", "CREATE", "", "services").await;
+    let name = &policy.name;
+    let services: Api<Service> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 1}]}});
+    let probe: Service = serde_json::from_value(probe).unwrap();
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    until("the policy acts", Duration::from_secs(30), || async {
+        services.create(&dry, &probe).await.is_err()
+    })
+    .await;
+    let operator = Operator::running(&stage).await;
+    stage.resting("shots").await;
+    until("the condition names it", Duration::from_secs(10), || async {
+        let stalled = stage.condition("shots", "Stalled").await;
+        stalled.is_some_and(|(status, reason, message)| {
+            assert!(!message.contains("hunter2"), "{message}");
+            let named = message.contains(&format!("ValidatingAdmissionPolicy {name};")) && message.contains("Service");
+            status == "True" && reason == "AdmissionRefused" && named
+        })
+    })
+    .await;
+    policy.delete().await;
+    stage.settled("shots").await;
+    operator.stop().await;
+}
+
 #[tokio::test]
 async fn names_that_share_their_first_fifty_characters_do_not_collide() {
     let stage = Stage::new("names").await;
@@ -84,17 +161,50 @@ async fn names_that_share_their_first_fifty_characters_do_not_collide() {
     operator.stop().await;
 }
 
+/// A policy keeps the service from being deleted, so that the namespace is on its way out for as long as it takes to look:
+/// its children are gone and none can be made.
 #[tokio::test]
 async fn a_service_in_a_namespace_on_its_way_out_is_no_trouble() {
-    let stage = Stage::new("ending").await;
-    let operator = Operator::running(&stage).await;
+    let (stage, other) = (Stage::new("ending").await, Stage::new("staying").await);
+    let scope = Scope::of([stage.namespace.clone(), other.namespace.clone()]);
+    let operator = Operator::begin(config().await, scope);
+    operator.ready(Duration::from_secs(10)).await;
+    let operator = operator.leading();
     stage.resting("shots").await;
     stage.settled("shots").await;
+    let policy = Policy::create(&stage, "stay", "DELETE", "screenshot-operator.io", "screenshotservices").await;
+    let dry = DeleteParams::default().dry_run();
+    until("the policy acts", Duration::from_secs(30), || async {
+        stage.services().delete("shots", &dry).await.is_err()
+    })
+    .await;
     let namespaces: Api<Namespace> = Api::all(stage.client.clone());
     namespaces
         .delete(&stage.namespace, &DeleteParams::default())
         .await
         .unwrap();
+    until("a pass meets it", Duration::from_secs(30), || async {
+        operator.count("reconciles_total", &["NamespaceTerminating"]) > 0
+    })
+    .await;
+    until("every child is gone", Duration::from_secs(30), || async {
+        stage.versions().await.is_empty()
+    })
+    .await;
+    let before = operator.passes();
+    let end = Instant::now() + Duration::from_secs(5);
+    until("five seconds have passed", Duration::from_secs(20), || async {
+        let stalled = stage.condition("shots", "Stalled").await;
+        assert!(stalled.is_none_or(|(status, ..)| status != "True"));
+        Instant::now() > end
+    })
+    .await;
+    let passes = operator.passes() - before;
+    // The backoff is a second at first and doubles.
+    assert!(passes <= 5, "{passes} passes in five seconds");
+    other.resting("shots").await;
+    other.settled("shots").await;
+    policy.delete().await;
     until("the namespace is gone", Duration::from_secs(60), || async {
         namespaces.get_opt(&stage.namespace).await.unwrap().is_none()
     })

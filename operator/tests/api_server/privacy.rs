@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use screenshot_operator::plan::Kind;
+use screenshot_operator::trigger::controller::Scope;
 
 use crate::proxy::Proxy;
 use crate::support::{Operator, Stage};
@@ -11,11 +12,44 @@ use crate::support::{Operator, Stage};
 /// Of these the operator looks at the content.
 const WHOLE: [&str; 4] = ["screenshotservices", "pods", "deployments", "horizontalpodautoscalers"];
 
-/// What a path lists or watches, if it names no single object.
+/// What a path lists or watches, in one namespace or in all of them, if it names no single object.
 fn collection(path: &str) -> Option<&str> {
-    let (_, rest) = path.split_once("/namespaces/")?;
-    let (_, resource) = rest.split_once('/')?;
-    (!resource.contains('/')).then_some(resource)
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let rest = match parts.as_slice() {
+        ["api", _version, rest @ ..] | ["apis", _, _version, rest @ ..] => rest,
+        _ => return None,
+    };
+    match rest {
+        [resource] | ["namespaces", _, resource] => Some(resource),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_list_is_told_from_an_object_in_one_namespace_and_in_all() {
+    for (path, resource) in [
+        ("/api/v1/secrets", Some("secrets")),
+        ("/api/v1/namespaces/a/secrets", Some("secrets")),
+        ("/apis/apps/v1/deployments", Some("deployments")),
+        ("/apis/apps/v1/namespaces/a/deployments", Some("deployments")),
+        ("/api/v1/namespaces/a/secrets/b", None),
+        ("/apis/apps/v1", None),
+        ("/api", None),
+    ] {
+        assert_eq!(collection(path), resource, "{path}");
+    }
+}
+
+/// What was listed or watched as metadata, and what with its content.
+fn asked(heard: &[(String, String)]) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let (mut metadata, mut whole) = (BTreeSet::new(), BTreeSet::new());
+    for (path, accept) in heard {
+        if let Some(resource) = collection(path) {
+            let part = accept.contains("as=PartialObjectMetadata");
+            if part { &mut metadata } else { &mut whole }.insert(resource);
+        }
+    }
+    (metadata, whole)
 }
 
 /// A list of Secrets with their data would put every token of the cluster into one answer.
@@ -30,14 +64,7 @@ async fn secrets_and_children_that_tell_nothing_are_listed_and_watched_as_metada
     stage.settled("shots").await;
     operator.stop().await;
     let heard = proxy.heard();
-    let asked = heard
-        .iter()
-        .filter_map(|(path, accept)| Some((collection(path)?, accept)));
-    let (mut metadata, mut whole) = (BTreeSet::new(), BTreeSet::new());
-    for (resource, accept) in asked {
-        let part = accept.contains("as=PartialObjectMetadata");
-        if part { &mut metadata } else { &mut whole }.insert(resource);
-    }
+    let (metadata, whole) = asked(&heard);
     assert_eq!(whole, WHOLE.into(), "{heard:#?}");
     let required = Kind::ALL.into_iter().filter(|kind| !kind.optional());
     let rest: BTreeSet<&str> = required
@@ -45,4 +72,20 @@ async fn secrets_and_children_that_tell_nothing_are_listed_and_watched_as_metada
         .filter(|resource| !WHOLE.contains(resource))
         .collect();
     assert!(rest.contains("secrets") && rest.is_subset(&metadata), "{heard:#?}");
+}
+
+/// An operator of all namespaces asks at other paths. It leads nothing here: it would look after the services of other tests.
+#[tokio::test]
+async fn an_operator_of_the_whole_cluster_lists_no_secret_with_its_data_either() {
+    let stage = Stage::new("private-all").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let operator = Operator::begin(proxy.config(), Scope::of([]));
+    operator.ready(Duration::from_secs(20)).await;
+    operator.stop().await;
+    let heard = proxy.heard();
+    assert!(heard.iter().any(|(path, _)| path == "/api/v1/secrets"), "{heard:#?}");
+    let (metadata, whole) = asked(&heard);
+    let addresses = ["nodes", "servicecidrs", "endpointslices", "services"];
+    assert_eq!(whole, WHOLE.into_iter().chain(addresses).collect(), "{heard:#?}");
+    assert!(metadata.contains("secrets"), "{heard:#?}");
 }

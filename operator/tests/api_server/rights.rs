@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use screenshot_operator::leader::{Elector, Times};
 use screenshot_operator::names::Names;
 use screenshot_operator::plan::Kind;
-use screenshot_operator::rbac::{OWN_RULES, RULES, Rule, own_rules};
+use screenshot_operator::rbac::{CLUSTER_RULES, OWN_RULES, RULES, Rule, cluster_rules, own_rules};
 use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn live(stage: &Stage, config: kube::Config) {
         .create(&PostParams::default(), &target)
         .await
         .unwrap();
-    let operator = Operator::begin(config, stage.scope());
+    let operator = Operator::reading_addresses(config, stage.scope());
     operator.ready(Duration::from_secs(10)).await;
     let operator = operator.leading();
     let host = format!("web.{}.svc", stage.namespace);
@@ -185,7 +185,11 @@ async fn live(stage: &Stage, config: kube::Config) {
 async fn every_call_is_allowed_every_rule_is_used_and_nothing_else_is_asked_for() {
     let stage = Stage::new("audit").await;
     stage.define_optional_kinds().await;
-    let config = restricted(&stage, |_| {}).await;
+    let with = |rules: &mut Value| {
+        let own = cluster_rules().unwrap();
+        rules.as_array_mut().unwrap().extend(own.as_array().unwrap().clone());
+    };
+    let config = restricted(&stage, with).await;
     let user = config.auth_info.impersonate.clone().unwrap();
     grant_own(&stage, &user).await;
     live(&stage, config).await;
@@ -194,7 +198,7 @@ async fn every_call_is_allowed_every_rule_is_used_and_nothing_else_is_asked_for(
     let calls = calls(&user);
     let refused: Vec<_> = calls.iter().filter(|(_, codes)| codes.contains(&403)).collect();
     assert!(refused.is_empty(), "refused: {refused:?}");
-    let granted: BTreeSet<Grant> = grants(RULES).union(&grants(OWN_RULES)).cloned().collect();
+    let granted: BTreeSet<Grant> = [RULES, OWN_RULES, CLUSTER_RULES].into_iter().flat_map(grants).collect();
     let asked: BTreeSet<Grant> = calls.keys().cloned().collect();
     let beyond: Vec<_> = asked.difference(&granted).collect();
     assert!(beyond.is_empty(), "asked for beyond the rules: {beyond:?}");
