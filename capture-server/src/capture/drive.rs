@@ -177,11 +177,13 @@ async fn settle(
             Element::Invalid => return Err(Stop::Cause(CaptureError::SelectorInvalid)),
         },
     };
-    if request.allows(area.size, limits) {
-        Ok(Some(area))
-    } else {
-        Err(Stop::Cause(CaptureError::PageTooLarge))
+    if !request.allows(area.size, limits) {
+        return Err(Stop::Cause(CaptureError::PageTooLarge));
     }
+    if !request.reckoned(area.size, limits) {
+        return Err(Stop::Cause(CaptureError::ElementTooLarge));
+    }
+    Ok(Some(area))
 }
 
 /// Lets the browser make what only it can.
