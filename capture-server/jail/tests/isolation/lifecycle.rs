@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer};
 use capture_jail::launch::timespec;
-use capture_jail::protocol::{ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use capture_jail::protocol::{
+    self, Call, ExitCause, JailError, Mode, Outcome, Request, Response, SandboxReason, SpawnSpec, Step, VERSION,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
@@ -40,6 +42,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_request_out_of_range_is_refused_and_the_connection_lives_on",
         out_of_range,
+    ),
+    (
+        "a_request_of_another_version_is_refused_and_the_connection_lives_on",
+        other_version,
     ),
     ("the_jailer_refuses_to_stay_root", stays_root),
     ("the_profile_and_the_probe_are_printed_as_json", printed),
@@ -193,6 +199,40 @@ fn out_of_range() {
     );
     let spawned = spawn(&mut jailer, 16);
     assert_eq!(spawned.listeners.len(), 16);
+}
+
+fn other_version() {
+    let rig = Rig::looking_around();
+    let mut stream = None;
+    eventually("it listens", || {
+        stream = UnixStream::connect(&rig.socket).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut ask = |version, call| {
+        let request = Request {
+            version,
+            number: 7,
+            call,
+        };
+        protocol::write_frame(&mut stream, &request).unwrap();
+        let response: Response = protocol::read_frame(&mut stream).unwrap();
+        assert_eq!((response.version, response.number), (VERSION, 7));
+        response.outcome
+    };
+    let refused = Outcome::Failed(JailError {
+        step: Step::Request,
+        errno: None,
+        reason: SandboxReason::BadRequest,
+    });
+    for version in [VERSION + 1, VERSION - 1, 0] {
+        assert_eq!(ask(version, Call::Facts { jail: None }), refused, "{version}");
+        let spawn = Call::Spawn(SpawnSpec::new(1, Mode::Required));
+        assert_eq!(ask(version, spawn), refused, "{version}");
+    }
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+    assert!(matches!(ask(VERSION, Call::Facts { jail: None }), Outcome::Facts(_)));
 }
 
 fn stays_root() {
