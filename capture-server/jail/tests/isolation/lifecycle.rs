@@ -13,9 +13,11 @@ use capture_jail::protocol::{
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::Test;
-use crate::rig::{Kind, Pipe, Rig, am_root, eventually, gone, spawn};
+use crate::rig::{CHROMIUM, Kind, Pipe, Rig, am_root, eventually, gone, spawn};
+use crate::weak;
 
 pub const TESTS: &[Test] = &[
     (
@@ -110,24 +112,38 @@ fn heard_first() {
 }
 
 fn killed_jailer() {
-    let mut rig = Rig::looking_around();
-    let mut jailer = rig.connect();
-    let _spawned = spawn(&mut jailer, 1);
-    let pids = rig.below();
-    assert_eq!(pids.len(), 1);
-    rig.signal(Signal::KILL);
-    assert!(!rig.ended());
-    eventually("its jails are gone", || gone(&pids));
-    assert!(matches!(jailer.facts(None), Err(ClientError::Closed)));
-    assert_eq!(rig.profile_count(), 1, "nobody could remove it");
-    rig.restart();
-    eventually("the next jailer removes it", || rig.profile_count() == 0);
-    drop(rig.connect());
+    let weak = &[weak::USER_NAMESPACES];
+    for (mode, kind) in [
+        (Mode::Required, Kind::Product(CHROMIUM.into())),
+        // No namespace takes a browser's processes along.
+        (Mode::Degraded, Kind::Weak(CHROMIUM.into(), weak)),
+    ] {
+        let mut rig = Rig::start(kind);
+        let mut jailer = rig.connect();
+        let spawned = jailer.spawn(&SpawnSpec::new(1, mode), Duration::from_secs(20)).unwrap();
+        assert_eq!(spawned.degraded, mode == Mode::Degraded);
+        let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
+        let pids = rig.below();
+        assert!(pids.len() >= 4, "{mode:?}: {pids:?}");
+        rig.signal(Signal::KILL);
+        assert!(!rig.ended());
+        eventually("its jails are gone", || gone(&pids));
+        assert!(matches!(jailer.facts(None), Err(ClientError::Closed)));
+        assert_eq!(rig.profile_count(), 1, "nobody could remove it");
+        rig.restart();
+        eventually("the next jailer removes it", || rig.profile_count() == 0);
+        let mut jailer = rig.connect();
+        let spawned = jailer.spawn(&SpawnSpec::new(1, mode), Duration::from_secs(20)).unwrap();
+        let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        cdp.call("Browser.getVersion", &json!({}));
+    }
 }
 
 fn other_uid() {
     if !am_root() {
-        return; // Only root can be another uid than the jailer's here.
+        println!("not run: only root can be another uid than the jailer's here");
+        return;
     }
     let rig = Rig::start(Kind::OwnUidOnly);
     assert!(matches!(rig.connect().facts(None), Err(ClientError::Closed)));
@@ -237,6 +253,7 @@ fn other_version() {
 
 fn stays_root() {
     if !am_root() {
+        println!("not run: nobody here is root");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
