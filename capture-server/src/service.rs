@@ -220,7 +220,7 @@ impl Service {
         id: &str,
         mut ledger: Ledger,
     ) -> Result<Finished, Refused> {
-        let ask = ask(caller, &request, self.policy.limits());
+        let ask = ask(caller.client(), &request, self.policy.limits());
         let slot = self.admission.enter(permit, ask, deadline).await?;
         ledger.enter(Phase::Open, clock::monotonic());
         let job = Job {
@@ -236,10 +236,10 @@ impl Service {
 }
 
 /// What a capture asks of the machine: measured once, on pages of every kind, and rounded up.
-fn ask(caller: &Caller, request: &CaptureRequest, limits: &CaptureLimits) -> Ask {
+fn ask(client: &str, request: &CaptureRequest, limits: &CaptureLimits) -> Ask {
     let pixels = request.most_pixels(limits);
     Ask {
-        client: caller.client().to_owned(),
+        client: client.to_owned(),
         lane: request.lane(),
         places: usize::try_from(pixels.div_ceil(PIXELS_PER_PLACE)).unwrap_or(usize::MAX),
         weight: u32::try_from(pixels.div_ceil(PIXELS_PER_WEIGHT)).unwrap_or(u32::MAX),
@@ -298,6 +298,29 @@ mod tests {
     use screenshot_policy::unit::Count;
 
     use super::*;
+    use crate::browser::Viewport;
+    use crate::capture::Lane;
+
+    #[test]
+    fn an_element_is_let_in_with_what_the_largest_that_is_shown_takes() {
+        let limits = CaptureLimits::DEFAULT;
+        let asked = |body: &str| {
+            let body = format!(r#"{{"html_content":"x",{body}}}"#);
+            let request = CaptureRequest::parse(body.as_bytes(), &limits).unwrap();
+            let ask = ask("a", &request, &limits);
+            let bytes = (ask.bytes - BYTES_PER_CAPTURE) / BYTES_PER_PIXEL;
+            (ask.lane, ask.places, ask.weight, bytes, request)
+        };
+        let shown = |request: &CaptureRequest, width, height| request.reckoned(Viewport { width, height }, &limits);
+        let (lane, places, weight, pixels, request) = asked(r#""selector":"p""#);
+        assert_eq!((lane, places, weight, pixels), (Lane::Fast, 1, 4, 4_000_000));
+        assert!(shown(&request, 2000, 2000) && !shown(&request, 2000, 2001));
+        // With a larger window it is large work from the start.
+        let large = r#""selector":"p","window_width":3840,"window_height":2160,"pixel_density":1.5"#;
+        let (lane, places, weight, pixels, request) = asked(large);
+        assert_eq!((lane, places, weight, pixels), (Lane::Bulk, 2, 19, 18_662_400));
+        assert!(shown(&request, 3840, 2160) && !shown(&request, 3840, 2161));
+    }
 
     #[test]
     fn the_gate_follows_the_least_of_cores_and_policy_and_memory_is_what_is_left() {

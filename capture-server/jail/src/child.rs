@@ -20,10 +20,9 @@ use crate::flags;
 use crate::inside::{self, Beacon, Trial};
 use crate::protocol::{Blocker, JailError, SandboxReason, SpawnSpec, Step};
 use crate::report::{self, Report};
+use crate::watchdog::MAX_TASKS;
 use crate::{landlock, socket_filter, sys};
 
-/// Processes and threads of one jail (a page needs about 70).
-const MAX_TASKS: u64 = 300;
 /// Thread stacks count in RLIMIT_DATA; below 1 MiB pages with deep recursion hang.
 const STACK_BYTES: u64 = 2 << 20;
 
@@ -154,10 +153,12 @@ fn limit(plan: &Plan<'_>) -> io::Result<()> {
         (Resource::Stack, STACK_BYTES),
         (Resource::Core, 0),
     ];
-    // Counted per user namespace; without one it would count every process of this uid on the node.
+    // Counted per user namespace; without one it would count every process of this uid on the node, and the watchdog
+    // counts instead.
     if plan.layers.namespaces {
         let most = getrlimit(Resource::Nproc).maximum;
-        limits.push((Resource::Nproc, most.map_or(MAX_TASKS, |most| most.min(MAX_TASKS))));
+        let tasks = u64::from(MAX_TASKS);
+        limits.push((Resource::Nproc, most.map_or(tasks, |most| most.min(tasks))));
     }
     for (resource, bound) in limits {
         setrlimit(

@@ -246,3 +246,54 @@ fn left(deadline: Instant) -> io::Result<Duration> {
         Ok(left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::protocol::{SandboxReason, Step};
+
+    /// What a client makes of a jailer that answers in its own way, and of the next question to it.
+    fn met(answer: impl FnOnce(Request) -> Response + Send + 'static) -> [Result<JailFacts, ClientError>; 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut client = Jailer::connect(&path).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let jailer = std::thread::spawn(move || {
+            let request = protocol::read_frame(&mut stream).unwrap();
+            protocol::write_frame(&mut stream, &answer(request)).unwrap();
+            stream
+        });
+        let first = client.facts(None);
+        let _open = jailer.join().unwrap();
+        // It would never be answered.
+        client.stream.shutdown(std::net::Shutdown::Read).unwrap();
+        [first, client.facts(None)]
+    }
+
+    fn refusal(version: u32, number: u64) -> Response {
+        let error = JailError {
+            step: Step::Request,
+            errno: None,
+            reason: SandboxReason::BadRequest,
+        };
+        Response {
+            version,
+            number,
+            outcome: Outcome::Failed(error),
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_version_or_to_another_question_is_none_and_ends_the_connection() {
+        let [first, _] = met(|request| refusal(VERSION, request.number));
+        assert!(matches!(first, Err(ClientError::Jail(_))), "{first:?}");
+        for (version, other) in [(VERSION + 1, 0), (VERSION - 1, 0), (VERSION, 1)] {
+            let [first, second] = met(move |request| refusal(version, request.number + other));
+            assert!(matches!(first, Err(ClientError::Protocol)), "{first:?}");
+            assert!(matches!(second, Err(ClientError::Closed)), "{second:?}");
+        }
+    }
+}

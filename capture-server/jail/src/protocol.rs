@@ -15,7 +15,7 @@ pub use crate::error::{Blocker, JailError, SandboxReason, Step};
 pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, PortFacts, ProcessFacts, Role, SecretFacts};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -195,6 +195,8 @@ pub enum ExitCause {
     Died,
     /// The watchdog: the jail's anonymous memory went over its budget.
     MemoryBudget,
+    /// The watchdog: the jail had more processes and threads than it may.
+    TaskBudget,
 }
 
 /// A browser that dies younger than this (milliseconds) never really started.
@@ -202,7 +204,13 @@ pub const EARLY_DEATH_MS: u64 = 5_000;
 
 impl ExitCause {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Killed, Self::DiedEarly, Self::Died, Self::MemoryBudget];
+    pub const ALL: [Self; 5] = [
+        Self::Killed,
+        Self::DiedEarly,
+        Self::Died,
+        Self::MemoryBudget,
+        Self::TaskBudget,
+    ];
 
     /// A bounded word for logs, events and metrics.
     pub fn reason(self) -> &'static str {
@@ -211,6 +219,7 @@ impl ExitCause {
             Self::DiedEarly => "BrowserDiedEarly",
             Self::Died => "BrowserDied",
             Self::MemoryBudget => "MemoryBudget",
+            Self::TaskBudget => "TaskBudget",
         }
     }
 }
@@ -312,10 +321,10 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_every_level() {
         for text in [
-            r#"{"version":4,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
-            r#"{"version":4,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
-            r#"{"version":4,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
-            r#"{"version":4,"number":1,"call":{"exec":{}}}"#,
+            r#"{"version":5,"number":1,"call":{"kill":{"jail":1}},"more":1}"#,
+            r#"{"version":5,"number":1,"call":{"kill":{"jail":1,"more":1}}}"#,
+            r#"{"version":5,"number":1,"call":{"spawn":{"contexts":1,"mode":"required","max_old_space_mb":null,"data_limit_mb":700,"memory_budget_mb":1024,"program":"/bin/sh"}}}"#,
+            r#"{"version":5,"number":1,"call":{"exec":{}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }
@@ -325,7 +334,7 @@ mod tests {
     fn a_key_is_32_numbers_and_nothing_else() {
         let text = |key: &str| {
             format!(
-                r#"{{"version":4,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
+                r#"{{"version":5,"number":1,"call":{{"spawn":{{"contexts":1,"mode":"required","max_old_space_mb":null,"accepted_key":{key},"data_limit_mb":700,"memory_budget_mb":1024}}}}}}"#
             )
         };
         let numbers = |count: usize, number: u32| serde_json::to_string(&vec![number; count]).unwrap();
@@ -364,6 +373,7 @@ mod tests {
             (ExitCause::Killed, true, Some("PidLimit")),
             (ExitCause::DiedEarly, false, Some("BrowserDiedEarly")),
             (ExitCause::MemoryBudget, false, Some("MemoryBudget")),
+            (ExitCause::TaskBudget, false, Some("TaskBudget")),
             (ExitCause::Killed, false, None),
         ] {
             assert_eq!(exit(cause, starved).failed_start(), reason);

@@ -1,7 +1,7 @@
 //! The jails of one connection.
 //!
 //! In: requests. Out: answers, with descriptors beside the answer to `spawn`. Holds every living jail and how the last
-//! dead ones ended; ends jails whose memory is over budget. It must not outlive the connection ([`Session::end_all`]).
+//! dead ones ended; ends jails that are over their budget of memory or tasks. It must not outlive the connection ([`Session::end_all`]).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -215,10 +215,11 @@ impl<'a> Session<'a> {
             relieve(&jails);
         }
         for (id, processes) in &jails {
-            let bytes = inspect::sum(processes).anonymous_bytes;
-            self.end_where(ExitCause::MemoryBudget, |other, jail| {
-                other == *id && bytes > jail.memory_budget
-            });
+            let budget = self.living.get(id).map(|jail| jail.memory_budget);
+            let cause = budget.and_then(|budget| watchdog::over_budget(inspect::sum(processes), budget));
+            if let Some(cause) = cause {
+                self.end_where(cause, |other, _| other == *id);
+            }
         }
         watchdog::pause(used, limit)
     }

@@ -6,8 +6,12 @@
 
 use std::time::Duration;
 
-use crate::inspect::ProcessUsage;
+use crate::inspect::{ProcessUsage, Usage};
+use crate::protocol::ExitCause;
 
+/// Processes and threads of one jail (a page needs about 70). The kernel gives a jail with a user namespace no more; one
+/// without is ended.
+pub const MAX_TASKS: u32 = 300;
 /// Threads of one process other than the browser itself; a page with a few workers has 20.
 pub const MAX_THREADS: u32 = 64;
 /// CPU time after which a page's process stands back: a harmless page has been shown by then, or nearly.
@@ -69,6 +73,17 @@ pub fn overgrown(processes: &[ProcessUsage]) -> impl Iterator<Item = i32> {
     let all = processes.iter().skip(1);
     all.filter(|process| process.threads > MAX_THREADS)
         .map(|process| process.pid)
+}
+
+/// Which budget of the whole jail its processes are over, taken together.
+pub fn over_budget(together: Usage, memory_budget: u64) -> Option<ExitCause> {
+    if together.anonymous_bytes > memory_budget {
+        Some(ExitCause::MemoryBudget)
+    } else if together.tasks > MAX_TASKS {
+        Some(ExitCause::TaskBudget)
+    } else {
+        None
+    }
 }
 
 /// Whether the container is about to run out of memory.
@@ -135,6 +150,18 @@ mod tests {
         assert_eq!((pressed(91, Some(100)), pressed(92, Some(100))), (false, true));
         assert_eq!((pause(u64::MAX, None), pressed(u64::MAX, None)), (CALM, false));
         assert!(pressed(1, Some(0)));
+    }
+
+    #[test]
+    fn a_jail_is_over_a_budget_only_above_it_and_memory_is_named_first() {
+        let usage = |tasks, anonymous_bytes| Usage {
+            tasks,
+            anonymous_bytes,
+            ..Usage::default()
+        };
+        assert_eq!(over_budget(usage(MAX_TASKS, 9), 9), None);
+        assert_eq!(over_budget(usage(MAX_TASKS + 1, 9), 9), Some(ExitCause::TaskBudget));
+        assert_eq!(over_budget(usage(MAX_TASKS + 1, 10), 9), Some(ExitCause::MemoryBudget));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! own navigation failed.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use capture_egress::Spent;
@@ -20,6 +21,7 @@ use super::wait::{Progress, Wait};
 use super::{CaptureError, Ledger, Phase, encode, output};
 use crate::browser::{Area, DriverError, Element, Event, Events, ImageFormat, Page, Shot, Viewport};
 use crate::clock;
+use crate::limits::admission::Slot;
 
 /// How long the browser may take to show its own page in the place of a document that could not be had. Its address,
 /// which is the end of the redirects, is known only then.
@@ -72,6 +74,8 @@ pub struct Drive {
     pub unpackable: u64,
     /// Requests that the page may still make, as the browser counts them: many share a tunnel, of which the proxy sees one.
     pub askable: u64,
+    /// The capture's place at the gate: whatever cannot be called back keeps it.
+    pub place: Arc<Slot>,
 }
 
 impl Drive {
@@ -136,7 +140,9 @@ pub async fn drive(
         make(page, events, drive, request, limits, area).await?
     };
     drive.enter(Phase::Encode);
-    let bytes = encode::anew(&request.format, made).await.map_err(Stop::Cause)?;
+    let bytes = encode::anew(&request.format, made, Arc::clone(&drive.place))
+        .await
+        .map_err(Stop::Cause)?;
     output::bounded(&bytes, limits.max_output_bytes.get()).map_err(Stop::Cause)?;
     Ok(Picture {
         bytes: bytes.into(),
@@ -177,11 +183,13 @@ async fn settle(
             Element::Invalid => return Err(Stop::Cause(CaptureError::SelectorInvalid)),
         },
     };
-    if request.allows(area.size, limits) {
-        Ok(Some(area))
-    } else {
-        Err(Stop::Cause(CaptureError::PageTooLarge))
+    if !request.allows(area.size, limits) {
+        return Err(Stop::Cause(CaptureError::PageTooLarge));
     }
+    if !request.reckoned(area.size, limits) {
+        return Err(Stop::Cause(CaptureError::ElementTooLarge));
+    }
+    Ok(Some(area))
 }
 
 /// Lets the browser make what only it can.

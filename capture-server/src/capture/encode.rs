@@ -1,7 +1,8 @@
 //! Encodes a picture anew, away from the browser, whose one main thread would stand still meanwhile.
 //!
 //! In: a PNG that `output` has checked (so its pixels are bounded). Out: a smaller PNG, or WebP. Runs on the blocking
-//! threads. Must not: trust the PNG beyond its header; a decoder's failure is a broken picture, never ours.
+//! threads, where work that has begun cannot be called back: it holds its capture's place until it ends, also when nobody
+//! waits for it any more. Must not: trust the PNG beyond its header; a decoder's failure is a broken picture, never ours.
 
 use std::io::Cursor;
 
@@ -22,8 +23,9 @@ struct Pixels {
     bytes: Vec<u8>,
 }
 
-/// Makes what `format` asks for out of the browser's PNG; `None` if that is the PNG itself or no picture of ours.
-pub async fn anew(format: &Format, png: Vec<u8>) -> Result<Vec<u8>, CaptureError> {
+/// Makes what `format` asks for out of the browser's PNG; the PNG itself if that is it. `place` is dropped when the work
+/// is done.
+pub async fn anew(format: &Format, png: Vec<u8>, place: impl Send + 'static) -> Result<Vec<u8>, CaptureError> {
     let work: fn(&Pixels, Option<u8>) -> Option<Vec<u8>> = match format {
         Format::Png { small: true } => |pixels, _| small_png(pixels),
         Format::Webp { .. } => webp,
@@ -33,7 +35,12 @@ pub async fn anew(format: &Format, png: Vec<u8>) -> Result<Vec<u8>, CaptureError
         Format::Webp { quality } => *quality,
         _ => None,
     };
-    let encoded = tokio::task::spawn_blocking(move || work(&decode(&png)?, quality)).await;
+    let encoded = tokio::task::spawn_blocking(move || {
+        let made = decode(&png).and_then(|pixels| work(&pixels, quality));
+        drop(place);
+        made
+    })
+    .await;
     encoded.ok().flatten().ok_or(CaptureError::OutputInvalid)
 }
 
@@ -123,7 +130,7 @@ mod tests {
         for color in [ColorType::Rgb, ColorType::Rgba] {
             let png = fast(&picture(color));
             for format in [Format::Png { small: true }, Format::Webp { quality: None }] {
-                let made = anew(&format, png.clone()).await.unwrap();
+                let made = anew(&format, png.clone(), ()).await.unwrap();
                 assert!(made.len() < png.len(), "{format:?}");
                 assert_eq!(rgba(&made), rgba(&png), "{format:?}");
             }
@@ -135,7 +142,7 @@ mod tests {
         let png = fast(&picture(ColorType::Rgb));
         let mut sizes = Vec::new();
         for quality in [5, 95] {
-            let made = anew(&Format::Webp { quality: Some(quality) }, png.clone())
+            let made = anew(&Format::Webp { quality: Some(quality) }, png.clone(), ())
                 .await
                 .unwrap();
             assert!(made.starts_with(b"RIFF"));
@@ -149,10 +156,10 @@ mod tests {
     async fn what_needs_no_work_is_left_as_it_is_and_what_is_no_picture_is_refused() {
         let bytes = b"not a picture".to_vec();
         assert_eq!(
-            anew(&Format::Png { small: false }, bytes.clone()).await,
+            anew(&Format::Png { small: false }, bytes.clone(), ()).await,
             Ok(bytes.clone())
         );
-        let small = anew(&Format::Png { small: true }, bytes).await;
+        let small = anew(&Format::Png { small: true }, bytes, ()).await;
         assert_eq!(small, Err(CaptureError::OutputInvalid));
     }
 }

@@ -113,7 +113,8 @@ impl Engine {
             Ok(Err(error)) => return Finished::early(no_lease(&error), ledger),
             Err(_) => return Finished::early(CaptureError::Timeout(Phase::Open), ledger),
         };
-        lease.hold(slot);
+        let place = Arc::new(slot);
+        lease.hold(Arc::clone(&place));
         let Some((url, synthetic)) = destination(&request.source, id) else {
             return Finished::early(CaptureError::NavigationFailed, ledger);
         };
@@ -128,6 +129,7 @@ impl Engine {
             ledger,
             unpackable: self.policy.limits().max_decoded_bytes.get(),
             askable: self.policy.limits().max_requests.get(),
+            place,
         };
         let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
         state.ledger.close(clock::monotonic());

@@ -50,6 +50,8 @@ pub enum CaptureError {
     PageCrashed,
     /// The page is taller or wider than a picture may be.
     PageTooLarge,
+    /// The element is larger than what the capture was let in with.
+    ElementTooLarge,
     /// No element matches the selector, or it has no size.
     ElementNotFound,
     /// The selector is none.
@@ -85,6 +87,7 @@ impl CaptureError {
             Self::BudgetSpent { .. } => "budget_exceeded",
             Self::PageCrashed => "page_crashed",
             Self::PageTooLarge => "page_too_large",
+            Self::ElementTooLarge => "element_too_large",
             Self::ElementNotFound => "element_not_found",
             Self::SelectorInvalid => "selector_invalid",
             Self::NothingToPrint => "nothing_to_print",
@@ -132,6 +135,7 @@ impl CaptureError {
             | Self::Download
             | Self::HttpStatus(_)
             | Self::PageTooLarge
+            | Self::ElementTooLarge
             | Self::ElementNotFound
             | Self::SelectorInvalid
             | Self::NothingToPrint

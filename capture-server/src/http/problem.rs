@@ -314,6 +314,9 @@ fn capture(error: &CaptureError) -> Row {
             StatusCode::UNPROCESSABLE_ENTITY,
             "The page is larger than a picture may be",
         ),
+        CaptureError::ElementTooLarge => settle("The element is larger than the capture was reckoned with").detail(
+            "The element has more pixels than the window, and more than 4 000 000: ask for a larger window, for full_page or for a clip",
+        ),
         CaptureError::ElementNotFound => settle("No element of the page matches the selector"),
         CaptureError::SelectorInvalid => settle("The selector is not one"),
         CaptureError::NothingToPrint => render(

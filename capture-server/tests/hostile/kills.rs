@@ -1,5 +1,6 @@
 //! Death in every place, a full disk, and no memory: captures may be lost, the server and the next capture never.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -56,7 +57,11 @@ async fn a_killed_renderer_fails_its_capture_at_once_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_killed_server_every_browser_dies_and_nothing_is_left() {
     let site = Site::new(limits(20_000));
-    let jailer = Jailer::start(&site);
+    // Longer there than the server's own directory.
+    let profiles = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(profiles.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let jailer = Jailer::start_with(&site, &["--profile-dir".into(), profiles.path().into()]);
+    let directories = || std::fs::read_dir(profiles.path()).unwrap().count();
     let mut server = Command::new(env!("CARGO_BIN_EXE_capture-server"))
         .args([
             "serve",
@@ -75,13 +80,24 @@ async fn with_a_killed_server_every_browser_dies_and_nothing_is_left() {
         .spawn()
         .unwrap();
     let below = || capture_jail::inspect::descendants(jailer.pid());
-    until("browsers", async || below().len() > 4).await;
+    until("browsers", async || below().len() > 4 && directories() > 0).await;
     server.kill().unwrap();
     server.wait().unwrap();
     let began = Instant::now();
-    until("the end of every browser", async || below().is_empty()).await;
+    until("the end of every browser", async || {
+        below().is_empty() && directories() == 0
+    })
+    .await;
     assert!(began.elapsed() < Duration::from_secs(5));
     until("the socket again", async || site.path("run/jailer.sock").exists()).await;
+    // The same jailer serves the next one.
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    server.until_ready(true).await;
+    assert_eq!(server.html("<p>next").await.status, 200);
+    assert!(directories() > 0);
+    server.stop().await;
+    until("nothing, again", async || below().is_empty() && directories() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

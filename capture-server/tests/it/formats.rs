@@ -61,6 +61,26 @@ async fn an_element_that_is_not_there_and_a_selector_that_is_none_are_told_apart
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_element_beyond_what_was_reckoned_with_is_refused_and_a_window_of_its_size_shows_it() {
+    let (server, _jailer) = Running::ready(limits(20_000)).await;
+    let page = |height: u32| {
+        format!("<body style='margin:0'><p style='margin:0;width:2000px;height:{height}px;background:#0f0'>")
+    };
+    let image = ask(&server, &page(2000), json!({"selector": "p"})).await.image();
+    assert_eq!(image.dimensions(), (2000, 2000));
+    let answer = ask(&server, &page(2001), json!({"selector": "p"})).await;
+    assert_eq!(answer.problem(), (422, "element_too_large".into()));
+    assert_eq!(answer.json()["phase"], "settle");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("a larger window"));
+    let window = json!({"selector": "p", "window_width": 2000, "window_height": 2001});
+    assert_eq!(
+        ask(&server, &page(2001), window).await.image().dimensions(),
+        (2000, 2001)
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_picture_format_shows_the_same_page() {
     let (server, _jailer) = Running::ready(limits(20_000)).await;
     let fast = ask(&server, PAGE, json!({})).await;

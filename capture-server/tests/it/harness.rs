@@ -147,8 +147,22 @@ impl Jailer {
 
     /// The same with more arguments.
     pub fn start_with(site: &Site, more: &[std::ffi::OsString]) -> Self {
+        Self::under(&[], site, more)
+    }
+
+    /// The same, started by a command line that takes something away from it first.
+    pub fn under(prefix: &[&str], site: &Site, more: &[std::ffi::OsString]) -> Self {
         let uid = rustix::process::geteuid().as_raw().to_string();
-        let child = Command::new(program("capture-jail"))
+        let program = program("capture-jail");
+        let mut command = match prefix {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        let child = command
             .arg("serve")
             .arg(site.path("run/jailer.sock"))
             .args(["--allow-peer-uid", &uid])

@@ -14,6 +14,7 @@ mod canary;
 mod certificates;
 mod contexts;
 mod control;
+mod encoding;
 mod endings;
 mod formats;
 mod harness;

@@ -15,7 +15,7 @@ use capture_jail::report;
 use capture_server::service::{self, Network, Service};
 use capture_server::state::Status;
 
-use crate::harness::{Jailer, Running, Site, limits, policy, program, until};
+use crate::harness::{Jailer, Running, Site, get, limits, policy, program, until};
 
 const LIE: &str = "LandlockUnavailable";
 
@@ -118,6 +118,14 @@ impl Middleman {
     }
 }
 
+/// What the metric says.
+async fn verified(server: &Running) -> String {
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("screenshot_server_sandbox_verified "));
+    value.expect("the metric").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_is_launched_later_and_is_not_confined_never_serves_and_ends_readiness() {
     let site = Site::new(limits(20_000));
@@ -129,14 +137,17 @@ async fn a_browser_that_is_launched_later_and_is_not_confined_never_serves_and_e
     let _jailer = Jailer::start(&site);
     let server = Running::with(site, args).await;
     server.until_ready(true).await;
+    assert_eq!(verified(&server).await, "1");
     middleman.lies(true);
     // The proof is repeated in ten minutes. The browser that was proven at the start serves; the next one is launched in
     // its place.
     assert_eq!(server.html("<p>first").await.status, 200);
     until("the reason", async || server.reasons().await == [LIE]).await;
+    assert_eq!(verified(&server).await, "0");
     assert_eq!(server.html("<p>second").await.problem(), (503, "not_ready".into()));
     middleman.lies(false);
     server.until_ready(true).await;
+    assert_eq!(verified(&server).await, "1");
     assert_eq!(server.html("<p>third").await.status, 200);
     until("the end of what was not confined", async || {
         middleman.victims_are_dead()

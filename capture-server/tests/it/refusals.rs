@@ -1,8 +1,9 @@
 //! What the policy forbids is refused, typed, and listed.
 
+use screenshot_policy::policy::SandboxMode;
 use serde_json::json;
 
-use crate::harness::{Running, get, limits, post, without_a_route_out};
+use crate::harness::{Jailer, Running, Site, get, limits, policy_of, post, without_a_route_out};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_at_a_forbidden_address_is_a_typed_refusal_and_never_a_picture() {
@@ -106,6 +107,49 @@ async fn without_a_good_token_nothing_is_told_and_the_body_is_not_read() {
         let answer = post(server.api, token, "not json").await;
         assert_eq!(answer.problem(), (401, "unauthorized".into()));
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    server.stop().await;
+}
+
+/// As on a node that allows no more user namespaces: this one has none below it.
+const NO_NAMESPACES: &[&str] = &[
+    "unshare",
+    "-U",
+    "--map-user=65532",
+    "--map-group=65532",
+    "--keep-caps",
+    "sh",
+    "-c",
+    "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all \"$@\"",
+    "sh",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_sandbox_of_its_own_the_browser_has_the_proxy_still() {
+    if !without_a_route_out("refusals::without_a_sandbox_of_its_own_the_browser_has_the_proxy_still") {
+        return;
+    }
+    let site = Site::new(limits(20_000));
+    let policy = policy_of(limits(20_000), |document| document.sandbox.mode = SandboxMode::Degraded);
+    site.write("policy.json", &policy.canonical_json());
+    // Root, as it is seen from inside of a user namespace without it.
+    let _jailer = Jailer::under(NO_NAMESPACES, &site, &["--allow-peer-uid".into(), "65534".into()]);
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    server.until_ready(true).await;
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(metrics.contains("screenshot_server_sandbox_verified 0"), "{metrics}");
+    let answer = server.html("<img src=http://169.254.169.254/latest/x.png>").await;
+    assert_eq!(answer.status, 200);
+    let listed = answer.header("x-capture-refusals");
+    assert_eq!(listed, Some("169.254.169.254:80;metadata_address"));
+    for url in [
+        "http://169.254.169.254/latest/",
+        "http://127.0.0.1:81/",
+        "http://[::1]/",
+    ] {
+        let answer = server.capture(json!({"url": url})).await;
+        assert_eq!(answer.problem(), (403, "target_blocked".into()), "{url}");
     }
     server.stop().await;
 }

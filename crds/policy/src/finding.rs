@@ -103,6 +103,8 @@ findings! {
     BrowserDied,
     /// The browser was ended for its memory.
     MemoryBudget,
+    /// The browser was ended for its processes and threads.
+    TaskBudget,
     /// The browser did not do as it was told.
     BrowserFailed,
     /// The browser did not answer in time.

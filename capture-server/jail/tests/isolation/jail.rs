@@ -5,10 +5,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
+use capture_jail::client::Jailer;
 use capture_jail::protocol::{ExitCause, Mode, SpawnSpec};
 
 use crate::Test;
 use crate::rig::{Pipe, Rig, eventually, spawn};
+use crate::weak;
 
 const EPERM: &str = "errno 1";
 const ENOENT: &str = "errno 2";
@@ -50,6 +52,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_jail_has_no_more_tasks_than_its_limit_and_without_namespaces_more",
         tasks,
+    ),
+    (
+        "a_degraded_jail_over_its_task_budget_is_ended_as_a_whole_and_its_neighbour_is_not",
+        task_budget,
     ),
     (
         "the_tasks_of_all_of_a_jails_processes_count_together_and_a_neighbours_do_not",
@@ -255,7 +261,40 @@ fn tasks() {
     assert!((250..300).contains(&made), "{made}");
     let rig = Rig::looking_around_without(&["namespaces"]);
     let (_jailer, mut pipe, _) = look(&rig);
-    assert_eq!(pipe.ask("threads 400"), "400");
+    // So many for a moment: if the watchdog looks in it, there is no answer (see `task_budget`).
+    pipe.send("threads 400");
+    assert!(pipe.receive().is_none_or(|made| made == "400"));
+}
+
+/// Where the kernel counts no jail's tasks. Each process stays below what the watchdog allows one of them.
+fn task_budget() {
+    let rig = Rig::looking_around_without(&[weak::USER_NAMESPACES]);
+    let mut jailer = rig.connect();
+    let mut jails = [(); 2].map(|()| {
+        let spawned = jailer
+            .spawn(&SpawnSpec::new(1, Mode::Degraded), Duration::from_secs(20))
+            .unwrap();
+        assert!(spawned.degraded);
+        (spawned.id, Pipe::new(spawned.cdp_read, spawned.cdp_write))
+    });
+    for (_, pipe) in &mut jails {
+        assert_eq!(pipe.ask("breed 3 hold 60"), "3");
+    }
+    let tasks = |jailer: &mut Jailer, id| jailer.stats(id).unwrap().tasks;
+    let [(crowded, pipe), (beside, _)] = &mut jails;
+    eventually("both have as many as they may", || {
+        tasks(&mut jailer, *crowded) > 180 && tasks(&mut jailer, *beside) > 180
+    });
+    pipe.send("breed 3 hold 60"); // Whether it gets to answer is a race.
+    let mut exit = None;
+    eventually("the watchdog ends it", || {
+        exit = jailer.stats(*crowded).unwrap().exit;
+        exit.is_some()
+    });
+    assert_eq!(exit.unwrap().cause, ExitCause::TaskBudget);
+    let stats = jailer.stats(*beside).unwrap();
+    assert!(stats.exit.is_none() && stats.tasks > 180, "{stats:?}");
+    assert_eq!((rig.below().len(), rig.profile_count()), (4, 1));
 }
 
 /// The kernel counts the tasks of a user in a user namespace, so that the bound is the whole jail's. Each process stays

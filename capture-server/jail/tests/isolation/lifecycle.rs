@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer};
 use capture_jail::launch::timespec;
-use capture_jail::protocol::{ExitCause, JailError, Mode, SandboxReason, SpawnSpec, Step};
+use capture_jail::protocol::{
+    self, Call, ExitCause, JailError, Mode, Outcome, Request, Response, SandboxReason, SpawnSpec, Step, VERSION,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::Test;
-use crate::rig::{Kind, Pipe, Rig, am_root, eventually, gone, spawn};
+use crate::rig::{CHROMIUM, Kind, Pipe, Rig, am_root, eventually, gone, spawn};
+use crate::weak;
 
 pub const TESTS: &[Test] = &[
     (
@@ -40,6 +44,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_request_out_of_range_is_refused_and_the_connection_lives_on",
         out_of_range,
+    ),
+    (
+        "a_request_of_another_version_is_refused_and_the_connection_lives_on",
+        other_version,
     ),
     ("the_jailer_refuses_to_stay_root", stays_root),
     ("the_profile_and_the_probe_are_printed_as_json", printed),
@@ -104,24 +112,38 @@ fn heard_first() {
 }
 
 fn killed_jailer() {
-    let mut rig = Rig::looking_around();
-    let mut jailer = rig.connect();
-    let _spawned = spawn(&mut jailer, 1);
-    let pids = rig.below();
-    assert_eq!(pids.len(), 1);
-    rig.signal(Signal::KILL);
-    assert!(!rig.ended());
-    eventually("its jails are gone", || gone(&pids));
-    assert!(matches!(jailer.facts(None), Err(ClientError::Closed)));
-    assert_eq!(rig.profile_count(), 1, "nobody could remove it");
-    rig.restart();
-    eventually("the next jailer removes it", || rig.profile_count() == 0);
-    drop(rig.connect());
+    let weak = &[weak::USER_NAMESPACES];
+    for (mode, kind) in [
+        (Mode::Required, Kind::Product(CHROMIUM.into())),
+        // No namespace takes a browser's processes along.
+        (Mode::Degraded, Kind::Weak(CHROMIUM.into(), weak)),
+    ] {
+        let mut rig = Rig::start(kind);
+        let mut jailer = rig.connect();
+        let spawned = jailer.spawn(&SpawnSpec::new(1, mode), Duration::from_secs(20)).unwrap();
+        assert_eq!(spawned.degraded, mode == Mode::Degraded);
+        let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
+        let pids = rig.below();
+        assert!(pids.len() >= 4, "{mode:?}: {pids:?}");
+        rig.signal(Signal::KILL);
+        assert!(!rig.ended());
+        eventually("its jails are gone", || gone(&pids));
+        assert!(matches!(jailer.facts(None), Err(ClientError::Closed)));
+        assert_eq!(rig.profile_count(), 1, "nobody could remove it");
+        rig.restart();
+        eventually("the next jailer removes it", || rig.profile_count() == 0);
+        let mut jailer = rig.connect();
+        let spawned = jailer.spawn(&SpawnSpec::new(1, mode), Duration::from_secs(20)).unwrap();
+        let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        cdp.call("Browser.getVersion", &json!({}));
+    }
 }
 
 fn other_uid() {
     if !am_root() {
-        return; // Only root can be another uid than the jailer's here.
+        println!("not run: only root can be another uid than the jailer's here");
+        return;
     }
     let rig = Rig::start(Kind::OwnUidOnly);
     assert!(matches!(rig.connect().facts(None), Err(ClientError::Closed)));
@@ -195,8 +217,43 @@ fn out_of_range() {
     assert_eq!(spawned.listeners.len(), 16);
 }
 
+fn other_version() {
+    let rig = Rig::looking_around();
+    let mut stream = None;
+    eventually("it listens", || {
+        stream = UnixStream::connect(&rig.socket).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut ask = |version, call| {
+        let request = Request {
+            version,
+            number: 7,
+            call,
+        };
+        protocol::write_frame(&mut stream, &request).unwrap();
+        let response: Response = protocol::read_frame(&mut stream).unwrap();
+        assert_eq!((response.version, response.number), (VERSION, 7));
+        response.outcome
+    };
+    let refused = Outcome::Failed(JailError {
+        step: Step::Request,
+        errno: None,
+        reason: SandboxReason::BadRequest,
+    });
+    for version in [VERSION + 1, VERSION - 1, 0] {
+        assert_eq!(ask(version, Call::Facts { jail: None }), refused, "{version}");
+        let spawn = Call::Spawn(SpawnSpec::new(1, Mode::Required));
+        assert_eq!(ask(version, spawn), refused, "{version}");
+    }
+    assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+    assert!(matches!(ask(VERSION, Call::Facts { jail: None }), Outcome::Facts(_)));
+}
+
 fn stays_root() {
     if !am_root() {
+        println!("not run: nobody here is root");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

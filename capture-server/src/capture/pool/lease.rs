@@ -97,7 +97,7 @@ struct Held {
     page: Page,
     events: Events,
     exit: Exit,
-    slot: Option<Slot>,
+    slot: Option<Arc<Slot>>,
     incident: Option<&'static str>,
 }
 
@@ -117,8 +117,8 @@ pub struct Parts<'a> {
 }
 
 impl Lease {
-    /// Ties an admission slot to the lease: it is freed when everything is cleared away.
-    pub fn hold(&mut self, slot: Slot) {
+    /// Ties an admission slot to the lease: it is freed when everything is cleared away, and whoever else holds it is done.
+    pub fn hold(&mut self, slot: Arc<Slot>) {
         if let Some(held) = &mut self.0 {
             held.slot = Some(slot);
         }

@@ -164,7 +164,8 @@ impl CaptureRequest {
         }
     }
 
-    /// Pixels that the picture can have at most; of a whole page or an element that is not known before.
+    /// Pixels that the picture can have at most. How large a whole page or an element is, only the page knows: the one
+    /// is taken to be as tall as may be, the other as large as the window or as small work may be, and has to be.
     pub fn most_pixels(&self, limits: &CaptureLimits) -> u64 {
         let Viewport { width, height } = self.window.viewport;
         let (width, height) = match &self.part {
@@ -172,7 +173,12 @@ impl CaptureRequest {
             Part::FullPage => (u64::from(width), limits.max_full_page_height.get()),
             Part::Clip(area) => (u64::from(area.size.width), u64::from(area.size.height)),
         };
-        pixels(width, height, self.window.density).min(limits.max_pixels.get())
+        let asked = pixels(width, height, self.window.density);
+        let most = match &self.part {
+            Part::Element(_) => asked.max(BULK_PIXELS),
+            Part::Window | Part::FullPage | Part::Clip(_) => asked,
+        };
+        most.min(limits.max_pixels.get())
     }
 
     /// What a key must open for it.
@@ -221,6 +227,12 @@ impl CaptureRequest {
         let holds = !matches!(self.format, Format::Webp { .. }) || wide.max(tall) <= WEBP_SIDE;
         let tall_enough = limits.max_full_page_height.get().max(limits.max_height.get());
         holds && height <= tall_enough && pixels(width, height, self.window.density) <= limits.max_pixels.get()
+    }
+
+    /// Whether an element of this size is what the capture was let in with. It has its place in a lane, its share and its
+    /// memory before the page is asked how large the element is.
+    pub fn reckoned(&self, size: Viewport, limits: &CaptureLimits) -> bool {
+        pixels(u64::from(size.width), u64::from(size.height), self.window.density) <= self.most_pixels(limits)
     }
 
     fn fits_webp(&self) -> Result<(), InvalidRequest> {

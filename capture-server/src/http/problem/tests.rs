@@ -28,6 +28,7 @@ fn each_error_has_its_status() {
         (status(CaptureError::TlsFailed { error: "x" }), 502),
         (status(CaptureError::Timeout(Phase::Load)), 504),
         (status(CaptureError::PageTooLarge), 422),
+        (status(CaptureError::ElementTooLarge), 422),
         (status(CaptureError::BrowserLost), 503),
     ];
     for (got, expected) in table {
@@ -155,6 +156,7 @@ fn every_kind() -> Vec<&'static str> {
         CaptureError::HttpStatus(404),
         CaptureError::PageCrashed,
         CaptureError::PageTooLarge,
+        CaptureError::ElementTooLarge,
         CaptureError::ElementNotFound,
         CaptureError::SelectorInvalid,
         CaptureError::NothingToPrint,

@@ -236,6 +236,12 @@ fn is_degraded(namespace: &str, name: &str) {
         size(&capture(forward.port(), Some(&token), &request).unwrap()),
         (320, 200)
     );
+    // What it lacks is the browser's own sandbox: between it and the network the proxy stands as ever.
+    let request = json!({"url": "http://169.254.169.254/latest/meta-data/"});
+    let answer = capture(forward.port(), Some(&token), &request).unwrap();
+    let problem = answer.json();
+    let kind = problem["type"].as_str().unwrap_or_default();
+    assert!(answer.status == 403 && kind.ends_with("/target_blocked"), "{problem}");
 }
 
 #[test]
