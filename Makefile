@@ -86,7 +86,8 @@ test-operator: tools ## plans and rotation, then the operator against a real API
 test-cluster: tools ## the test cluster: its program, and that it works, survives a crash and leaves nothing behind
 	@cd tests/site && go vet ./... && go test ./...
 	cd ../cluster && tests=$$(go list ./internal/...) && go vet ./... && go test $$tests
-	if [ "$$(uname -s) $$(id -u)" = "Linux 0" ]; then ./selftest.sh; else echo "not run: the cluster itself (it needs root on Linux)"; fi
+	if [ "$$(uname -s) $$(id -u)" = "Linux 0" ]; then ./selftest.sh; else \
+	  echo "not run: the rules against packets and the cluster itself (they need root on Linux)"; fi
 test-e2e: tools ## the whole path in a real cluster
 	@hack/test-e2e.sh
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // All of this file is test code.
 
+#[path = "equivalence/hosts.rs"]
+mod hosts;
 #[path = "equivalence/upstream.rs"]
 mod upstream;
 mod world;

@@ -15,6 +15,9 @@ use crate::web;
 
 /// Asks forty times a second for what it has: the proxy sees the first of these.
 const ASKS: &str = "setInterval(()=>fetch('/kept'),25)";
+/// Takes every place among the open connections that there is, then goes elsewhere.
+const HOLDS: &str =
+    "let n=0;setInterval(()=>fetch('/never'+n++).catch(()=>{}),50);setTimeout(()=>location='/kept',600)";
 /// Unpacks a mebibyte twenty times a second, and is never loaded.
 const UNPACKS: &str = "setInterval(()=>fetch('/mebibyte'),50)";
 
@@ -24,7 +27,8 @@ fn html(body: &str) -> (String, Vec<u8>) {
 
 fn answers(path: &str) -> Option<(String, Vec<u8>)> {
     Some(match path {
-        "/never" => (String::new(), Vec::new()),
+        // Every one another: of the same the browser asks for one at a time.
+        _ if path.starts_with("/never") => (String::new(), Vec::new()),
         "/mebibyte" => {
             let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
             gzip.write_all(&vec![b' '; 1 << 20]).unwrap();
@@ -33,6 +37,7 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
         }
         "/page" => html(&format!("<script>{UNPACKS}</script><img src=/never>")),
         "/kept" => ("200 OK\r\ncache-control: max-age=900".into(), b"x".into()),
+        "/holds" => html(&format!("<script>{HOLDS}</script><img src=/never>")),
         "/asks" => html(&format!("<script>{ASKS}</script><img src=/never>")),
         "/frame" => html("<iframe src=http://other.net/page></iframe>"),
         "/nested" => html("<iframe src=http://third.net/frame></iframe>"),
@@ -99,6 +104,21 @@ async fn requests_that_the_proxy_does_not_see_have_an_end_too() {
         .lines()
         .any(|line| line.contains("egress_decisions") && line.contains("budget_requests"));
     assert!(!refused, "the proxy had no reason to: {metrics}");
+    server.stop().await;
+}
+
+/// More connections than a capture may have at a time end nothing but themselves: the document is told by its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_found_no_place_among_the_open_connections_is_told_so() {
+    let limits = CaptureLimits {
+        max_sockets: Count::nearest(2),
+        ..limits(8_000)
+    };
+    let (server, _jailer) = bounded(limits).await;
+    let answer = server.capture(json!({"url": "http://site.net/holds"})).await;
+    assert_eq!(answer.problem(), (422, "budget_exceeded".into()));
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.contains("budget_sockets"), "{detail}");
     server.stop().await;
 }
 

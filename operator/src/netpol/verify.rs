@@ -2,8 +2,9 @@
 //!
 //! In: a policy, NetworkPolicies, a pod, a time; or a file with the rendered objects. Out: how many connections were
 //! compared, and those on which the two differ. Pure but for nothing: the file's text comes in as a string.
-//! Compared is what both can see: address, port, transport. A NetworkPolicy sees no names, so a connection counts as
-//! one the proxy lets through if there is a host under which it does; selectors are compared by the tests, which know
+//! Compared is what both can see: address, port, transport. A scheme neither sees: the proxy's policy does not take one, and
+//! what follows from it is the port. A NetworkPolicy sees no names, so a connection counts as one the proxy lets through if
+//! there is a host under which it does (one public name stands for all: `tests/equivalence/hosts.rs`); selectors are compared by the tests, which know
 //! the pods behind a Service.
 
 use std::collections::{BTreeMap, BTreeSet};
