@@ -15,9 +15,8 @@ const WHOLE: [&str; 4] = ["screenshotservices", "pods", "deployments", "horizont
 /// What a path lists or watches, in one namespace or in all of them, if it names no single object.
 fn collection(path: &str) -> Option<&str> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let rest = match parts.as_slice() {
-        ["api", _version, rest @ ..] | ["apis", _, _version, rest @ ..] => rest,
-        _ => return None,
+    let (["api", _version, rest @ ..] | ["apis", _, _version, rest @ ..]) = parts.as_slice() else {
+        return None;
     };
     match rest {
         [resource] | ["namespaces", _, resource] => Some(resource),
