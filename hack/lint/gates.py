@@ -105,7 +105,8 @@ GATES = {
                             "operators/screenshot-operator\"}) == 2")),
     "kubesec": (findings.kubesec_gate, (OPERATOR, "serviceAccountName: release-screenshot-operator\n", "\n")),
     "polaris": (findings.polaris_gate, (OPERATOR, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true")),
-    "scores": (findings.scores_gate, ("objects/hardened.yaml", "appArmorProfile:", "appArmourProfile:")),
+    "scores": (findings.scores_gate, ("objects/plan-a_monitored_service.yaml", "readOnlyRootFilesystem: true",
+                                    "readOnlyRootFilesystem: false")),
     "kube-linter": (findings.kube_linter_gate, (OPERATOR, "unhealthyPodEvictionPolicy: AlwaysAllow", "")),
 }
 
