@@ -13,5 +13,6 @@ trap '"$cluster" down --name $name' EXIT
 KUBECONFIG=$("$cluster" kubeconfig --name $name)
 export KUBECONFIG PATH
 PATH=$("$cluster" path):/usr/bin:$PATH
+python3 hack/chart_openapi.py
 python3 hack/chart_admission.py
 python3 hack/chart_server.py "$(hack/definitions.sh "$CACHE/definitions")"

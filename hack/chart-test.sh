@@ -33,6 +33,8 @@ fi
 ok "no template asks the cluster, the clock or chance"
 python3 hack/chart_golden.py "$work/once" "$chart/ci/golden" "$@"
 ok "the renderings are the committed ones"
+hack/chart-notes.sh "$@"
+ok "NOTES are the committed ones"
 
 render() { "$helm" template release "$chart" --namespace operators --kube-version 1.33.0 "$@"; }
 for bad in unknownKey=1 image.tagg=x crds.enable=false networkPolicy.enabled=maybe image.digest=sha256:short \

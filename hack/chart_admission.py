@@ -29,6 +29,7 @@ LOGIN = ("spec.network.egress.upstreamProxy.credentialsSecretName: you need the 
 PRIVATE = ("spec.network.egress.exceptions: '{}' is not public; in namespace 'web' you need the verb 'use' on "
            "'private-egress' of exemptions.screenshot-operator.io for it")
 METADATA = ("spec.network.egress.exceptions: '{}' holds the metadata address of a cloud, which no exception may open")
+METADATA_PROXY = "spec.network.egress.upstreamProxy: '{}' holds the metadata address of a cloud, at which no proxy may be"
 UNVOUCHED = ("spec.network.egress.tls.hosts: no authority vouches for '{}'; in namespace 'web' you need the verb 'use' on "
              "'pinned-certificates' of exemptions.screenshot-operator.io for it")
 DISGUISED = "spec.network.egress.exceptions: host '{}' must be written as the IPv4 address that it stands for"
@@ -173,6 +174,13 @@ def proxies():
         expect(f"an upstream proxy at {shown} is for those who may use that exemption",
                [(create(user, spec), None) for user in ("trusted", "opener", ADMIN)]
                + [(create(user, spec), PRIVATE_PROXY.format(shown)) for user in ("editor", "resolver")])
+    inside = {"169.254.169.254/32": through("http://169.254.169.254:80"),
+              "fd00:ec2::254/128": through("http://[fd00:ec2::254]:80"),
+              "169.254.0.0/16": through("http://proxy.example.com:3128", cidr="169.254.0.0/16"),
+              "100.64.0.0/10": through("http://proxy.example.com:3128", cidr="100.64.0.0/10")}
+    expect("nobody, not even the cluster's admin, has a proxy at a metadata address",
+           [(create(user, spec), METADATA_PROXY.format(shown)) for shown, spec in inside.items()
+            for user in ("trusted", ADMIN)])
     mapped = through("http://[::ffff:a00:1]:3128")
     expect("nor is it an IPv4 address in IPv6 clothes", [(create(ADMIN, mapped), DISGUISED_PROXY.format("::ffff:a00:1"))])
     remote = through("http://proxy.example.com:3128", resolve="Remote")

@@ -51,11 +51,15 @@ def calls(log, since, user):
             continue
         event = json.loads(line)
         # Discovery names no resource, and is everybody's.
-        if event["user"]["username"] != user or event["requestReceivedTimestamp"] < since or "resource" not in event.get("objectRef", {}):
+        if event["user"]["username"] != user or event["requestReceivedTimestamp"] < since:
             continue
-        call = {"verb": event["verb"], "object": event["objectRef"], "decision": event.get("annotations", {}).get(DECISION)}
+        if "resource" not in event.get("objectRef", {}):
+            continue
+        call = {"object": event["objectRef"], "decision": event.get("annotations", {}).get(DECISION)}
+        verbs = {event["verb"]}
         # An apply that creates needs the right to create, too.
-        verbs = {call["verb"]} | ({"create"} if call["verb"] == "patch" and event.get("responseStatus", {}).get("code") == 201 else set())
+        if event["verb"] == "patch" and event.get("responseStatus", {}).get("code") == 201:
+            verbs.add("create")
         for verb in verbs:
             keys = ("apiGroup", "resource", "subresource", "namespace", "name")
             key = (verb, call["decision"], *(call["object"].get(key) for key in keys))
@@ -89,7 +93,8 @@ def main():
             sys.exit(f"would not notice that a rule is missing: {rules[at]}")
     if not list(findings([asked[0] | {"decision": "forbid"}], rules)):
         sys.exit("would not notice a refusal")
-    print(f"the operator's calls: {len(asked)} of different kinds and objects, each allowed and each in the chart's rules ({len(used)} of {len(rules)} used)")
+    print(f"the operator's calls: {len(asked)} of different kinds and objects, each allowed and each in the chart's rules; "
+          f"{len(used)} of {len(rules)} rules were used")
 
 
 main()

@@ -1,8 +1,8 @@
 """The tree that the gates look at: the repository's own files, the rendered charts, the objects of the operator's plans.
 
-In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; rules/NAME.yaml, what
-Prometheus would load. The definition is left out: it is tested where it is generated, and kubectl-validate does not end on
-its recursive schema. Images are named by digest, as a release names them.
+In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; defining/NAME.yaml, the
+definition as it is rendered; rules/NAME.yaml, what Prometheus would load. The definition stands apart, as kubectl-validate
+does not end on its recursive schema. Images are named by digest, as a release names them.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from objects import of_kind, template
 
 SNAPSHOTS = "operator/tests/snapshots/golden__the_plan_of_*.snap"
 KEPT = {".yaml", ".yml", ".json", ".tpl", ".txt", ".rego", ".md"}
-LEFT_OUT = {"CustomResourceDefinition"}
+APART = "CustomResourceDefinition"
 MONITORED = "plan-a_monitored_service"
 DIGEST = "sha256:" + "0" * 64
 BY_DIGEST = ["--set", f"image.digest={DIGEST}", "--set", f"captureImage.digest={DIGEST}"]
@@ -32,7 +32,7 @@ def prepare(target):
             if source.name == "Containerfile":
                 # checkov goes by the name.
                 copy.with_name("Dockerfile").write_bytes(source.read_bytes())
-    for folder in ("objects", "rules"):
+    for folder in ("objects", "defining", "rules"):
         (target / folder).mkdir()
     with tempfile.TemporaryDirectory() as rendered:
         subprocess.run(["hack/chart-render.sh", rendered, *BY_DIGEST], check=True)
@@ -48,12 +48,14 @@ def prepare(target):
 
 
 def write(target, name, text):
-    things = [thing for thing in yaml.safe_load_all(text) if thing and thing["kind"] not in LEFT_OUT]
+    everything = [thing for thing in yaml.safe_load_all(text) if thing]
+    things = [thing for thing in everything if thing["kind"] != APART]
     for thing in things if name.startswith("plan-") else []:
         for container in template(thing)[1]["containers"] if template(thing) else []:
             container["image"] = f"{container['image'].partition('@')[0]}@{DIGEST}"
-    if things:
-        (target / "objects" / f"{name}.yaml").write_text(yaml.safe_dump_all(things, sort_keys=False, width=1000))
+    for folder, those in (("objects", things), ("defining", of_kind(everything, APART))):
+        if those:
+            (target / folder / f"{name}.yaml").write_text(yaml.safe_dump_all(those, sort_keys=False, width=1000))
     for thing in of_kind(things, "PrometheusRule"):
         rules = yaml.safe_dump(thing["spec"])
         (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(rules)

@@ -23,6 +23,7 @@ pub mod events;
 pub mod http;
 pub mod internal_key;
 pub mod leader;
+pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod names;

@@ -18,7 +18,7 @@ use screenshot_operator::metrics::Metrics;
 use screenshot_operator::names::CONTROLLER;
 use screenshot_operator::run::Ports;
 use screenshot_operator::trigger::controller::Scope;
-use screenshot_operator::{address_lists, client, clock, netpol, probe, rbac, run, seccomp};
+use screenshot_operator::{address_lists, client, clock, logs, netpol, probe, rbac, run, seccomp};
 use screenshot_policy::address::Nat64Prefix;
 use screenshot_policy::cidr::Cidr;
 use screenshot_policy::host::HostName;
@@ -333,13 +333,7 @@ fn searched_domain() -> Option<HostName> {
 }
 
 fn log(filter: &str) -> Outcome {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_current_span(true)
-        .with_span_list(false)
-        .init();
+    tracing::subscriber::set_global_default(logs::json(filter, std::io::stdout)?)?;
     Ok(())
 }
 

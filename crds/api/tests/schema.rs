@@ -60,6 +60,8 @@ fn the_linter_sees_what_it_is_there_for() {
         "unions": {"type": "string", "oneOf": []},
         "wait": {"type": "integer", "minimum": 0, "maximum": 5, "description": "Seconds to wait. Default: 1."},
         "tries": {"type": "integer", "minimum": 0, "maximum": 5, "description": "How often. Default: 1."},
+        "lyingSeconds": {"type": "integer", "minimum": 0, "maximum": 5, "default": 3, "description": "Seconds, 1 to 5. Default: 30."},
+        "lyingText": {"type": "string", "maxLength": 5, "default": "a", "description": "A text. Default: b."},
         "ports": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 5}},
         "waitMinutes": {"type": "integer", "minimum": 0, "maximum": 5, "description": "How long to wait."},
         "ruled": {"type": "string", "description": "A text. Default: none.", "x-kubernetes-validations": [{"rule": "true", "message": "No good"}]},
@@ -91,6 +93,9 @@ fn the_linter_sees_what_it_is_there_for() {
         ".spec.waitMinutes: description names no unit",
         ".spec.wait: number without a unit in its name",
         ".spec.tries: number without a unit in its name",
+        ".spec.lyingSeconds: description does not say \"Default: 3.\"",
+        ".spec.lyingSeconds: description does not say \"0 to 5\"",
+        ".spec.lyingText: description does not say \"Default: `a`\"",
         ".spec.ruled: rule without reason",
         ".spec.ruled: message \"No good\" does not say what must be",
         ".spec.bad_name: name is not camelCase",
@@ -262,6 +267,11 @@ fn lint_text(path: &str, schema: &Value, findings: &mut Vec<String>) {
     if !text.contains("Default: ") && !text.contains("Required.") {
         findings.push(format!("{path}: description names no default and is not required"));
     }
+    for value in named_values(schema) {
+        if !text.contains(&value) {
+            findings.push(format!("{path}: description does not say {value:?}"));
+        }
+    }
     for (suffix, unit) in [
         ("Seconds", "seconds"),
         ("Minutes", "minutes"),
@@ -274,6 +284,23 @@ fn lint_text(path: &str, schema: &Value, findings: &mut Vec<String>) {
             findings.push(format!("{path}: description names no unit"));
         }
     }
+}
+
+/// Values of the schema as a description says them: a scalar's default, and both bounds of a number.
+fn named_values(schema: &Value) -> impl Iterator<Item = String> {
+    let default = match &schema["default"] {
+        Value::String(text) => Some(format!("Default: `{text}`")),
+        // With what ends it: 3 is not named by 30.
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(format!("Default: {value}.")),
+        _ => None,
+    };
+    let bounds = (schema["minimum"].as_i64(), schema["maximum"].as_i64());
+    let range = if let (Some(min), Some(max)) = bounds {
+        Some(format!("{min} to {max}"))
+    } else {
+        None
+    };
+    default.into_iter().chain(range)
 }
 
 /// Units that a number's name may end in; one name begins with it.

@@ -46,10 +46,11 @@ pub async fn empty(client: &Client, rows: &mut Rows) {
         CHILDREN + 1.0,
         &calls,
     );
+    // The goal knows no events: with them it is missed, by one call for each.
     rows.at_most(
         "calls to create one service, with its events",
         "calls",
-        CHILDREN + 3.0,
+        CHILDREN + 1.0,
         &with_events,
     );
     idle(rows, &operator).await;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -16,6 +16,7 @@ use kube::runtime::controller::{Action, Config, ReconcileRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::cache::Key;
 use crate::cache::services::{Guarded, key, reference};
 use crate::context::{Context, random};
 use crate::error::Error;
@@ -77,9 +78,16 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let store = context.services.store();
     // The queue has gathered the bursts already.
     let config = Config::default().concurrency(CONCURRENCY);
-    applier(one, failed, Arc::clone(&context), store, requests, config)
-        .for_each(|_| async {})
-        .await;
+    applier(
+        one,
+        |_, never: &Infallible, _| match *never {},
+        Arc::clone(&context),
+        store,
+        requests,
+        config,
+    )
+    .for_each(|_| async {})
+    .await;
     context.leading.store(false, Ordering::Release);
 }
 
@@ -95,50 +103,65 @@ async fn watches_answer(context: &Context) {
     }
 }
 
-fn one(service: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+/// What tells the passes of this process from those of all others: the leader changes, and logs are read together.
+static PROCESS: LazyLock<String> = LazyLock::new(|| random::<4>().map_or_else(|_| "0".into(), hex::encode));
+
+/// One pass. A failure is told and waited for here: a line that is written outside of the span lacks the pass.
+fn one(service: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Infallible>> {
     static PASSES: AtomicU64 = AtomicU64::new(1);
     let id = key(&service);
-    let number = PASSES.fetch_add(1, Ordering::Relaxed);
-    let span = tracing::info_span!("reconcile", namespace = id.namespace, service = id.name, pass = number);
+    let pass = format!("{}-{}", *PROCESS, PASSES.fetch_add(1, Ordering::Relaxed));
+    let span = tracing::info_span!("reconcile", namespace = id.namespace, service = id.name, pass);
     context.queue.begun(&id);
     async move {
-        let Ok(readable) = &service.0 else {
-            return Err(Error::Unreadable);
+        let wait = match begin(&service, &context).await {
+            Ok(next) => {
+                context.backoff.succeeded(&id);
+                next
+            }
+            Err(error) => failed(&context, &id, &error),
         };
-        let start = Instant::now();
-        let outcome = reconcile(&context, readable).await;
-        context.metrics.took(start.elapsed());
-        let next = outcome?;
-        context.backoff.succeeded(&id);
-        tracing::debug!(took = ?start.elapsed(), ?next, "pass done");
-        Ok(Action::requeue(next))
+        Ok(Action::requeue(wait))
     }
     .instrument(span)
     .boxed()
 }
 
-#[allow(clippy::needless_pass_by_value)] // The signature is kube's.
-fn failed(service: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
-    let id = key(&service);
+async fn begin(service: &Guarded, context: &Context) -> Result<Duration, Error> {
+    let Ok(readable) = &service.0 else {
+        return Err(Error::Unreadable);
+    };
+    let start = Instant::now();
+    let outcome = reconcile(context, readable).await;
+    context.metrics.took(start.elapsed());
+    let next = outcome?;
+    tracing::debug!(took = ?start.elapsed(), ?next, "pass done");
+    Ok(next)
+}
+
+/// Counts and tells a failure; returns how long to wait.
+fn failed(context: &Context, id: &Key, error: &Error) -> Duration {
     context.metrics.pass(error.reason());
     let chance = random::<1>().map_or(0, |[byte]| byte);
-    let backoff = context.backoff.failed(&id, chance);
+    let backoff = context.backoff.failed(id, chance);
     let wait = error
         .retry_after()
         .map_or(backoff, |asked| backoff.max(asked.min(Duration::from_secs(300))));
-    tracing::warn!(namespace = id.namespace, service = id.name, reason = error.reason(), %error, retry_seconds = wait.as_secs(), "pass failed");
-    Action::requeue(wait)
+    tracing::warn!(reason = error.reason(), %error, retry_seconds = wait.as_secs(), "pass failed");
+    wait
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::convert::Infallible;
+    use std::sync::Mutex;
 
     use kube::Client;
     use kube::client::Body;
     use kube::core::DeserializeGuard;
     use screenshot_api::ScreenshotService;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::cache::health::Watched;
@@ -147,16 +170,21 @@ mod tests {
 
     /// A context whose API server never answers, with one service that is due.
     fn context() -> Context {
-        let service = tower::service_fn(|_: http::Request<Body>| {
-            std::future::pending::<Result<http::Response<Body>, Infallible>>()
-        });
+        context_of(Client::new(
+            tower::service_fn(|_: http::Request<Body>| {
+                std::future::pending::<Result<http::Response<Body>, Infallible>>()
+            }),
+            "web",
+        ))
+    }
+
+    fn context_of(client: Client) -> Context {
         let settings = Settings {
             capture_image: None,
             operator_namespace: "o".into(),
             operator_name: "o".into(),
             cluster: ClusterSettings::default(),
         };
-        let client = Client::new(service, "web");
         let context = Context::new(
             client,
             Arc::default(),
@@ -203,5 +231,55 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         stop.cancel();
         running.await.unwrap();
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_line_of_a_pass_that_fails_is_json_with_the_service_and_the_pass() {
+        let refusing = tower::service_fn(async |_: http::Request<Body>| {
+            Ok::<_, Infallible>(http::Response::builder().status(500).body(Body::empty()).unwrap())
+        });
+        let context = Arc::new(context_of(Client::new(refusing, "web")));
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = crate::logs::json("debug", move || writer.clone()).unwrap();
+        let guard = tracing::subscriber::set_default(subscriber);
+        let service = context.services.store().state().pop().unwrap();
+        for _ in 0..2 {
+            one(Arc::clone(&service), Arc::clone(&context)).await.unwrap();
+        }
+        drop(guard);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut passes = BTreeSet::new();
+        for line in &lines {
+            let span = &line["span"];
+            assert_eq!(
+                (&span["namespace"], &span["service"]),
+                (&json!("web"), &json!("shots")),
+                "{line}"
+            );
+            passes.insert(span["pass"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned());
+        }
+        let failures = lines.iter().filter(|line| line["fields"]["message"] == "pass failed");
+        assert_eq!((failures.count(), passes.len()), (2, 2), "{text}");
+        let process = format!("{}-", *PROCESS);
+        assert!(
+            process.len() == 9 && passes.iter().all(|pass| pass.starts_with(&process)),
+            "{passes:?}"
+        );
     }
 }

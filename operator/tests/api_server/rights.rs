@@ -168,7 +168,7 @@ async fn live(stage: &Stage, config: kube::Config) {
         .await;
     }
     refused_by_its_node(stage, "old-node", "no runtime for \"none\" is configured").await;
-    until("what the kubelet told is said", Duration::from_secs(10), || async {
+    until("what the kubelet told is said", Duration::from_secs(20), || async {
         let stalled = stage.condition("shots", "Stalled").await;
         stalled.is_some_and(|(_, reason, _)| reason == "RuntimeHandlerMissing")
     })

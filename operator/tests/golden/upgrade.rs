@@ -19,35 +19,34 @@ struct Entry {
     templates: BTreeMap<String, String>,
 }
 
-/// The digest of the pod template of a service of each sort.
+/// The digest of the pod template of each golden plan, from its committed snapshot: what changes in the template is a
+/// difference there for a reviewer to read, and that the snapshots are today's the golden tests say.
 fn today() -> BTreeMap<String, String> {
-    let sorts = [
-        ("minimal", "{}"),
-        ("exceptions", EXCEPTIONS),
-        ("lists", LISTED),
-        ("degraded", "{sandbox: {mode: Degraded}}"),
-        (
-            "sandbox",
-            "{sandbox: {seccompProfile: own/profile.json, hostUsers: false, runtimeClassName: gvisor}}",
-        ),
-        (
-            "placed",
-            "{scheduling: {nodeSelector: {pool: browsers}, priorityClassName: captures, topologySpread: Required}}",
-        ),
-        (
-            "sized",
-            "{resources: {server: {limits: {cpu: '1'}}, browser: {requests: {memory: 512Mi}}}}",
-        ),
-    ];
-    let digest = |spec| {
-        let text = serde_json::to_vec(&template(spec)).unwrap();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots");
+    let mut digests = BTreeMap::new();
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(sort) = name.strip_prefix("golden__the_plan_of_") else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        // Between two lines of dashes stands insta's header.
+        let (_, plan) = text[4..].split_once("\n---\n").unwrap();
+        let deployment = plan
+            .split("\n---\n")
+            .find(|child| child.lines().any(|line| line == "kind: Deployment"));
+        let deployment: Value = serde_saphyr::from_str(deployment.unwrap()).unwrap();
+        let template = &deployment["spec"]["template"];
+        assert!(template["spec"]["containers"].is_array(), "{sort}");
         let mut hex = String::new();
-        for byte in &Sha256::digest(text)[..8] {
+        for byte in &Sha256::digest(serde_json::to_vec(template).unwrap())[..8] {
             let _ = write!(hex, "{byte:02x}");
         }
-        hex
-    };
-    sorts.map(|(sort, spec)| (sort.to_owned(), digest(spec))).into()
+        digests.insert(sort.strip_suffix(".snap").unwrap().to_owned(), hex);
+    }
+    assert!(digests.len() >= 12, "{digests:?}");
+    digests
 }
 
 #[test]
