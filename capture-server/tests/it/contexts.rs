@@ -2,6 +2,7 @@
 //! denied. The driver is the product's own; beside it stands a driver that leaves out what the product says to the browser.
 
 use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -223,6 +224,15 @@ async fn a_request_past_the_own_proxy_arrives_at_the_others_and_is_refused_there
 
 /// What a browser is told when a page is opened in it, by a browser that agrees to everything.
 fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
+    let ([said, heard], orders) = obedient();
+    (
+        Browser::attach(said, heard, 1 << 20, Strays::default()).unwrap(),
+        orders,
+    )
+}
+
+/// That browser's pipe, first what it says.
+pub fn obedient() -> ([OwnedFd; 2], Arc<Mutex<Vec<Value>>>) {
     let (said, says) = rustix::pipe::pipe().unwrap();
     let (reading, heard) = rustix::pipe::pipe().unwrap();
     let orders = Arc::new(Mutex::new(Vec::new()));
@@ -231,7 +241,8 @@ fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
         let mut says = std::fs::File::from(says);
         for order in std::io::BufReader::new(std::fs::File::from(reading)).split(0) {
             let order: Value = serde_json::from_slice(&order.unwrap()).unwrap();
-            let result = json!({"browserContextId": "context", "targetId": "target", "sessionId": "session"});
+            let result =
+                json!({"browserContextId": "context", "targetId": "target", "sessionId": "session", "data": ""});
             let mut answer = json!({"id": order["id"], "result": result}).to_string();
             answer.push('\0');
             noted.lock().unwrap().push(order);
@@ -240,10 +251,7 @@ fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
             }
         }
     });
-    (
-        Browser::attach(said, heard, 1 << 20, Strays::default()).unwrap(),
-        orders,
-    )
+    ([said, heard], orders)
 }
 
 /// The headless shell saves no download unless it is told to; the product does not rely on that.
