@@ -10,7 +10,7 @@ use std::time::Duration;
 use capture_egress::{Budget, Egress, EgressReport, Scope, Session};
 use capture_jail::client::{ClientError, Jailer as Link, Spawned};
 use capture_jail::protocol::{Mode, SpawnSpec};
-use capture_server::browser::{Browser, Density, Events, Page, Strays, Viewport, Window};
+use capture_server::browser::{Browser, Density, Event, Events, ImageFormat, Page, Shot, Strays, Viewport, Window};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ document.body.append(f);try{new WebSocket(`ws://${at}/socket`)}catch{}</script>"
 /// A jail with two contexts, whose listeners are served.
 struct World {
     _site: Site,
-    _jailer: Jailer,
+    jailer: Jailer,
     _link: Link,
     profiles: std::path::PathBuf,
     ports: [u16; 2],
@@ -104,7 +104,7 @@ impl World {
         });
         let world = Self {
             _site: site,
-            _jailer: jailer,
+            jailer,
             _link: link,
             profiles,
             ports,
@@ -301,4 +301,49 @@ async fn a_browser_that_may_save_a_download_saves_it() {
     };
     raw.open(world.ports[0], allow, "http://a.net/file");
     until("the file is there", async || world.has_saved()).await;
+}
+
+/// Its own addresses for crashes, which a page is refused and a caller cannot ask for: the driver opens them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_crashes_takes_its_own_page_and_the_other_one_in_its_browser_goes_on() {
+    const SHOT: Shot = Shot {
+        format: ImageFormat::Png,
+        area: None,
+    };
+    let (world, read, write) = World::new().await;
+    let browser = Browser::attach(read, write, 1 << 26, Strays::default()).unwrap();
+    let (mut beside, _beside_events) = world.open(&browser, 1).await;
+    beside.navigate("http://a.net/").await.unwrap();
+    let before = beside.screenshot(SHOT).await.unwrap();
+    for address in ["chrome://crash", "chrome://kill"] {
+        let (mut page, mut events) = world.open(&browser, 0).await;
+        let told = page.navigate(address).await.unwrap();
+        assert_eq!(told.error.as_deref(), Some("net::ERR_ABORTED"), "{address}");
+        let mut crashed = false;
+        let watched = async {
+            while !crashed && let Some(event) = events.next().await {
+                crashed = event == Event::Crashed;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), watched).await;
+        assert!(crashed, "{address}");
+        assert_eq!(beside.screenshot(SHOT).await.unwrap(), before, "{address}");
+        page.close().await.unwrap();
+    }
+    let gpu = || -> Vec<i32> {
+        let mut pids = capture_jail::inspect::descendants(world.jailer.pid());
+        pids.retain(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("gpu-process"))
+        });
+        pids
+    };
+    let old = gpu();
+    assert!(!old.is_empty());
+    let (mut page, _events) = world.open(&browser, 0).await;
+    let told = page.navigate("chrome://gpucrash").await.unwrap();
+    assert_eq!(told.error.as_deref(), Some("net::ERR_ABORTED"));
+    // The headless shell does not have this one; `crashes` kills the process itself.
+    assert_eq!(gpu(), old);
+    assert_eq!(beside.screenshot(SHOT).await.unwrap(), before);
+    assert!(page.screenshot(SHOT).await.is_ok());
 }
