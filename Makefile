@@ -92,7 +92,9 @@ test-e2e: tools ## the whole path in a real cluster
 	@hack/test-e2e.sh
 
 # Figures, not tests: docs/benchmarks.md says how to read them. BENCH_ARGS goes to the first, for example --quick.
+# `bench` is everything, open loop and soak included; bench-capture alone is the short one.
 .PHONY: bench bench-capture bench-rollout bench-operator
+bench: BENCH_ARGS ?= --whole --soak 1000
 bench: bench-capture bench-rollout bench-operator ## all figures: capture server and cluster
 bench-capture: tools ## captures: the browser itself, the library, the HTTP service, in one run
 	@hack/bench-capture.sh $(BENCH_ARGS)

@@ -6,6 +6,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 project=$PWD
+# All figures are the whole benchmark, unless somebody says otherwise; the captures' alone are the short one.
+benchmark() {
+  local wanted=$1 calls
+  shift
+  calls=$(env -u BENCH_ARGS make -n "$@")
+  grep -qx "hack/bench-capture.sh $wanted" <<<"$calls" || { echo "verbs: make $* is not: $wanted" >&2; exit 1; }
+}
+benchmark '--whole --soak 1000' bench
+benchmark --quick bench BENCH_ARGS=--quick
+benchmark '' bench-capture
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # A copy, as these scripts write below the project's root.

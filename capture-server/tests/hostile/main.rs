@@ -12,6 +12,7 @@
     reason = "a test that cannot go on fails; the harness is shared"
 )]
 
+mod crash_urls;
 mod crashes;
 #[path = "../it/harness.rs"]
 mod harness;

@@ -125,7 +125,7 @@ fn rude() -> Vec<Hostile> {
         page("dialogs", dialogs, ANY),
         page("print", "<script>for(let i=0;i<50;i++)print()</script>", ANY),
         page(
-            // Refused to a page, so that it goes on; the deaths themselves are in `crashes`.
+            // Refused to a page, so that it goes on; the driver opens them in `crash_urls`, the deaths are in `crashes`.
             "crash URLs",
             "<script>for(const u of ['chrome://crash','chrome://gpucrash','chrome://kill'])\
               {try{location=u}catch{}}</script>",

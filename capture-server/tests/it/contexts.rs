@@ -2,6 +2,7 @@
 //! denied. The driver is the product's own; beside it stands a driver that leaves out what the product says to the browser.
 
 use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use capture_egress::{Budget, Egress, EgressReport, Scope, Session};
 use capture_jail::client::{ClientError, Jailer as Link, Spawned};
 use capture_jail::protocol::{Mode, SpawnSpec};
-use capture_server::browser::{Browser, Density, Events, Page, Strays, Viewport, Window};
+use capture_server::browser::{Browser, Density, Event, Events, ImageFormat, Page, Shot, Strays, Viewport, Window};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -48,7 +49,7 @@ document.body.append(f);try{new WebSocket(`ws://${at}/socket`)}catch{}</script>"
 /// A jail with two contexts, whose listeners are served.
 struct World {
     _site: Site,
-    _jailer: Jailer,
+    jailer: Jailer,
     _link: Link,
     profiles: std::path::PathBuf,
     ports: [u16; 2],
@@ -103,7 +104,7 @@ impl World {
         });
         let world = Self {
             _site: site,
-            _jailer: jailer,
+            jailer,
             _link: link,
             profiles,
             ports,
@@ -223,6 +224,15 @@ async fn a_request_past_the_own_proxy_arrives_at_the_others_and_is_refused_there
 
 /// What a browser is told when a page is opened in it, by a browser that agrees to everything.
 fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
+    let ([said, heard], orders) = obedient();
+    (
+        Browser::attach(said, heard, 1 << 20, Strays::default()).unwrap(),
+        orders,
+    )
+}
+
+/// That browser's pipe, first what it says.
+pub fn obedient() -> ([OwnedFd; 2], Arc<Mutex<Vec<Value>>>) {
     let (said, says) = rustix::pipe::pipe().unwrap();
     let (reading, heard) = rustix::pipe::pipe().unwrap();
     let orders = Arc::new(Mutex::new(Vec::new()));
@@ -231,7 +241,8 @@ fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
         let mut says = std::fs::File::from(says);
         for order in std::io::BufReader::new(std::fs::File::from(reading)).split(0) {
             let order: Value = serde_json::from_slice(&order.unwrap()).unwrap();
-            let result = json!({"browserContextId": "context", "targetId": "target", "sessionId": "session"});
+            let result =
+                json!({"browserContextId": "context", "targetId": "target", "sessionId": "session", "data": ""});
             let mut answer = json!({"id": order["id"], "result": result}).to_string();
             answer.push('\0');
             noted.lock().unwrap().push(order);
@@ -240,10 +251,7 @@ fn told() -> (Browser, Arc<Mutex<Vec<Value>>>) {
             }
         }
     });
-    (
-        Browser::attach(said, heard, 1 << 20, Strays::default()).unwrap(),
-        orders,
-    )
+    ([said, heard], orders)
 }
 
 /// The headless shell saves no download unless it is told to; the product does not rely on that.
@@ -293,4 +301,49 @@ async fn a_browser_that_may_save_a_download_saves_it() {
     };
     raw.open(world.ports[0], allow, "http://a.net/file");
     until("the file is there", async || world.has_saved()).await;
+}
+
+/// Its own addresses for crashes, which a page is refused and a caller cannot ask for: the driver opens them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_crashes_takes_its_own_page_and_the_other_one_in_its_browser_goes_on() {
+    const SHOT: Shot = Shot {
+        format: ImageFormat::Png,
+        area: None,
+    };
+    let (world, read, write) = World::new().await;
+    let browser = Browser::attach(read, write, 1 << 26, Strays::default()).unwrap();
+    let (mut beside, _beside_events) = world.open(&browser, 1).await;
+    beside.navigate("http://a.net/").await.unwrap();
+    let before = beside.screenshot(SHOT).await.unwrap();
+    for address in ["chrome://crash", "chrome://kill"] {
+        let (mut page, mut events) = world.open(&browser, 0).await;
+        let told = page.navigate(address).await.unwrap();
+        assert_eq!(told.error.as_deref(), Some("net::ERR_ABORTED"), "{address}");
+        let mut crashed = false;
+        let watched = async {
+            while !crashed && let Some(event) = events.next().await {
+                crashed = event == Event::Crashed;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), watched).await;
+        assert!(crashed, "{address}");
+        assert_eq!(beside.screenshot(SHOT).await.unwrap(), before, "{address}");
+        page.close().await.unwrap();
+    }
+    let gpu = || -> Vec<i32> {
+        let mut pids = capture_jail::inspect::descendants(world.jailer.pid());
+        pids.retain(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("gpu-process"))
+        });
+        pids
+    };
+    let old = gpu();
+    assert!(!old.is_empty());
+    let (mut page, _events) = world.open(&browser, 0).await;
+    let told = page.navigate("chrome://gpucrash").await.unwrap();
+    assert_eq!(told.error.as_deref(), Some("net::ERR_ABORTED"));
+    // The headless shell does not have this one; `crashes` kills the process itself.
+    assert_eq!(gpu(), old);
+    assert_eq!(beside.screenshot(SHOT).await.unwrap(), before);
+    assert!(page.screenshot(SHOT).await.is_ok());
 }

@@ -31,4 +31,5 @@ mod tls;
 mod tracing;
 mod unpacking;
 mod upstream;
+mod warm;
 mod web;

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer};
+use capture_jail::inspect;
 use capture_jail::launch::timespec;
 use capture_jail::protocol::{
     self, Call, ExitCause, JailError, Mode, Outcome, Request, Response, SandboxReason, SpawnSpec, Step, VERSION,
@@ -124,8 +125,11 @@ fn killed_jailer() {
         assert_eq!(spawned.degraded, mode == Mode::Degraded);
         let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
         cdp.call("Target.createTarget", &json!({"url": "about:blank"}));
-        let pids = rig.below();
-        assert!(pids.len() >= 4, "{mode:?}: {pids:?}");
+        let mut pids = Vec::new();
+        eventually("the page has a process", || {
+            pids = rig.below();
+            pids.len() >= 4 && pids.iter().any(|pid| inspect::is_renderer(*pid))
+        });
         rig.signal(Signal::KILL);
         assert!(!rig.ended());
         eventually("its jails are gone", || gone(&pids));

@@ -26,7 +26,9 @@ mod rig;
 #[path = "../../../tests/it/self_signed.rs"]
 mod self_signed;
 mod switches;
+mod unconfined;
 mod weak;
+mod wrapped;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -38,6 +40,7 @@ fn main() {
     if arguments.get(1).is_some_and(|argument| argument == weak::COMMAND) {
         return weak::run(&arguments[2..]);
     }
+    wrapped::run();
     if arguments.iter().any(|argument| argument == "--remote-debugging-pipe") {
         return look_around::run();
     }
@@ -52,6 +55,7 @@ fn main() {
         lifecycle::TESTS,
         reasons::TESTS,
         switches::TESTS,
+        unconfined::TESTS,
     ];
     let tests: Vec<Test> = rooms.concat();
     let trials = tests.into_iter().map(|(name, test)| {

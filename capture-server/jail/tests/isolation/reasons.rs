@@ -1,15 +1,20 @@
 //! What a node can lack, taken away from a live jailer, and the reason that it gives. (The refused filter is in
 //! `browser`, the GPU process in `switches`.)
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{self, Reason};
-use capture_jail::protocol::{Blocker, JailError, LandlockFacts, Mode, PortFacts, SandboxReason, SpawnSpec, Step};
+use capture_jail::protocol::{
+    Blocker, JailError, LandlockFacts, MAX_CONTEXTS, MAX_JAILS, Mode, PortFacts, SandboxReason, SpawnSpec, Step,
+};
 use serde_json::json;
 
 use crate::Test;
 use crate::rig::{CHROMIUM, Kind, Pipe, Rig, eventually, spawn};
+use crate::weak;
 
 pub const TESTS: &[Test] = &[
     (
@@ -25,6 +30,23 @@ pub const TESTS: &[Test] = &[
         no_threads_left,
     ),
     ("a_kernel_without_landlock_is_named_as_that", no_landlock),
+    (
+        "a_node_that_refuses_user_namespaces_or_takes_their_power_is_named_as_that",
+        refusing_node,
+    ),
+    (
+        "a_child_that_is_killed_on_its_way_is_lost_and_leaves_nothing",
+        child_lost,
+    ),
+    (
+        "a_profile_directory_that_cannot_be_made_is_named_as_that_until_it_can",
+        profile_directory,
+    ),
+    ("descriptors_that_cannot_be_had_are_named_as_resources", no_descriptors),
+    (
+        "one_jail_more_than_a_jailer_holds_is_refused_until_one_has_ended",
+        too_many_jails,
+    ),
     (
         "whoever_listens_in_a_jail_s_network_is_found_and_its_proxy_is_not",
         devtools,
@@ -49,14 +71,84 @@ const NO_NAMESPACES: &[&str] = &[
 const NO_PROCESSES: &[&str] = &["prlimit", "--nproc=1:1"];
 
 fn refused(prefix: &'static [&'static str]) -> JailError {
-    let rig = Rig::start(Kind::Under(prefix));
+    refused_by(&Rig::start(Kind::Under(prefix)), 1)
+}
+
+fn refused_by(rig: &Rig, contexts: u16) -> JailError {
     let mut jailer = rig.connect();
-    let spawned = jailer.spawn(&SpawnSpec::new(1, Mode::Required), Duration::from_secs(20));
+    let spawned = jailer.spawn(&SpawnSpec::new(contexts, Mode::Required), Duration::from_secs(20));
     assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
     match spawned {
         Err(ClientError::Jail(error)) => error,
         other => panic!("{other:?}"),
     }
+}
+
+fn refusing_node() {
+    for (what, step, blocker) in [
+        (&[weak::NODE_SETTING], Step::Clone, Blocker::NodeSetting),
+        (&[weak::POWERLESS], Step::LoopbackUp, Blocker::Confined),
+    ] {
+        let expected = JailError {
+            step,
+            errno: Some(libc::EPERM),
+            reason: SandboxReason::UserNamespacesBlocked(blocker),
+        };
+        assert_eq!(refused_by(&Rig::looking_around_without(what), 1), expected);
+    }
+}
+
+fn child_lost() {
+    let expected = JailError {
+        step: Step::Report,
+        errno: None,
+        reason: SandboxReason::ChildLost,
+    };
+    assert_eq!(refused_by(&Rig::looking_around_without(&[weak::KILLED]), 1), expected);
+}
+
+fn profile_directory() {
+    let rig = Rig::looking_around();
+    let mode = |mode| fs::set_permissions(&rig.profiles, Permissions::from_mode(mode)).unwrap();
+    mode(0o555);
+    let expected = JailError {
+        step: Step::ProfileDirectory,
+        errno: Some(libc::EACCES),
+        reason: SandboxReason::ProfileDirectory,
+    };
+    assert_eq!(refused_by(&rig, 1), expected);
+    mode(0o777);
+    spawn(&mut rig.connect(), 1);
+}
+
+fn no_descriptors() {
+    let rig = Rig::start(Kind::Under(&["prlimit", "--nofile=24:24"]));
+    let expected = JailError {
+        step: Step::Listen,
+        errno: Some(libc::EMFILE),
+        reason: SandboxReason::Resources,
+    };
+    assert_eq!(refused_by(&rig, MAX_CONTEXTS), expected);
+}
+
+fn too_many_jails() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let jails: Vec<_> = (0..MAX_JAILS).map(|_| spawn(&mut jailer, 1)).collect();
+    let spec = SpawnSpec::new(1, Mode::Required);
+    let expected = JailError {
+        step: Step::Request,
+        errno: None,
+        reason: SandboxReason::TooManyJails,
+    };
+    let more = jailer.spawn(&spec, Duration::from_secs(20));
+    assert!(
+        matches!(&more, Err(ClientError::Jail(error)) if *error == expected),
+        "{more:?}"
+    );
+    assert_eq!((rig.below().len(), rig.profile_count()), (MAX_JAILS, MAX_JAILS));
+    jailer.kill(jails[0].id).unwrap();
+    spawn(&mut jailer, 1);
 }
 
 fn no_namespaces_left() {

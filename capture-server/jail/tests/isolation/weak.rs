@@ -11,6 +11,11 @@ use crate::rig::{UNPRIVILEGED, am_root};
 pub const COMMAND: &str = "weak-jailer";
 /// Not a layer: user namespaces refused by a filter, as under the container runtime's default profile.
 pub const USER_NAMESPACES: &str = "user-namespaces";
+/// Nor these: what a node can do to a clone, as a filter does it.
+pub const NODE_SETTING: &str = "user-namespaces-by-the-node";
+pub const POWERLESS: &str = "user-namespaces-without-power";
+/// And this: the child is killed in the middle of its way.
+pub const KILLED: &str = "killed-on-the-way";
 /// Calls that the shipped profile adds to the runtime's default, or answers in its own way: refused with EPERM each.
 pub const CALLS: &[(&str, libc::c_long)] = &[
     ("call-unshare", libc::SYS_unshare),
@@ -32,9 +37,16 @@ pub fn run(arguments: &[String]) {
     if am_root() {
         sys::become_user(UNPRIVILEGED, UNPRIVILEGED).expect("an unprivileged user");
     }
-    if without(USER_NAMESPACES) {
-        rustix::thread::set_no_new_privs(true).expect("no_new_privs");
-        sys::install_filter(&refuse_user_namespaces()).expect("a filter");
+    for (name, filter) in [
+        (USER_NAMESPACES, refuse_user_namespaces as fn() -> Vec<sock_filter>),
+        (NODE_SETTING, refuse_valid_user_namespaces),
+        (POWERLESS, refuse_interface_flags),
+        (KILLED, kill_at_limits),
+    ] {
+        if without(name) {
+            rustix::thread::set_no_new_privs(true).expect("no_new_privs");
+            sys::install_filter(&filter()).expect("a filter");
+        }
     }
     for (_, call) in CALLS.iter().filter(|(name, _)| without(name)) {
         rustix::thread::set_no_new_privs(true).expect("no_new_privs");
@@ -96,6 +108,52 @@ fn refuse_user_namespaces() -> Vec<sock_filter> {
         statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16),
         statement(BPF_JMP | BPF_JSET | BPF_K, 0, 1, new_user),
         statement(BPF_RET | BPF_K, 0, 0, REFUSE),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// The same, but for the combination of flags that is never valid: a setting of the node refuses only what could be.
+fn refuse_valid_user_namespaces() -> Vec<sock_filter> {
+    let clone = u32::try_from(libc::SYS_clone).unwrap();
+    let (new_user, fs) = (libc::CLONE_NEWUSER.unsigned_abs(), libc::CLONE_FS.unsigned_abs());
+    vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, clone),
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16),
+        statement(BPF_JMP | BPF_JSET | BPF_K, 2, 0, fs),
+        statement(BPF_JMP | BPF_JSET | BPF_K, 0, 1, new_user),
+        statement(BPF_RET | BPF_K, 0, 0, REFUSE),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// EPERM for bringing an interface up, as in a namespace without its capabilities.
+fn refuse_interface_flags() -> Vec<sock_filter> {
+    let (ioctl, flags) = (
+        u32::try_from(libc::SYS_ioctl).unwrap(),
+        u32::try_from(libc::SIOCSIFFLAGS).unwrap(),
+    );
+    vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, ioctl),
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 24),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, flags),
+        statement(BPF_RET | BPF_K, 0, 0, REFUSE),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// SIGSYS for whoever sets its limits: nobody but the child does.
+fn kill_at_limits() -> Vec<sock_filter> {
+    vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(
+            BPF_JMP | BPF_JEQ | BPF_K,
+            0,
+            1,
+            u32::try_from(libc::SYS_prlimit64).unwrap(),
+        ),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
         statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

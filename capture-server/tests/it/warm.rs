@@ -1,0 +1,103 @@
+//! What a jail has done before it serves anybody: its browser has a page, of which a throw-away picture was taken. Jailer and
+//! browser are made up here, and agree to everything.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+
+use capture_jail::client::Jailer;
+use capture_jail::protocol::{self, Call, Exit, ExitCause, JailId, Mode, Outcome, Request, Response, VERSION};
+use capture_jail::report;
+use capture_server::browser::Strays;
+use capture_server::capture::link::Link;
+use capture_server::capture::pool::Config;
+use capture_server::capture::pool::cell::Cell;
+use capture_server::capture::pool::fleet::Rules;
+use capture_server::state::Heard;
+use screenshot_policy::policy::Isolation;
+use serde_json::{Value, json};
+
+use crate::contexts::obedient;
+
+const EXIT: Exit = Exit {
+    cause: ExitCause::Killed,
+    code: None,
+    signal: Some(9),
+    lived_ms: 1,
+    starved: false,
+};
+
+/// Answers until the other side hangs up; of its only browser the orders are noted.
+fn agree(mut stream: &UnixStream, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>) {
+    while let Ok(request) = protocol::read_frame::<Request>(&mut stream) {
+        let (mut fds, mut ports) = (Vec::new(), Vec::new());
+        let outcome = match request.call {
+            Call::Spawn(spec) => {
+                let (pipe, noted) = obedient();
+                *orders.lock().unwrap() = Some(noted);
+                fds.extend(pipe);
+                for _ in 0..spec.contexts {
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    ports.push(listener.local_addr().unwrap().port());
+                    fds.push(OwnedFd::from(listener));
+                }
+                Outcome::Spawned {
+                    jail: JailId(1),
+                    ports,
+                    degraded: false,
+                }
+            }
+            _ => Outcome::Killed(EXIT),
+        };
+        let response = Response {
+            version: VERSION,
+            number: request.number,
+            outcome,
+        };
+        let frame = protocol::encode(&response).unwrap();
+        let borrowed: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+        let sent = report::send_with_fds(stream, &frame, &borrowed).unwrap();
+        std::io::Write::write_all(&mut stream, &frame[sent..]).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_opened_later_takes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let orders = Arc::new(Mutex::new(None));
+    let noting = Arc::clone(&orders);
+    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &noting));
+    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
+    let config = Config {
+        mode: Mode::Required,
+        accepted_key: None,
+        rules: Rules::new(Isolation::PerClient, 1),
+        max_frame: 1 << 20,
+        strays: Strays::default(),
+    };
+    let cell = Cell::launch(&link, &config).await.unwrap();
+    let orders = orders.lock().unwrap().clone().unwrap();
+    let asked = |method: &str| -> Vec<Value> {
+        let orders = orders.lock().unwrap();
+        orders
+            .iter()
+            .filter(|order| order["method"] == method)
+            .cloned()
+            .collect()
+    };
+    assert_eq!((cell.pages(), asked("Target.createTarget").len()), (1, 1));
+    let pictures = asked("Page.captureScreenshot");
+    assert_eq!(pictures.len(), 1);
+    let clip = json!({"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "scale": 1.0});
+    assert_eq!(pictures[0]["params"]["clip"], clip);
+    assert_eq!(
+        orders.lock().unwrap().last().unwrap()["method"],
+        "Page.captureScreenshot"
+    );
+    assert_eq!(cell.prepare().await.unwrap(), 2);
+    assert_eq!(asked("Target.createTarget").len(), 2);
+    assert_eq!(asked("Page.captureScreenshot").len(), 1);
+}
