@@ -122,7 +122,8 @@ if STEP_EVERY=1 hack/step.sh waits sh -c 'sleep 1.5; exit 3' >"$work/out" 2>&1; 
 shows && says 'waits: FAILED with 3'
 for signal in INT KILL; do
   # A process group of its own, of which a terminal's Ctrl-C reaches every process, and a kill the first alone.
-  target=$(set -m; STEP_EVERY=1 hack/step.sh waits sleep 30 >"$work/out" 2>&1 & echo $!)
+  # What runs in the background of a script ignores INT, and so would all that it starts.
+  target=$(set -m; STEP_EVERY=1 env --default-signal=INT hack/step.sh waits sleep 30 >"$work/out" 2>&1 & echo $!)
   sleep 1.5
   if [ $signal = INT ]; then kill -INT -- "-$target"; else kill -KILL "$target"; fi
   sleep 1.2
