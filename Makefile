@@ -119,6 +119,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 suites:
 	@echo "lint"
 	echo "test-unit"
-	echo "test-operator test-chart | test-images test-cluster test-gitops test-argocd test-capture"
+	echo "test-operator test-chart | test-images test-capture | test-cluster test-gitops test-argocd"
 	echo "test-hostile"
 	echo "test-e2e"
