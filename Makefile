@@ -63,12 +63,12 @@ test-unit: tools ## pure logic: contract, resource, proxy
 	cargo test -q --locked --doc -p capture-egress
 test-images: images ## the images: user, labels, no shell; each font and the cache of fonts, taken away, is missed
 	@if [ "$$(uname -s) $$(id -u)" = "Linux 0" ]; then hack/image-check.sh --mutate; else echo "not run: the images' check (it needs root on Linux)"; fi
-test-capture: tools ## jail and capture server against real Chromium
+test-capture: tools ## jail and capture server against real Chromium; killed processes, full disks and control groups at their limit
 	@cargo build -q --locked -p capture-jail
-	$(NEXTEST) -p capture-jail -p capture-server -E 'not binary(hostile)'
-test-hostile: tools ## hostile pages and killed processes, each with a harmless capture beside it
+	$(NEXTEST) -p capture-jail -p capture-server -E 'not (binary(hostile) and test(/^pages::/))'
+test-hostile: tools ## hostile pages, each with a harmless capture beside it whose time is taken: nothing else may run
 	@cargo build -q --locked -p capture-jail
-	$(NEXTEST) -p capture-server -E 'binary(hostile)'
+	$(NEXTEST) -p capture-server -E 'binary(hostile) and test(/^pages::/)'
 test-chart: tools ## both charts: lint, rules over every rendering, copies in sync, a real API server's word
 	@cargo build -q --locked -p capture-jail -p screenshot-operator
 	$(CLUSTER) build
@@ -117,8 +117,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 # The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
 .PHONY: suites
 suites:
-	@echo "lint"
-	echo "test-unit"
-	echo "test-operator test-chart | test-images test-capture | test-cluster test-gitops test-argocd"
+	@echo "test-operator test-chart | test-images test-capture | lint test-unit test-cluster test-gitops test-argocd"
 	echo "test-hostile"
 	echo "test-e2e"
