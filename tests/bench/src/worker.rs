@@ -24,6 +24,11 @@ use crate::stats::arrivals;
 /// How long the arm may clean up and prepare for the next capture before its CPU is read. Every order ends with it, so that
 /// the next one begins at rest.
 const SETTLE: Duration = Duration::from_millis(450);
+/// A client that was idle for longer may find that its browser was given back (after a minute) and another one is launched
+/// beside its next capture. What that costs is the cost of a launch, which has a row of its own: so the arm is woken first.
+const IDLE: Duration = Duration::from_secs(40);
+/// How long a launch and its proof may take then.
+const AWAKE: Duration = Duration::from_millis(1_500);
 /// When the caller of a page of the mix hangs up.
 const HANG_UP: Duration = Duration::from_millis(400);
 
@@ -46,9 +51,14 @@ pub fn run(kind: Kind, setup: &Setup, group: Option<PathBuf>) -> Result<(), Fail
         arm: Arc::new(arm),
         group,
     };
+    let mut rested = Instant::now();
     for line in std::io::stdin().lines() {
         let order: Order = serde_json::from_str(&line?)?;
+        if rested.elapsed() > IDLE {
+            runtime.block_on(worker.wake(&order));
+        }
         say(&runtime.block_on(worker.carry_out(&order))?)?;
+        rested = Instant::now();
     }
     drop(worker);
     // The jailer hears of the server's end by its socket, and kills what is left.
@@ -155,6 +165,15 @@ impl Worker {
         } else {
             all
         })
+    }
+
+    /// One capture that does not count, and the time that a spare needs to be there again. A failure shows in the order.
+    async fn wake(&self, order: &Order) {
+        if matches!(order.load, Load::Launch { .. }) {
+            return;
+        }
+        let _ = self.arm.capture(&order.job).await;
+        tokio::time::sleep(AWAKE).await;
     }
 
     async fn carry_out(&self, order: &Order) -> Result<Report, Failure> {
