@@ -232,8 +232,9 @@ fn devtools() {
 fn secrets() {
     let look = |rig: &Rig| {
         let mut jailer = rig.connect();
-        let id = spawn(&mut jailer, 1).id;
-        jailer.facts(Some(id)).unwrap().secrets
+        // Whole: without its pipe the program ends, and its jail with it.
+        let spawned = spawn(&mut jailer, 1);
+        jailer.facts(Some(spawned.id)).unwrap().secrets
     };
     let confined = look(&Rig::looking_around());
     assert!(confined.witnesses > 0 && confined.opened == 0, "{confined:?}");
