@@ -258,10 +258,11 @@ fn calls() {
     for (name, _) in weak::CALLS {
         let rig = Rig::start(Kind::WeakBy(CHROMIUM.into(), vec![(*name).to_owned()]));
         let mut jailer = rig.connect();
-        let id = spawn(&mut jailer, 1).id;
+        // Whole: without its pipe the browser would end whatever it may call.
+        let spawned = spawn(&mut jailer, 1);
         let mut exit = None;
         eventually("the browser gives up", || {
-            exit = jailer.stats(id).unwrap().exit;
+            exit = jailer.stats(spawned.id).unwrap().exit;
             exit.is_some()
         });
         assert_eq!(exit.unwrap().cause, ExitCause::DiedEarly, "{name}: {exit:?}");

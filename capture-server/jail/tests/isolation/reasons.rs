@@ -271,8 +271,8 @@ fn landlock_parts() {
     ] {
         let rig = Rig::looking_around_without(away);
         let mut jailer = rig.connect();
-        let id = spawn(&mut jailer, 1).id;
-        let facts = jailer.facts(Some(id)).unwrap();
+        let spawned = spawn(&mut jailer, 1);
+        let facts = jailer.facts(Some(spawned.id)).unwrap();
         let abi = facts.jailer.landlock_abi;
         assert!(abi >= 6, "this test needs a kernel with all of Landlock, not ABI {abi}");
         assert_eq!(facts.landlock, expected, "{away:?}");
