@@ -48,7 +48,7 @@ if [ "$WHERE" != local ]; then
   possible="not test($ours) and not test(/a_hung_browser|_has_no_user_namespaces_for_it/) and ($filter)"
 fi
 # .config/nextest.toml says how many of these threads a test takes.
-cargo nextest run --locked -p screenshot-tests --test-threads 24 -E "$possible"
+cargo nextest run --locked -p screenshot-tests --test-threads 16 -E "$possible"
 cat target/e2e/figures/*.txt 2>/dev/null || true
 # Only our own API server's audit log is at hand.
 if [ "$WHERE" = local ]; then
