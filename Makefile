@@ -117,6 +117,8 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 # The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
 .PHONY: suites
 suites:
-	@echo "test-operator test-chart lint test-unit | test-images test-cluster test-gitops test-argocd test-capture"
+	@echo "lint"
+	echo "test-unit"
+	echo "test-operator test-chart | test-images test-cluster test-gitops test-argocd test-capture"
 	echo "test-hostile"
 	echo "test-e2e"
