@@ -35,9 +35,6 @@ fn found(flags: &'static str, expected: &[Reason]) {
     eventually(&format!("{flags}: {expected:?}"), || {
         let verdict = facts::verify(&jailer.facts(Some(id)).unwrap());
         let before = std::mem::replace(&mut last, verdict.err().unwrap_or_default());
-        if std::env::var_os("BROWSER_LOG").is_some() {
-            eprintln!("{flags}: {last:?}");
-        }
         last == expected && before == last
     });
 }

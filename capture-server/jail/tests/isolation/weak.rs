@@ -98,18 +98,21 @@ fn refuse(call: libc::c_long) -> Vec<sock_filter> {
     ]
 }
 
-/// EPERM for clone with CLONE_NEWUSER.
-fn refuse_user_namespaces() -> Vec<sock_filter> {
-    let clone = u32::try_from(libc::SYS_clone).unwrap();
-    let new_user = libc::CLONE_NEWUSER.unsigned_abs();
+/// EPERM for a call whose argument at this offset of `seccomp_data` compares with the value.
+fn refuse_where(call: libc::c_long, offset: u32, comparison: u32, value: u32) -> Vec<sock_filter> {
     vec![
         statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
-        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, clone),
-        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16),
-        statement(BPF_JMP | BPF_JSET | BPF_K, 0, 1, new_user),
+        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, u32::try_from(call).unwrap()),
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, offset),
+        statement(BPF_JMP | comparison | BPF_K, 0, 1, value),
         statement(BPF_RET | BPF_K, 0, 0, REFUSE),
         statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
+}
+
+/// EPERM for clone with CLONE_NEWUSER.
+fn refuse_user_namespaces() -> Vec<sock_filter> {
+    refuse_where(libc::SYS_clone, 16, BPF_JSET, libc::CLONE_NEWUSER.unsigned_abs())
 }
 
 /// The same, but for the combination of flags that is never valid: a setting of the node refuses only what could be.
@@ -129,18 +132,7 @@ fn refuse_valid_user_namespaces() -> Vec<sock_filter> {
 
 /// EPERM for bringing an interface up, as in a namespace without its capabilities.
 fn refuse_interface_flags() -> Vec<sock_filter> {
-    let (ioctl, flags) = (
-        u32::try_from(libc::SYS_ioctl).unwrap(),
-        u32::try_from(libc::SIOCSIFFLAGS).unwrap(),
-    );
-    vec![
-        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
-        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, ioctl),
-        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 24),
-        statement(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, flags),
-        statement(BPF_RET | BPF_K, 0, 0, REFUSE),
-        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ]
+    refuse_where(libc::SYS_ioctl, 24, BPF_JEQ, u32::try_from(libc::SIOCSIFFLAGS).unwrap())
 }
 
 /// SIGSYS for whoever sets its limits: nobody but the child does.
