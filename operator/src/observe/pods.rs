@@ -136,9 +136,11 @@ impl Expected {
     pub(super) fn met(&self, answer: &Result<AttestReport, Unattested>) -> bool {
         answer.as_ref().is_ok_and(|report| {
             let keyset = report.keyset.as_ref().map(|keyset| &keyset.digest);
+            let refused = report.keyset.as_ref().is_some_and(|keyset| keyset.stale.is_some());
             report.policy_digest.as_ref() == Some(&self.policy)
                 && report.cluster_ranges == self.ranges
                 && keyset == self.keyset.as_ref()
+                && !refused
                 && (report.sandbox.verified || !self.sandbox)
                 && report.not_ready.is_empty()
                 && self.internal.iter().all(|id| report.internal_keys.contains(id))
@@ -228,11 +230,12 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use screenshot_policy::attest::KeysetFacts;
+
     use super::*;
 
-    #[test]
-    fn an_answer_counts_until_it_is_old_or_anything_happens_to_its_pod() {
-        let expected = |fresh| Expected {
+    fn expected(fresh: bool) -> Expected {
+        Expected {
             policy: "p".into(),
             ranges: None,
             keyset: None,
@@ -240,7 +243,11 @@ mod tests {
             fresh,
             internal: None,
             enforcement: Enforcement::Required,
-        };
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_until_it_is_old_or_anything_happens_to_its_pod() {
         let pod = PodState {
             ready: true,
             ..PodState::default()
@@ -278,5 +285,28 @@ mod tests {
         };
         assert!(!expected(false).counts(&proof(Ok(elsewhere)), &pod, at));
         assert!(!expected(false).counts(&proof(Err(Unattested::Unreachable)), &pod, at));
+    }
+
+    #[test]
+    fn a_pod_that_refused_a_keyset_is_asked_again_soon_although_the_right_one_is_in_force() {
+        let keyset = |stale: Option<&str>| KeysetFacts {
+            revision: 1,
+            digest: "k".into(),
+            stale: stale.map(Into::into),
+        };
+        let met = |stale| {
+            let report = AttestReport {
+                policy_digest: Some("p".into()),
+                keyset: Some(keyset(stale)),
+                ..AttestReport::default()
+            };
+            let keyset = Some("k".into());
+            Expected {
+                keyset,
+                ..expected(false)
+            }
+            .met(&Ok(report))
+        };
+        assert_eq!((met(None), met(Some("keyset_syntax"))), (true, false));
     }
 }
