@@ -114,13 +114,13 @@ type lab struct {
 
 func newLab(t *testing.T, list connections) *lab {
 	l := &lab{t: t, name: fmt.Sprintf("netpol-%d", os.Getpid()), at: map[string]string{}, ip: map[string]string{}}
-	l.state.PodCIDR = "10.244.0.0/16"
+	l.state.PodCIDR, l.state.PodCIDR6 = "10.244.0.0/16", "fd00:10:244::/64"
 	for _, n := range list.Namespaces {
 		l.state.Namespaces = append(l.state.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels}})
 	}
 	l.state.Policies = list.Policies
 	node := l.namespace("node")
-	l.inside(node, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	l.inside(node, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	for i, p := range list.Pods {
 		var ports []corev1.ContainerPort
 		for _, q := range p.Ports {
@@ -151,22 +151,34 @@ func (l *lab) namespace(suffix string) string {
 	name := l.name + "-" + suffix
 	l.run("ip", "netns", "add", name)
 	l.t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
+	// an address serves at once: nobody else can have it
+	l.inside(name, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
 	l.inside(name, "ip", "link", "set", "lo", "up")
 	return name
 }
 
 // wire connects a namespace with these addresses to the node, which is its only way.
 func (l *lab) wire(node, to, link string, addresses []string) {
+	const gateway, gateway6 = "100.127.255.1", "fe80::1"
 	l.run("ip", "-n", node, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", to)
 	l.run("ip", "-n", node, "link", "set", link, "up")
-	l.run("ip", "-n", node, "address", "add", "100.127.255.1/32", "dev", link)
+	l.run("ip", "-n", node, "address", "add", gateway+"/32", "dev", link)
+	l.run("ip", "-n", node, "address", "add", gateway6+"/64", "dev", link)
 	l.run("ip", "-n", to, "link", "set", "eth0", "up")
+	l.run("ip", "-n", to, "route", "add", gateway+"/32", "dev", "eth0")
+	first := map[family]bool{}
 	for _, a := range addresses {
-		l.run("ip", "-n", to, "address", "add", a+"/32", "dev", "eth0")
-		l.run("ip", "-n", node, "route", "add", a+"/32", "dev", link)
+		f, via, host := ipv4, gateway, a+"/32"
+		if strings.Contains(a, ":") {
+			f, via, host = ipv6, gateway6, a+"/128"
+		}
+		l.run("ip", "-n", to, "address", "add", host, "dev", "eth0")
+		l.run("ip", "-n", node, "route", "add", host, "dev", link)
+		if !first[f] {
+			first[f] = true
+			l.run("ip", "-n", to, "route", "add", "default", "via", via, "dev", "eth0", "src", a)
+		}
 	}
-	l.run("ip", "-n", to, "route", "add", "100.127.255.1/32", "dev", "eth0")
-	l.run("ip", "-n", to, "route", "add", "default", "via", "100.127.255.1", "dev", "eth0", "src", addresses[0])
 }
 
 // servers answers on every port that the list names, in every namespace.
@@ -250,7 +262,7 @@ func serve(ports []string) {
 			echo(port)
 			continue
 		}
-		listener, err := net.Listen("tcp4", ":"+port)
+		listener, err := net.Listen("tcp", ":"+port)
 		must(err)
 		go func() {
 			for {
@@ -271,10 +283,10 @@ func echo(port string) {
 	must(err)
 	for _, a := range addresses {
 		network, ok := a.(*net.IPNet)
-		if !ok || network.IP.To4() == nil {
+		if !ok || network.IP.IsLinkLocalUnicast() {
 			continue
 		}
-		conn, err := net.ListenPacket("udp4", net.JoinHostPort(network.IP.String(), port))
+		conn, err := net.ListenPacket("udp", net.JoinHostPort(network.IP.String(), port))
 		must(err)
 		go func() {
 			buf := make([]byte, 64)
@@ -295,7 +307,7 @@ func try(source, target string) {
 		local = &net.UDPAddr{IP: net.ParseIP(source)}
 	}
 	dialer := net.Dialer{Timeout: silence, LocalAddr: local}
-	conn, err := dialer.Dial(network+"4", address)
+	conn, err := dialer.Dial(network, address)
 	must(err)
 	must(conn.SetDeadline(time.Now().Add(silence)))
 	if network == "udp" {

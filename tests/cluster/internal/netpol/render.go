@@ -8,6 +8,7 @@ package netpol
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -30,7 +31,26 @@ type State struct {
 	Namespaces []*corev1.Namespace
 	Policies   []*netv1.NetworkPolicy
 	PodCIDR    string // addresses in here that belong to no known pod are dropped
+	PodCIDR6   string // the same in IPv6; without it the cluster is IPv4 only, and all IPv6 is dropped
 }
+
+// family is an address family, as nft names it.
+type family string
+
+const (
+	ipv4 family = "ip"
+	ipv6 family = "ip6"
+)
+
+func familyOf(address netip.Addr) family {
+	if address.Is4() {
+		return ipv4
+	}
+	return ipv6
+}
+
+// podFamily is that of a pod's address, which newView has read.
+func podFamily(p *corev1.Pod) family { return familyOf(netip.MustParseAddr(p.Status.PodIP)) }
 
 type view struct {
 	pods       []*corev1.Pod // with an address of their own, one for each address, sorted by it
@@ -51,25 +71,30 @@ func Render(s State) string {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	var chains strings.Builder
-	var egress, ingress []string
+	egress, ingress := map[family][]string{}, map[family][]string{}
 	for _, p := range v.pods {
 		e, i := v.podRules(p, policies)
-		if e != nil {
-			egress = append(egress, writeChain(&chains, "e", p, "daddr", e))
+		if f := podFamily(p); e != nil {
+			egress[f] = append(egress[f], writeChain(&chains, "e", p, "daddr", e))
 		}
-		if i != nil {
-			ingress = append(ingress, writeChain(&chains, "i", p, "saddr", i))
+		if f := podFamily(p); i != nil {
+			ingress[f] = append(ingress[f], writeChain(&chains, "i", p, "saddr", i))
 		}
 	}
 	const established = "ct state established,related accept\n"
-	unknownFrom, unknownTo := v.unknown("saddr", s.PodCIDR), v.unknown("daddr", s.PodCIDR)
+	unknownFrom, unknownTo := v.unknown("saddr", s), v.unknown("daddr", s)
+	// IPv6 between pods of an IPv4 cluster could only be a way around the rules. Where there is IPv6, neighbours must
+	// be found; what finds them is never forwarded.
+	forwarded, received := "meta nfproto ipv6 counter drop\n", "meta nfproto ipv6 counter drop\n"
+	if s.PodCIDR6 != "" {
+		forwarded, received = "", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n%s", Table, chains.String())
 	fmt.Fprintf(&b, "chain forward {\ntype filter hook forward priority filter - 5; policy accept;\n%s", established)
-	// the cluster is IPv4 only: IPv6 between pods could only be a way around the rules
-	fmt.Fprintf(&b, "meta nfproto ipv6 counter drop\n%s%s%s%s}\n", unknownFrom, unknownTo, jumps("saddr", egress), jumps("daddr", ingress))
+	fmt.Fprintf(&b, "%s%s%s%s%s}\n", forwarded, unknownFrom, unknownTo, jumps("saddr", egress), jumps("daddr", ingress))
 	fmt.Fprintf(&b, "chain input {\ntype filter hook input priority filter - 5; policy accept;\niifname \"lo\" accept\n%s", established)
-	fmt.Fprintf(&b, "meta nfproto ipv6 counter drop\n%s%s}\n}\n", unknownFrom, jumps("saddr", egress))
+	fmt.Fprintf(&b, "%s%s%s}\n}\n", received, unknownFrom, jumps("saddr", egress))
 	return b.String()
 }
 
@@ -86,7 +111,8 @@ func newView(s State) view {
 	byAddress := map[string]*corev1.Pod{}
 	for _, p := range s.Pods {
 		done := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-		if p.Spec.HostNetwork || p.Status.PodIP == "" || done || strings.Contains(p.Status.PodIP, ":") {
+		address, err := netip.ParseAddr(p.Status.PodIP)
+		if p.Spec.HostNetwork || err != nil || done || (familyOf(address) == ipv6 && s.PodCIDR6 == "") {
 			continue
 		}
 		// an ended pod's object can outlive its address, which is then given to a newer pod
@@ -129,9 +155,9 @@ func (v view) podRules(p *corev1.Pod, policies []*netv1.NetworkPolicy) (egress, 
 
 // writeChain writes a pod's chain of one direction and gives its entry in the jump map.
 func writeChain(b *strings.Builder, kind string, p *corev1.Pod, peer string, rules []string) string {
-	name := kind + "_" + strings.ReplaceAll(p.Status.PodIP, ".", "_")
+	name := kind + "_" + strings.NewReplacer(".", "_", ":", "_").Replace(p.Status.PodIP)
 	// a pod may always reach itself (through a Service)
-	fmt.Fprintf(b, "chain %s {\nip %s %s return\n", name, peer, p.Status.PodIP)
+	fmt.Fprintf(b, "chain %s {\n%s %s %s return\n", name, podFamily(p), peer, p.Status.PodIP)
 	for _, r := range rules {
 		b.WriteString(r + "\n")
 	}
@@ -139,23 +165,37 @@ func writeChain(b *strings.Builder, kind string, p *corev1.Pod, peer string, rul
 	return p.Status.PodIP + " : jump " + name
 }
 
-func jumps(field string, entries []string) string {
-	if len(entries) == 0 {
-		return ""
+func jumps(field string, entries map[family][]string) string {
+	var out string
+	for _, f := range []family{ipv4, ipv6} {
+		if len(entries[f]) > 0 {
+			out += fmt.Sprintf("%s %s vmap { %s }\n", f, field, strings.Join(entries[f], ", "))
+		}
 	}
-	return "ip " + field + " vmap { " + strings.Join(entries, ", ") + " }\n"
+	return out
 }
 
 // unknown drops what comes from or goes to a pod address before the API has told whose it is.
-func (v view) unknown(field, podCIDR string) string {
-	if podCIDR == "" {
-		return ""
+func (v view) unknown(field string, s State) string {
+	var out string
+	for _, r := range []struct {
+		family
+		cidr string
+	}{{ipv4, s.PodCIDR}, {ipv6, s.PodCIDR6}} {
+		if r.cidr == "" {
+			continue
+		}
+		out += fmt.Sprintf("%s %s %s ", r.family, field, r.cidr)
+		if pods := ofFamily(v.pods, r.family); len(pods) > 0 {
+			out += fmt.Sprintf("%s %s != %s ", r.family, field, addressSet(pods))
+		}
+		out += "counter drop\n"
 	}
-	m := "ip " + field + " " + podCIDR + " "
-	if len(v.pods) > 0 {
-		m += "ip " + field + " != " + addressSet(v.pods) + " "
-	}
-	return m + "counter drop\n"
+	return out
+}
+
+func ofFamily(pods []*corev1.Pod, f family) []*corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return podFamily(p) != f })
 }
 
 func addressSet(pods []*corev1.Pod) string {

@@ -97,7 +97,9 @@ func TestRulesOfOnePolicy(t *testing.T) {
 		"an unreadable exception closes its block": {
 			selectA + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [nonsense]}}]}]", "e_10_244_0_2", selfOut + drop},
 		"an IPv6 block opens no IPv4": {
-			selectA + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: '::/0'}}]}]", "e_10_244_0_2", selfOut + drop},
+			selectA + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: '::/0'}}]}]", "e_10_244_0_2", selfOut + "ip6 daddr ::/0 counter return\n" + drop},
+		"an exception of the other family closes its block": {
+			selectA + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: '::/0', except: [10.0.0.0/8]}}]}]", "e_10_244_0_2", selfOut + drop},
 		"a port range and a protocol": {
 			selectA + "policyTypes: [Egress]\negress: [{ports: [{port: 8000, endPort: 8090}, {protocol: UDP, port: 53}, {protocol: SCTP}]}]", "e_10_244_0_2",
 			selfOut + "tcp dport 8000-8090 counter return\nudp dport 53 counter return\nmeta l4proto sctp counter return\n" + drop},
@@ -170,10 +172,13 @@ func TestOnlyLivePodsWithAnAddressOfTheirOwnCount(t *testing.T) {
 	fresh.CreationTimestamp = metav1.NewTime(time.Unix(100, 0))
 	old.CreationTimestamp = metav1.NewTime(time.Unix(50, 0))
 	gone.Status.Phase, node.Spec.HostNetwork = corev1.PodFailed, true
-	s.Pods = []*corev1.Pod{fresh, old, gone, node}
-	v := newView(s)
-	if len(v.pods) != 1 || v.pods[0].Name != "fresh" {
-		t.Errorf("got %d pods, the first %q", len(v.pods), v.pods[0].Name)
+	s.Pods = []*corev1.Pod{fresh, old, gone, node, pod("one", "six", "fd00::9", nil)}
+	for cidr6, want := range map[string]int{"": 1, "fd00::/64": 2} {
+		s.PodCIDR6 = cidr6
+		v := newView(s)
+		if len(v.pods) != want || v.pods[0].Name != "fresh" {
+			t.Errorf("IPv6 range %q: got %d pods, the first %q", cidr6, len(v.pods), v.pods[0].Name)
+		}
 	}
 }
 

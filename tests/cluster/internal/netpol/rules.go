@@ -66,17 +66,19 @@ func (v view) peers(ns string, d direction, peers []netv1.NetworkPolicyPeer, nam
 	return out
 }
 
-// podPeers makes one alternative of all pods, or one for each when named ports can differ between them.
+// podPeers makes one alternative of all pods of a family, or one for each when named ports can differ between them.
 func (v view) podPeers(d direction, pods []*corev1.Pod, named bool) []peer {
-	if len(pods) == 0 {
-		return nil
-	}
-	if d.target != nil || !named {
-		return []peer{{"ip " + d.field + " " + addressSet(pods) + " ", d.target}}
-	}
 	var out []peer
-	for _, p := range pods {
-		out = append(out, peer{"ip " + d.field + " " + p.Status.PodIP + " ", p})
+	if d.target == nil && named {
+		for _, p := range pods {
+			out = append(out, peer{fmt.Sprintf("%s %s %s ", podFamily(p), d.field, p.Status.PodIP), p})
+		}
+		return out
+	}
+	for _, f := range []family{ipv4, ipv6} {
+		if of := ofFamily(pods, f); len(of) > 0 {
+			out = append(out, peer{fmt.Sprintf("%s %s %s ", f, d.field, addressSet(of)), d.target})
+		}
 	}
 	return out
 }
@@ -96,24 +98,25 @@ func (v view) selected(ns string, p netv1.NetworkPolicyPeer) []*corev1.Pod {
 	return out
 }
 
-// blockMatch gives no match for what is not an IPv4 block. An exception that cannot be read makes the
-// whole block match nothing: leaving it out would allow more than was written.
+// blockMatch gives no match for what is not a block. An exception that cannot be read, or is of the other
+// family, makes the whole block match nothing: leaving it out would allow more than was written.
 func blockMatch(field string, b *netv1.IPBlock) (string, bool) {
 	c, err := netip.ParsePrefix(b.CIDR)
-	if err != nil || !c.Addr().Is4() {
+	if err != nil {
 		return "", false
 	}
-	m := "ip " + field + " " + c.Masked().String() + " "
+	f := familyOf(c.Addr())
+	m := fmt.Sprintf("%s %s %s ", f, field, c.Masked())
 	var except []string
 	for _, e := range b.Except {
 		q, err := netip.ParsePrefix(e)
-		if err != nil || !q.Addr().Is4() {
+		if err != nil || familyOf(q.Addr()) != f {
 			return "", false
 		}
 		except = append(except, q.Masked().String())
 	}
 	if len(except) > 0 {
-		m += "ip " + field + " != { " + strings.Join(disjoint(except), ", ") + " } "
+		m += fmt.Sprintf("%s %s != { %s } ", f, field, strings.Join(disjoint(except), ", "))
 	}
 	return m, true
 }
