@@ -98,7 +98,7 @@ impl Cell {
             (Self::Paced(Page::Demo), _) => matches!(kind, Kind::Raw | Kind::Http),
             (Self::Paced(_), _) => matches!(kind, Kind::Raw | Kind::Engine),
             (Self::Single(Page::Article), _) => kind != Kind::Http || primary,
-            (Self::Saturated(_), _) => kind == Kind::Raw || kind == Kind::Engine && primary,
+            (Self::Saturated(_), _) => kind == Kind::Raw || service && primary,
             (Self::Beside | Self::Hostile | Self::Mix, _) => kind == Kind::Http && primary,
             (Self::Single(_) | Self::Cores(_) | Self::Open(..) | Self::Encoded(_), Extent::Goals) => false,
         }

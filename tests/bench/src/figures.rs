@@ -141,26 +141,27 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
         let rate = ratio(Cell::Saturated(page), Kind::Engine, Metric::Rate);
         let goal = (isolation == PerClient).then_some(0.98);
         rows.push(Row::new(format!("{word}: saturated captures/s, {name}"), "÷ raw", goal, rate).at_least());
-        let goal = match (isolation, page) {
+        let engine = match (isolation, page) {
             (PerClient, _) => Some(1.05),
             (_, Page::Article) => Some(2.0),
             _ => None,
         };
-        let cpu = ratio(Cell::Single(page), Kind::Engine, Metric::Cpu);
-        rows.push(Row::new(
-            format!("{word}: CPU per capture, engine, {name}"),
-            "÷ raw",
-            goal,
-            cpu,
-        ));
-        let goal = (isolation == PerClient).then_some(1.10);
-        let cpu = ratio(Cell::Single(page), Kind::Http, Metric::Cpu);
-        rows.push(Row::new(
-            format!("{word}: CPU per capture, over HTTP, {name}"),
-            "÷ raw",
-            goal,
-            cpu,
-        ));
+        let http = (isolation == PerClient).then_some(1.10);
+        let saturated = |goal: Option<f64>| goal.filter(|_| isolation == PerClient);
+        for (cell, load, goals) in [
+            (Cell::Single(page), "", (engine, http)),
+            (
+                Cell::Saturated(page),
+                " saturated",
+                (saturated(engine), saturated(http)),
+            ),
+        ] {
+            for (kind, way, goal) in [(Kind::Engine, "engine", goals.0), (Kind::Http, "over HTTP", goals.1)] {
+                let cpu = ratio(cell, kind, Metric::Cpu);
+                let figure = format!("{word}: CPU per capture{load}, {way}, {name}");
+                rows.push(Row::new(figure, "÷ raw", goal, cpu));
+            }
+        }
     }
     let cell = Cell::Cores(Page::Article);
     let both = ((cell, &arm(Kind::Engine, isolation)), (cell, &ArmName::RAW));
@@ -344,7 +345,7 @@ mod tests {
         assert!(rows.iter().all(|row| row.value.is_none() && row.rounds == 0));
         assert_eq!(
             (rows.len(), rows.iter().filter(|row| row.goal.is_some()).count()),
-            (24, 24)
+            (28, 28)
         );
         let mut names: Vec<_> = rows.iter().map(|row| &row.figure).collect();
         names.sort();
