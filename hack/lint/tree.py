@@ -2,7 +2,8 @@
 
 In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; defining/NAME.yaml, the
 definition as it is rendered; rules/NAME.yaml, what Prometheus would load. The definition stands apart, as kubectl-validate
-does not end on its recursive schema. Images are named by digest, as a release names them.
+does not end on its recursive schema. Images are named by digest, as a release names them. What is for OpenShift has the user
+that its admission writes into every container (the constraints `restricted-v2`): nothing runs there without it.
 """
 
 import pathlib
@@ -11,12 +12,15 @@ import tempfile
 
 import yaml
 
-from objects import of_kind, template
+from objects import containers, effective, of_kind, template
 
 SNAPSHOTS = "operator/tests/snapshots/golden__the_plan_of_*.snap"
 KEPT = {".yaml", ".yml", ".json", ".tpl", ".txt", ".rego", ".md"}
 APART = "CustomResourceDefinition"
 MONITORED = "plan-a_monitored_service"
+OPENSHIFT = "openshift"
+# The first of the ten thousand users of a namespace, of the kind that OpenShift hands out.
+HANDED_OUT = 1_000_680_000
 DIGEST = "sha256:" + "0" * 64
 BY_DIGEST = ["--set", f"image.digest={DIGEST}", "--set", f"captureImage.digest={DIGEST}"]
 
@@ -53,6 +57,10 @@ def write(target, name, text):
     for thing in things if name.startswith("plan-") else []:
         for container in template(thing)[1]["containers"] if template(thing) else []:
             container["image"] = f"{container['image'].partition('@')[0]}@{DIGEST}"
+    for pod in [template(thing)[1] for thing in things if template(thing)] if name == OPENSHIFT else []:
+        for container in containers(pod):
+            if effective(pod, container, "runAsUser") is None:
+                container.setdefault("securityContext", {})["runAsUser"] = HANDED_OUT
     for folder, those in (("objects", things), ("defining", of_kind(everything, APART))):
         if those:
             (target / folder / f"{name}.yaml").write_text(yaml.safe_dump_all(those, sort_keys=False, width=1000))
