@@ -10,7 +10,7 @@ use screenshot_operator::plan::Kind;
 use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
-use crate::support::{Operator, Stage, inventory, until, whole_seconds};
+use crate::support::{Operator, PATIENCE, Stage, inventory, until, whole_seconds};
 use crate::whole;
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() 
                 || child.kind == Kind::HorizontalPodAutoscaler
                 || live.data["status"]["observedGeneration"] == json!(live.metadata.generation)
         };
-        until("its controller has looked", Duration::from_secs(20), observed).await;
+        until("its controller has looked", PATIENCE, observed).await;
         tokio::time::sleep(Duration::from_millis(1100)).await; // managedFields keep whole seconds
         let second = apply().await;
         let third = apply().await;
@@ -181,17 +181,14 @@ async fn an_internal_key_that_is_too_old_is_replaced_and_the_old_one_goes() {
         .patch("shots-internal", &PatchParams::default(), &Patch::Merge(&old))
         .await
         .unwrap();
-    until("the key is another one", Duration::from_secs(5), || async {
+    until("the key is another one", PATIENCE, || async {
         let now = data().await;
         now["key"] != first["key"] && now.as_object().unwrap().len() == 1
     })
     .await;
     // Counted when the API server has answered, which is after the key is there to be read.
     let promoted = || operator.count("rotation_steps", &["PromoteInternal"]);
-    until("the step is counted", Duration::from_secs(5), || async {
-        promoted() > 0
-    })
-    .await;
+    until("the step is counted", PATIENCE, || async { promoted() > 0 }).await;
     // It is young: nothing more happens.
     let second = data().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -220,7 +217,7 @@ async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is
     plant("theirs", json!([])).await;
     plant("shots-old", json!([owner])).await;
     let api = stage.children(Kind::ConfigMap);
-    until("the old child is gone", Duration::from_secs(5), || async {
+    until("the old child is gone", PATIENCE, || async {
         api.get_opt("shots-old").await.unwrap().is_none()
     })
     .await;

@@ -10,9 +10,7 @@ use screenshot_operator::rbac::cluster_rules;
 use serde_json::{Value, json};
 
 use crate::roles::restricted;
-use crate::support::{Operator, Stage, config, until};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{Operator, PATIENCE, Stage, config, until};
 
 fn objects(client: &Client, group: &str, version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
     let resource = kube::api::ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));

@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use screenshot_operator::plan::Kind;
 use serde_json::{Value, json};
 
-use crate::support::{Operator, Stage, inventory, until};
+use crate::support::{Operator, PATIENCE, Stage, inventory, until};
 use crate::whole;
 
 const SOON: Duration = Duration::from_secs(2);
@@ -233,7 +233,7 @@ async fn an_edited_child_of_a_kind_that_not_every_service_has_is_put_back_and_to
     for (kind, name, ..) in &edits {
         let api = stage.children(*kind);
         let made = || async { api.get_opt(name).await.unwrap().is_some() };
-        until(&format!("{kind:?} {name} is made"), Duration::from_secs(20), made).await;
+        until(&format!("{kind:?} {name} is made"), PATIENCE, made).await;
     }
     let tried: BTreeSet<Kind> = edits.iter().chain(&self::edits()).map(|(kind, ..)| *kind).collect();
     assert_eq!(tried, Kind::ALL.into(), "a kind is not tried");

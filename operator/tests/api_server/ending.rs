@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::faults::writes;
 use crate::proxy::{Fault, Proxy};
-use crate::support::{Stage, context, until, whole_seconds};
+use crate::support::{PATIENCE, Stage, context, until, whole_seconds};
 
 /// How long the API server takes for one write of the pass that is under way.
 const SLOW: Duration = Duration::from_secs(4);
@@ -64,10 +64,7 @@ async fn an_operator_that_is_asked_to_stop_finishes_its_passes_and_begins_none_a
         ports,
         stop.clone(),
     ));
-    until("it is ready", Duration::from_secs(10), || {
-        answers(ports.health, "/readyz")
-    })
-    .await;
+    until("it is ready", PATIENCE, || answers(ports.health, "/readyz")).await;
     // The pass is under way: its first write is held up.
     proxy.inject(1, Fault::Late(SLOW), |method, path| {
         writes(method, path) && path.contains("serviceaccounts")
@@ -119,10 +116,7 @@ async fn loses_its_lease(stage: &Stage, cut: impl FnOnce(&Proxy)) {
     let elector = Elector::new(lease, &stage.namespace, "lease", "me", TIMES);
     let (ports, stop) = (ports(), CancellationToken::new());
     let running = tokio::spawn(run(Arc::clone(&context), stage.scope(), Some(elector), ports, stop));
-    until("it is ready", Duration::from_secs(10), || {
-        answers(ports.health, "/readyz")
-    })
-    .await;
+    until("it is ready", PATIENCE, || answers(ports.health, "/readyz")).await;
     stage.resting("mended").await;
     stage.settled("mended").await;
     // The pass is under way: its first write is held up for longer than the Lease lives.

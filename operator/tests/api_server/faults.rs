@@ -12,7 +12,7 @@ use screenshot_operator::plan::Kind;
 use serde_json::json;
 
 use crate::proxy::{Fault, Proxy};
-use crate::support::{Operator, Stage, until};
+use crate::support::{Operator, PATIENCE, Stage, until};
 
 /// Whether a call writes.
 pub fn writes(method: &Method, _: &str) -> bool {
@@ -24,7 +24,7 @@ async fn refused_and_lost_answers_delay_a_service_and_nothing_is_made_twice() {
     let stage = Stage::new("refuse").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     proxy.inject(5, Fault::Refuse(409, 0), writes);
     proxy.inject(1, Fault::Refuse(429, 1), |method, path| {
@@ -60,7 +60,7 @@ async fn a_slow_api_server_slows_one_service_and_not_the_others() {
     let stage = Stage::new("slow").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     proxy.inject(1, Fault::Late(Duration::from_secs(60)), |method, path| {
         writes(method, path) && path.contains("serviceaccounts/slow")
@@ -88,7 +88,7 @@ async fn after_an_api_server_that_was_away_everything_is_as_wanted_again() {
     let stage = Stage::new("away").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     stage.resting("shots").await;
     stage.settled("shots").await;
@@ -114,7 +114,7 @@ async fn after_an_api_server_that_was_away_everything_is_as_wanted_again() {
     stage.resting("later").await;
     tokio::time::sleep(AWAY.saturating_sub(gone.elapsed())).await;
     proxy.back();
-    until("what was done meanwhile is seen", Duration::from_secs(60), || async {
+    until("what was done meanwhile is seen", PATIENCE, || async {
         let policy = stage
             .children(Kind::NetworkPolicy)
             .get_opt(&names.egress())
@@ -137,14 +137,14 @@ async fn a_service_deleted_in_the_middle_of_a_pass_leaves_nothing_behind() {
     let stage = Stage::new("gone").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     proxy.inject(1, Fault::Late(Duration::from_secs(2)), |method, path| {
         writes(method, path) && path.contains("configmaps")
     });
     stage.resting("shots").await;
     let account = stage.children(Kind::ServiceAccount);
-    until("the pass has begun", Duration::from_secs(5), || async {
+    until("the pass has begun", PATIENCE, || async {
         account.get_opt("shots").await.unwrap().is_some()
     })
     .await;
@@ -155,7 +155,7 @@ async fn a_service_deleted_in_the_middle_of_a_pass_leaves_nothing_behind() {
         .unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     // What the pass still made has an owner that is gone: the garbage collector takes it.
-    until("all children are gone", Duration::from_secs(30), || async {
+    until("all children are gone", PATIENCE, || async {
         stage.versions().await.is_empty()
     })
     .await;
@@ -175,7 +175,7 @@ async fn an_operator_that_starts_before_its_definition_waits_says_so_and_goes_on
     let proxy = Proxy::start(stage.client.clone()).await;
     proxy.hide(ScreenshotService::group(&()).as_ref());
     let operator = Operator::begin(proxy.config(), stage.scope());
-    until("readiness names the kind and why", Duration::from_secs(10), || async {
+    until("readiness names the kind and why", PATIENCE, || async {
         trouble(&operator.context).is_some_and(|why| why.contains("ScreenshotService") && why.contains("NotServed"))
     })
     .await;

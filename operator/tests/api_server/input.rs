@@ -12,7 +12,7 @@ use screenshot_operator::trigger::controller::Scope;
 use serde_json::json;
 
 use crate::proxy::Proxy;
-use crate::support::{Operator, Stage, config, inventory, until, whole_seconds};
+use crate::support::{Operator, PATIENCE, Stage, config, inventory, until, whole_seconds};
 
 #[tokio::test]
 async fn a_malformed_object_does_not_stop_the_watch_for_others() {
@@ -22,11 +22,11 @@ async fn a_malformed_object_does_not_stop_the_watch_for_others() {
     proxy.garble("\"replicas\":77", "\"replicas\":\"many\"");
     let operator = Operator::begin(proxy.config(), stage.scope());
     stage.create("bad", json!({"replicas": 77})).await.unwrap();
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     stage.resting("good").await;
     stage.settled("good").await;
-    until("the malformed one is counted", Duration::from_secs(10), || async {
+    until("the malformed one is counted", PATIENCE, || async {
         operator.count("reconciles_total", &["Unreadable"]) > 0
     })
     .await;
@@ -49,7 +49,7 @@ async fn a_quota_that_leaves_no_room_is_named_in_the_condition() {
     let quota: ResourceQuota =
         serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}}})).unwrap();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    until("the quota is counted", Duration::from_secs(20), || async {
+    until("the quota is counted", PATIENCE, || async {
         let quota = quotas.get("none").await.unwrap();
         quota
             .status
@@ -59,7 +59,7 @@ async fn a_quota_that_leaves_no_room_is_named_in_the_condition() {
     .await;
     let operator = Operator::running(&stage).await;
     stage.resting("shots").await;
-    until("the condition names it", Duration::from_secs(10), || async {
+    until("the condition names it", PATIENCE, || async {
         let stalled = stage.condition("shots", "Stalled").await;
         stalled.is_some_and(|(_, reason, message)| reason == "QuotaExceeded" && message.contains("Service"))
     })
@@ -124,13 +124,13 @@ async fn an_admission_policy_that_refuses_a_child_is_named_in_the_condition() {
         dry_run: true,
         ..PostParams::default()
     };
-    until("the policy acts", Duration::from_secs(30), || async {
+    until("the policy acts", PATIENCE, || async {
         services.create(&dry, &probe).await.is_err()
     })
     .await;
     let operator = Operator::running(&stage).await;
     stage.resting("shots").await;
-    until("the condition names it", Duration::from_secs(10), || async {
+    until("the condition names it", PATIENCE, || async {
         let stalled = stage.condition("shots", "Stalled").await;
         stalled.is_some_and(|(status, reason, message)| {
             assert!(!message.contains("hunter2"), "{message}");
@@ -168,13 +168,13 @@ async fn a_service_in_a_namespace_on_its_way_out_is_no_trouble() {
     let (stage, other) = (Stage::new("ending").await, Stage::new("staying").await);
     let scope = Scope::of([stage.namespace.clone(), other.namespace.clone()]);
     let operator = Operator::begin(config().await, scope);
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     stage.resting("shots").await;
     stage.settled("shots").await;
     let policy = Policy::create(&stage, "stay", "DELETE", "screenshot-operator.io", "screenshotservices").await;
     let dry = DeleteParams::default().dry_run();
-    until("the policy acts", Duration::from_secs(30), || async {
+    until("the policy acts", PATIENCE, || async {
         stage.services().delete("shots", &dry).await.is_err()
     })
     .await;
@@ -183,17 +183,17 @@ async fn a_service_in_a_namespace_on_its_way_out_is_no_trouble() {
         .delete(&stage.namespace, &DeleteParams::default())
         .await
         .unwrap();
-    until("a pass meets it", Duration::from_secs(30), || async {
+    until("a pass meets it", PATIENCE, || async {
         operator.count("reconciles_total", &["NamespaceTerminating"]) > 0
     })
     .await;
-    until("every child is gone", Duration::from_secs(30), || async {
+    until("every child is gone", PATIENCE, || async {
         stage.versions().await.is_empty()
     })
     .await;
     let before = operator.passes();
     let end = Instant::now() + Duration::from_secs(5);
-    until("five seconds have passed", Duration::from_secs(20), || async {
+    until("five seconds have passed", PATIENCE, || async {
         let stalled = stage.condition("shots", "Stalled").await;
         assert!(stalled.is_none_or(|(status, ..)| status != "True"));
         Instant::now() > end
@@ -205,7 +205,7 @@ async fn a_service_in_a_namespace_on_its_way_out_is_no_trouble() {
     other.resting("shots").await;
     other.settled("shots").await;
     policy.delete().await;
-    until("the namespace is gone", Duration::from_secs(60), || async {
+    until("the namespace is gone", PATIENCE, || async {
         namespaces.get_opt(&stage.namespace).await.unwrap().is_none()
     })
     .await;
@@ -223,7 +223,7 @@ fn jumping() -> Timestamp {
 async fn a_clock_that_jumps_rotates_once_and_always_leaves_a_token_that_works() {
     let stage = Stage::new("clock").await;
     let operator = Operator::with_clock(config().await, stage.scope(), jumping);
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let service = stage.resting("shots").await;
     operator.pass(&service).await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), &stage.namespace);

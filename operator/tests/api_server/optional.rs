@@ -9,7 +9,7 @@ use screenshot_operator::plan::Kind;
 use serde_json::json;
 
 use crate::proxy::Proxy;
-use crate::support::{Operator, Stage, until, whole_seconds};
+use crate::support::{Operator, PATIENCE, Stage, until, whole_seconds};
 
 const GROUP: &str = "monitoring.coreos.com";
 const SOON: Duration = Duration::from_secs(8);
@@ -36,7 +36,7 @@ async fn a_kind_that_comes_is_used_and_one_that_goes_is_told_by_the_condition_an
             ..Bounds::default()
         });
     });
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     let spec = json!({"replicas": 0, "monitoring": {"podMonitor": {"enabled": true}}});
     stage.create("shots", spec).await.unwrap();

@@ -24,7 +24,7 @@ use screenshot_policy::layout::{ATTEST_PATH, KEYSET_BRING_PATH};
 use screenshot_policy::token::Token;
 use serde_json::json;
 
-use crate::support::{Operator, Stage, config, until, whole_seconds};
+use crate::support::{Operator, PATIENCE, Stage, config, until, whole_seconds};
 
 /// What the server in the pod knows.
 struct Server {
@@ -124,7 +124,7 @@ impl World {
             context.canary = Arc::new(Canary::at(&[Ipv4Addr::LOCALHOST.into()], &[], 1).unwrap());
         };
         let operator = Operator::adjusted(config().await, stage.scope(), whole_seconds, adjusted);
-        operator.ready(Duration::from_secs(10)).await;
+        operator.ready(PATIENCE).await;
         let operator = operator.leading();
         stage.resting("shots").await;
         stage.settled("shots").await;
@@ -143,7 +143,7 @@ impl World {
             lets_in: false,
         });
         world.run_pod().await;
-        until("the pod is asked", Duration::from_secs(10), || async {
+        until("the pod is asked", PATIENCE, || async {
             world.server.lock().unwrap().as_ref().unwrap().asked > 0
         })
         .await;
@@ -220,7 +220,7 @@ async fn a_deleted_token_is_replaced_within_two_seconds_as_the_keyset_is_brought
     for _ in 0..3 {
         let old = world.delete_token().await;
         let start = Instant::now();
-        until("another token", Duration::from_secs(10), || async {
+        until("another token", PATIENCE, || async {
             world.secret("shots-token", "token").await.is_some()
         })
         .await;
@@ -228,7 +228,7 @@ async fn a_deleted_token_is_replaced_within_two_seconds_as_the_keyset_is_brought
         let new = world.secret("shots-token", "token").await.unwrap();
         assert!(new != old && Token::parse(&new).is_ok());
         assert!(world.accepts(&new), "clients were given a token that the pod refuses");
-        until("the keyset at rest is in force", Duration::from_secs(5), || async {
+        until("the keyset at rest is in force", PATIENCE, || async {
             let held = world.server.lock().unwrap().as_ref().unwrap().keyset.clone();
             held == world.keyset().await && world.secret("shots-pending", "token").await.is_none()
         })
@@ -244,7 +244,7 @@ async fn a_deleted_token_is_replaced_within_two_seconds_as_the_keyset_is_brought
 async fn a_pod_that_cannot_be_brought_a_keyset_is_waited_for_and_no_token_is_given_before() {
     let world = World::new("waits", false).await;
     world.delete_token().await;
-    until("the keyset has a staged key", Duration::from_secs(5), || async {
+    until("the keyset has a staged key", PATIENCE, || async {
         world.keyset().await.keys.len() == 2
     })
     .await;
@@ -267,7 +267,7 @@ async fn an_operator_that_gets_in_on_the_api_port_says_that_nothing_is_enforced(
     let world = World::new("knock", true).await;
     world.stage.edit("shots", json!({"replicas": 1})).await;
     let said = async || world.stage.condition("shots", "EgressEnforced").await.unwrap();
-    until("nobody got in yet", Duration::from_secs(10), || async {
+    until("nobody got in yet", PATIENCE, || async {
         said().await.1 == "CanaryUnavailable"
     })
     .await;
@@ -278,7 +278,7 @@ async fn an_operator_that_gets_in_on_the_api_port_says_that_nothing_is_enforced(
     pods.patch_status("shots-0", &PatchParams::default(), &Patch::Merge(ready))
         .await
         .unwrap();
-    until("the operator says that it got in", Duration::from_secs(10), || async {
+    until("the operator says that it got in", PATIENCE, || async {
         said().await.0 == "False"
     })
     .await;

@@ -1,13 +1,12 @@
 //! What travels from the API server to the operator.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use screenshot_operator::plan::Kind;
 use screenshot_operator::trigger::controller::Scope;
 
 use crate::proxy::Proxy;
-use crate::support::{Operator, Stage};
+use crate::support::{Operator, PATIENCE, Stage};
 
 /// Of these the operator looks at the content.
 const WHOLE: [&str; 4] = ["screenshotservices", "pods", "deployments", "horizontalpodautoscalers"];
@@ -57,7 +56,7 @@ async fn secrets_and_children_that_tell_nothing_are_listed_and_watched_as_metada
     let stage = Stage::new("private").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     stage.resting("shots").await;
     stage.settled("shots").await;
@@ -79,7 +78,7 @@ async fn an_operator_of_the_whole_cluster_lists_no_secret_with_its_data_either()
     let stage = Stage::new("private-all").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), Scope::of([]));
-    operator.ready(Duration::from_secs(20)).await;
+    operator.ready(PATIENCE).await;
     operator.stop().await;
     let heard = proxy.heard();
     assert!(heard.iter().any(|(path, _)| path == "/api/v1/secrets"), "{heard:#?}");

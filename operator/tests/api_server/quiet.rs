@@ -9,7 +9,7 @@ use screenshot_operator::plan::Kind;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Operator, Stage, until};
+use crate::support::{Operator, PATIENCE, Stage, until};
 
 #[tokio::test]
 async fn a_service_at_rest_costs_no_call_and_no_pass() {
@@ -132,7 +132,7 @@ async fn who_wrote_which_field_and_the_copy_of_the_manifest_are_not_kept() {
     assert!(!whole.managed_fields().is_empty() && whole.annotations().contains_key(copy));
     let key = Key::of(&whole.metadata);
     let kept = || operator.context.services.readable(&key).unwrap();
-    until("the watch shows the edit", Duration::from_secs(5), || async {
+    until("the watch shows the edit", PATIENCE, || async {
         kept().annotations().contains_key("example.com/a")
     })
     .await;

@@ -15,7 +15,7 @@ use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
 use crate::roles::restricted;
-use crate::support::{Operator, Stage, until};
+use crate::support::{Operator, PATIENCE, Stage, until};
 use crate::troubles::refused_by_its_node;
 
 /// What a rule grants: group, resource with its subresource, verb.
@@ -86,9 +86,6 @@ fn calls(user: &str) -> BTreeMap<Grant, BTreeSet<u64>> {
     calls
 }
 
-/// How soon something happens is others' affair (`drift`): here it has to happen at all, beside all that the machine does.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// Everything that an operator does in its life, so that each rule is needed once.
 async fn live(stage: &Stage, config: kube::Config) {
     let client = Client::try_from(config.clone()).unwrap();
@@ -106,11 +103,11 @@ async fn live(stage: &Stage, config: kube::Config) {
         .await
         .unwrap();
     let operator = Operator::reading_addresses(config, stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     let host = format!("web.{}.svc", stage.namespace);
     let service = stage.create("shots", everything(&host)).await.unwrap();
-    until("every child is made", LIMIT, || async {
+    until("every child is made", PATIENCE, || async {
         let rule = stage.children(Kind::PrometheusRule).get_opt("shots").await.unwrap();
         let status = stage.services().get("shots").await.unwrap().status;
         rule.is_some() && status.is_some_and(|status| status.auth.is_some())
@@ -121,7 +118,7 @@ async fn live(stage: &Stage, config: kube::Config) {
     for kind in Kind::ALL {
         if kind == Kind::HttpRoute {
             stage.edit("shots", route()).await;
-            until("the route is made", LIMIT, || async {
+            until("the route is made", PATIENCE, || async {
                 stage.children(kind).get_opt("shots").await.unwrap().is_some()
             })
             .await;
@@ -136,7 +133,7 @@ async fn live(stage: &Stage, config: kube::Config) {
         let live = api.get(&name).await.unwrap();
         let edit = Patch::Merge(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "x"}}}));
         api.patch(&name, &PatchParams::default(), &edit).await.unwrap();
-        until(&format!("{kind:?} is put back"), LIMIT, || async {
+        until(&format!("{kind:?} is put back"), PATIENCE, || async {
             api.get(&name).await.unwrap().metadata.labels == live.metadata.labels
         })
         .await;
@@ -152,7 +149,7 @@ async fn live(stage: &Stage, config: kube::Config) {
             spec.remove("clusterIPs");
         }
         api.create(&PostParams::default(), &old).await.unwrap();
-        until(&format!("{kind:?} is pruned"), LIMIT, || async {
+        until(&format!("{kind:?} is pruned"), PATIENCE, || async {
             api.get_opt("shots-old").await.unwrap().is_none()
         })
         .await;
@@ -162,7 +159,7 @@ async fn live(stage: &Stage, config: kube::Config) {
         stage
             .edit("shots", json!({"auth": {"rotation": {"nonce": nonce}}}))
             .await;
-        until("the token is new", LIMIT, || async {
+        until("the token is new", PATIENCE, || async {
             let status = stage.services().get("shots").await.unwrap().status.unwrap();
             status
                 .auth
@@ -171,7 +168,7 @@ async fn live(stage: &Stage, config: kube::Config) {
         .await;
     }
     refused_by_its_node(stage, "old-node", "no runtime for \"none\" is configured").await;
-    until("what the kubelet told is said", LIMIT, || async {
+    until("what the kubelet told is said", PATIENCE, || async {
         let stalled = stage.condition("shots", "Stalled").await;
         stalled.is_some_and(|(_, reason, _)| reason == "RuntimeHandlerMissing")
     })

@@ -1,7 +1,5 @@
 //! Fewer rights than the operator asks for, and rights in some namespaces only.
 
-use std::time::Duration;
-
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config};
@@ -12,7 +10,7 @@ use screenshot_operator::trigger::controller::Scope;
 use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
-use crate::support::{Operator, Stage, config, until};
+use crate::support::{Operator, PATIENCE, Stage, config, until};
 
 /// A configuration that acts as an operator whose role lacks what `without` says.
 pub async fn restricted(stage: &Stage, without: impl Fn(&mut Value)) -> Config {
@@ -47,13 +45,13 @@ async fn a_right_missing_for_one_kind_is_told_by_readiness_and_condition_and_hea
     };
     let config = restricted(&stage, without).await;
     let operator = Operator::begin(config, stage.scope());
-    until("readiness names the kind and why", Duration::from_secs(10), || async {
+    until("readiness names the kind and why", PATIENCE, || async {
         trouble(&operator.context).is_some_and(|why| why.contains("NetworkPolicy") && why.contains("Forbidden"))
     })
     .await;
     let operator = operator.leading();
     stage.resting("shots").await;
-    until("the condition names it", Duration::from_secs(10), || async {
+    until("the condition names it", PATIENCE, || async {
         let stalled = stage.condition("shots", "Stalled").await;
         stalled.is_some_and(|(_, reason, message)| reason == "Forbidden" && message.contains("NetworkPolicy"))
     })
@@ -68,7 +66,7 @@ async fn a_right_missing_for_one_kind_is_told_by_readiness_and_condition_and_hea
         .patch(&format!("operator-{}", stage.namespace), &PatchParams::default(), &full)
         .await
         .unwrap();
-    stage.settled_within("shots", Duration::from_secs(60)).await;
+    stage.settled_within("shots", PATIENCE).await;
     operator.stop().await;
 }
 
@@ -105,7 +103,7 @@ async fn several_namespaces_are_looked_after_with_roles_alone_and_no_other_is_re
     config.auth_info.impersonate = Some(user);
     config.auth_info.impersonate_groups = Some(vec!["system:authenticated".into()]);
     let operator = Operator::begin(config, Scope::of([one.namespace.clone(), two.namespace.clone()]));
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     for stage in [&one, &two, &other] {
         stage.resting("shots").await;

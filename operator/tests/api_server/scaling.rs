@@ -1,14 +1,12 @@
 //! Who says how many pods there are.
 
-use std::time::Duration;
-
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use screenshot_operator::cache::Key;
 use serde_json::json;
 
-use crate::support::{Operator, Stage, until};
+use crate::support::{Operator, PATIENCE, Stage, until};
 
 #[tokio::test]
 async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_operators_again_without_one() {
@@ -18,7 +16,7 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
     stage.create("shots", json!({"autoscaling": bounds})).await.unwrap();
     let api: Api<Deployment> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let replicas = async || api.get("shots").await.unwrap().spec.unwrap().replicas;
-    until("the Deployment is made", Duration::from_secs(10), || async {
+    until("the Deployment is made", PATIENCE, || async {
         api.get_opt("shots").await.unwrap().is_some()
     })
     .await;
@@ -35,7 +33,7 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
         let known = operator.context.cache.of(&Key::new(&stage.namespace, "shots"));
         known.deployment.is_some_and(|deployment| deployment.desired == 3)
     };
-    until("the watch shows it", Duration::from_secs(5), seen).await;
+    until("the watch shows it", PATIENCE, seen).await;
     for image in ["localhost/other:1", "localhost/other:2"] {
         stage.edit("shots", json!({"image": image})).await;
         let applied = || async {
@@ -45,12 +43,12 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
                 .iter()
                 .all(|container| container.image.as_deref() == Some(image))
         };
-        until("the Deployment is applied anew", Duration::from_secs(5), applied).await;
+        until("the Deployment is applied anew", PATIENCE, applied).await;
         assert_eq!(replicas().await, Some(3), "{image}");
     }
 
     stage.edit("shots", json!({"autoscaling": null, "replicas": 0})).await;
-    until("the spec's own number counts again", Duration::from_secs(5), || async {
+    until("the spec's own number counts again", PATIENCE, || async {
         replicas().await == Some(0)
     })
     .await;

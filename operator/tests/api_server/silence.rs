@@ -7,7 +7,7 @@ use screenshot_operator::cache::listening::Bounds;
 use screenshot_operator::http::trouble;
 
 use crate::proxy::Proxy;
-use crate::support::{Operator, Stage, until, whole_seconds};
+use crate::support::{Operator, PATIENCE, Stage, until, whole_seconds};
 
 const BOUNDS: Bounds = Bounds {
     watch_seconds: 2,
@@ -23,7 +23,7 @@ async fn a_watch_that_is_not_heard_any_more_is_told_by_readiness_and_is_begun_an
     let operator = Operator::adjusted(proxy.config(), stage.scope(), whole_seconds, |context| {
         context.health = Health::within(BOUNDS);
     });
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     let operator = operator.leading();
     // Each watch ends and begins several times, and nothing of that is a trouble.
     let quiet = BOUNDS.silence() + Duration::from_secs(1);
@@ -49,7 +49,7 @@ async fn a_watch_that_is_not_heard_any_more_is_told_by_readiness_and_is_begun_an
     .await;
     // What was asked meanwhile is never answered: only who gives up and asks anew hears again.
     proxy.back();
-    until("ready again", Duration::from_secs(30), || async {
+    until("ready again", PATIENCE, || async {
         trouble(&operator.context).is_none()
     })
     .await;

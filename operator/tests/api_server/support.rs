@@ -64,8 +64,11 @@ async fn install_crd(client: &Client) {
             .iter()
             .any(|c| c.type_ == "Established" && c.status == "True")
     };
-    until("the CRD is established", Duration::from_secs(10), established).await;
+    until("the CRD is established", PATIENCE, established).await;
 }
+
+/// How long a test waits for what is promised to happen, and not how soon: beside other suites an API server is slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until it is so.
 pub async fn until<F: Future<Output = bool>>(what: &str, limit: Duration, check: impl Fn() -> F) -> Duration {
@@ -154,7 +157,7 @@ impl Operator {
     /// Watches of the stage's namespace, filled.
     pub async fn watching(stage: &Stage) -> Self {
         let operator = Self::begin(config().await, stage.scope());
-        operator.ready(Duration::from_secs(10)).await;
+        operator.ready(PATIENCE).await;
         operator
     }
 
@@ -192,10 +195,7 @@ impl Operator {
                 .readable(&key)
                 .filter(|shown| version(shown) >= version(service))
         };
-        until("the watch shows the service", Duration::from_secs(5), || async {
-            shown().is_some()
-        })
-        .await;
+        until("the watch shows the service", PATIENCE, || async { shown().is_some() }).await;
         reconcile(&self.context, &shown().unwrap()).await
     }
 
@@ -275,7 +275,7 @@ impl Stage {
                 .await
                 .expect("defined");
             // A kind is served a moment after it is established.
-            until(&format!("{name} is served"), Duration::from_secs(20), || async {
+            until(&format!("{name} is served"), PATIENCE, || async {
                 let list = self
                     .client
                     .list_api_group_resources(&format!("{group}/{version}"))
@@ -349,7 +349,7 @@ impl Stage {
 
     /// Waits until the status says that a service without pods is as its spec says.
     pub async fn settled(&self, name: &str) {
-        self.settled_within(name, Duration::from_secs(20)).await;
+        self.settled_within(name, PATIENCE).await;
     }
 
     pub async fn settled_within(&self, name: &str, limit: Duration) {

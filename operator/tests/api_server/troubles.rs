@@ -9,7 +9,7 @@ use screenshot_operator::plan::Kind;
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::support::{Operator, Stage};
+use crate::support::{Operator, PATIENCE, Stage};
 
 /// A capture pod that its node does not begin, and what the kubelet says of it: no node is there, so both are objects only.
 pub async fn refused_by_its_node(stage: &Stage, node: &str, text: &str) {
@@ -153,7 +153,7 @@ async fn what_the_cluster_lacks_is_said_and_is_made_as_soon_as_it_is_known() {
         "network": {"exposure": {"httpRoute": {"parentRefs": [{"name": "public", "sectionName": "https"}], "hostnames": ["shots.example.com"]}}}});
     let service = stage.create("shots", spec).await.expect("created");
     let operator = Operator::begin(proxy.config(), stage.scope());
-    operator.ready(Duration::from_secs(10)).await;
+    operator.ready(PATIENCE).await;
     operator.pass(&service).await.expect("a missing kind is no error");
     let says = async |kind: &str| {
         let status = stage
