@@ -117,8 +117,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 # The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
 .PHONY: suites
 suites:
-	@echo "lint"
-	echo "test-unit"
-	echo "test-operator test-chart | test-images test-cluster test-gitops test-argocd test-capture"
+	@echo "lint test-unit test-operator test-chart | test-images test-cluster test-gitops test-argocd test-capture"
 	echo "test-hostile"
 	echo "test-e2e"

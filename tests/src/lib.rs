@@ -20,7 +20,7 @@ pub use figures::record;
 pub use forward::Forward;
 pub use kubectl::{apply, kubectl, kubectl_with};
 pub use namespace::{Namespace, operator_namespace, with_images};
-pub use service::{Condition, condition, conditions, pods, service, token, wait_ready};
+pub use service::{AT_REST, Condition, condition, conditions, pods, service, token, wait_ready};
 pub use wait::eventually;
 
 /// Why a step of a test failed, in words.

@@ -25,6 +25,9 @@ pub fn service(name: &str, spec: &str) -> String {
     )
 }
 
+/// Part of the spec of a service that mostly waits: its browser asks the node for little, so that more find room on it.
+pub const AT_REST: &str = "resources: {browser: {requests: {cpu: 20m}}}";
+
 /// A condition of a service, if it has one of that type.
 pub fn condition(namespace: &str, name: &str, kind: &str) -> Option<Condition> {
     of(&find(namespace, Kind::ScreenshotService, name).ok()??, kind)

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use screenshot_tests::{
-    Condition, Forward, Kind, Namespace, capture, condition, delete, eventually, fetch, get, kubectl,
+    AT_REST, Condition, Forward, Kind, Namespace, capture, condition, delete, eventually, fetch, get, kubectl,
     operator_namespace, pods, record, service, token, wait_ready,
 };
 use serde_json::json;
@@ -63,7 +63,7 @@ spec:
 fn a_policy_that_opens_only_the_way_in_is_found_out_by_the_operator_itself() {
     let namespace = Namespace::create("e2e-way-in").unwrap();
     let name = namespace.0.as_str();
-    apply_in(name, &service("shots", "{replicas: 1}"));
+    apply_in(name, &service("shots", &format!("{{replicas: 1, {AT_REST}}}")));
     wait_ready(name, "shots").unwrap();
     until(name, "shots", "True", Instant::now());
     apply_in(name, &OPENING.replace("OPERATOR", &operator_namespace()));
@@ -80,10 +80,13 @@ fn a_policy_that_opens_only_the_way_in_is_found_out_by_the_operator_itself() {
 fn a_network_that_stops_enforcing_is_found_out_within_a_minute_and_believed_again_after() {
     let namespace = Namespace::create("e2e-enforcement").unwrap();
     let name = namespace.0.as_str();
-    apply_in(name, &service("shots", "{replicas: 1}"));
+    apply_in(name, &service("shots", &format!("{{replicas: 1, {AT_REST}}}")));
     apply_in(
         name,
-        &service("lenient", "{replicas: 1, network: {egress: {enforcement: Advisory}}}"),
+        &service(
+            "lenient",
+            &format!("{{replicas: 1, network: {{egress: {{enforcement: Advisory}}}}, {AT_REST}}}"),
+        ),
     );
     for service in ["shots", "lenient"] {
         wait_ready(name, service).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use screenshot_tests::{
-    Forward, Kind, Namespace, capture, eventually, fetch, get, kubectl, pods, service, token, wait_ready,
+    AT_REST, Forward, Kind, Namespace, capture, eventually, fetch, get, kubectl, pods, service, token, wait_ready,
 };
 use serde_json::{Value, json};
 
@@ -115,7 +115,7 @@ fn jailer(pod: &str) -> Option<Pid> {
 #[test]
 fn a_hung_browser_container_is_restarted_by_its_liveness_and_the_service_is_ready_again() {
     let namespace = Namespace::create("e2e-hung").unwrap();
-    apply_in(&namespace.0, &service("shots", "{replicas: 1}"));
+    apply_in(&namespace.0, &service("shots", &format!("{{replicas: 1, {AT_REST}}}")));
     wait_ready(&namespace.0, "shots").unwrap();
     let pod = pods(&namespace.0, "shots").unwrap()[0]["metadata"]["name"]
         .as_str()

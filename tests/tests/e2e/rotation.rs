@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use screenshot_tests::{
-    Forward, Kind, Namespace, capture, condition, eventually, fetch, get, kubectl, list, operator_namespace, pods,
-    service, token, wait_ready,
+    AT_REST, Forward, Kind, Namespace, capture, condition, eventually, fetch, get, kubectl, list, operator_namespace,
+    pods, service, token, wait_ready,
 };
 use serde_json::{Value, json};
 
@@ -181,7 +181,7 @@ fn the_old_token_is_good_beside_the_new_one_while_the_overlap_lasts() {
 fn the_internal_key_is_replaced_without_a_moment_in_which_a_pod_is_not_attested() {
     let namespace = Namespace::create("e2e-internal-key").unwrap();
     let name = namespace.0.as_str();
-    apply_in(name, &service("shots", "{replicas: 2}"));
+    apply_in(name, &service("shots", &format!("{{replicas: 2, {AT_REST}}}")));
     wait_ready(name, "shots").unwrap();
     let data = || get(name, Kind::Secret, "shots-internal").unwrap()["data"].clone();
     let first: Value = data();

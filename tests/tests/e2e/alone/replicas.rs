@@ -87,12 +87,9 @@ fn another_replica_goes_on_and_neither_that_nor_a_restart_of_all_touches_a_captu
     let first = eventually("a replica leads", LIMIT, leader).unwrap();
     let all = operators();
     assert!(all.len() > 1 && all.contains(&first), "{first} of {all:?}");
+    // The one that stood by, or else the one that replaces the first: whoever asks for the Lease first.
     delete(&operator_namespace(), Kind::Pod, &first).unwrap();
     let second = goes_on(name, &[first]);
-    assert!(
-        all.contains(&second),
-        "the one that stood by does not go on, but {second}"
-    );
 
     let deployment = format!("deployment/{OPERATOR}");
     let old = operators();
