@@ -38,6 +38,8 @@ USERS = {"editor": [], "trusted": ["degraded-sandbox", "own-seccomp-profile", "p
                                      "remote-resolution", "unenforced-egress"],
          "degrader": ["degraded-sandbox"], "profiler": ["own-seccomp-profile"], "opener": ["private-egress"],
          "adviser": ["unenforced-egress"], "resolver": ["remote-resolution"], "pinner": ["pinned-certificates"]}
+# The cluster's own, though they are public.
+OWN = ["9.9.9.0/24", "2620:fe::/48"]
 # Who may edit services and see no Secret.
 AUTHOR = "author"
 ADMIN = None
@@ -73,7 +75,8 @@ def keying(*hosts):
 def install():
     """The chart as a user installs it, and the users."""
     subprocess.run(["helm", "install", "release", "charts/screenshot-operator", "--namespace", "operators",
-                    "--create-namespace", "--set", "seccompInstaller.enabled=false"], check=True,
+                    "--create-namespace", "--set", "seccompInstaller.enabled=false", "--set",
+                    f"cluster.extraDeniedCIDRs={{{','.join(OWN)}}}"], check=True,
                    stdout=subprocess.DEVNULL)
     kubectl.must("wait", "--for=condition=Established", "--timeout=30s",
                  "crd/screenshotservices.screenshot-operator.io")
@@ -144,6 +147,7 @@ def creations():
         # Wide ranges that hold a private one, though they begin outside it.
         "172.0.0.0/8": opening("wide.example.com", "172.0.0.0/8"),
         "2000::/8": opening("wide.example.com", "2000::/8"),
+        "9.9.9.0/28": opening("node.example.com", "9.9.9.0/28"), "2620:fe::9/128": opening("[2620:fe::9]"),
     }
     shown = {"10.1.2.3": "10.1.2.3/32", "[fd12::1]": "fd12::1/128", "203.0.113.10": "203.0.113.10/32"}
     for name, exception in private.items():
@@ -169,7 +173,7 @@ def proxies():
            [(create(user, spec), None) for spec in public for user in ("editor", AUTHOR)])
     private = {"10.1.2.3/32": through("http://10.1.2.3:3128"), "fd12::1/128": through("http://[fd12::1]:3128"),
                "10.0.0.0/8": through("http://proxy.example.com:3128", cidr="10.0.0.0/8"),
-               "squid.web.svc": through("http://squid.web.svc:3128")}
+               "squid.web.svc": through("http://squid.web.svc:3128"), "9.9.9.9/32": through("http://9.9.9.9:3128")}
     for shown, spec in private.items():
         expect(f"an upstream proxy at {shown} is for those who may use that exemption",
                [(create(user, spec), None) for user in ("trusted", "opener", ADMIN)]

@@ -112,11 +112,14 @@ fn some_exceptions() -> impl Strategy<Value = Vec<EgressException>> {
         exception("10.20.30.40", &[8080], None, LATER),
         exception("[fd12::40]", &[8080, 443], None, LATER),
         exception("intra.example.com", &[443, 9000], Some("10.9.0.0/16"), LATER),
+        exception("10.20.30.41", &[6443], Some("10.0.0.0/8"), LATER),
+        exception("10.20.30.42", &[6443], Some("192.168.0.0/16"), LATER),
+        exception("intra.example.com", &[443], Some("10.64.0.0/16"), LATER),
         exception("lab.example.com", &[80], Some("198.18.0.0/15"), LATER),
         exception("wide.example.com", &[2222], Some("160.0.0.0/5"), LATER),
         exception("old.example.com", &[443], Some("10.8.0.0/16"), "2026-01-01T00:00:00Z"),
     ];
-    prop::sample::subsequence(all, 0..=9)
+    prop::sample::subsequence(all, 0..=12)
 }
 
 fn some_ranges() -> impl Strategy<Value = Vec<String>> {

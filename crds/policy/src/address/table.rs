@@ -75,11 +75,20 @@ pub(super) const V6_IN_GLOBAL: &[(Ipv6Net, AddressClass)] = &[
 
 /// Named parts of the space outside [`V6_GLOBAL`]; what is not named is [`AddressClass::NotGlobalUnicast`].
 pub(super) const V6_OUTSIDE: &[(Ipv6Net, AddressClass)] = &[
-    // EC2; EKS pod identity; GCP; Scaleway; OpenStack.
+    // EC2; EKS pod identity; GCP; Scaleway; Akamai; Oracle; Alibaba; OpenStack.
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), AddressClass::Metadata),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), AddressClass::Metadata),
     (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), AddressClass::Metadata),
     (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), AddressClass::Metadata),
+    (v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1], 128), AddressClass::Metadata),
+    (
+        v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
+        AddressClass::Metadata,
+    ),
+    (
+        v6([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200], 128),
+        AddressClass::Metadata,
+    ),
     (v6([0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128), AddressClass::Metadata),
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), AddressClass::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), AddressClass::Loopback),

@@ -58,11 +58,7 @@ impl EgressException {
         if self.ports.is_empty() || self.ports.len() > MAX_EXCEPTION_PORTS {
             return Err(ExceptionError::Ports);
         }
-        let literal = match self.host {
-            Host::Ip(ip) => Some(Cidr::of(ip)),
-            Host::Name(_) => None,
-        };
-        self.cidr.into_iter().chain(literal).try_for_each(check_range)
+        self.cidr.into_iter().chain(self.literal()).try_for_each(check_range)
     }
 
     /// Whether it holds at a point in time.
@@ -70,14 +66,22 @@ impl EgressException {
         now < self.expires
     }
 
-    /// What a NetworkPolicy opens for it: its range, or the literal address itself, less what nothing opens and less
-    /// `denied`. Empty for a name without a range: then it is the pods behind a Service, or nothing.
-    pub fn blocks(&self, denied: &[IpNet]) -> Vec<Block> {
-        let literal = match self.host {
+    /// The host as a range of one, if it is an address.
+    fn literal(&self) -> Option<Cidr> {
+        match self.host {
             Host::Ip(ip) => Some(Cidr::of(ip)),
             Host::Name(_) => None,
+        }
+    }
+
+    /// What a NetworkPolicy opens for it: the literal address itself if its range holds it, or else its range, less what
+    /// nothing opens and less `denied`. Empty for a name without a range: then it is the pods behind a Service, or nothing.
+    pub fn blocks(&self, denied: &[IpNet]) -> Vec<Block> {
+        let open = match self.host {
+            Host::Ip(ip) => self.literal().filter(|_| self.holds(ip)),
+            Host::Name(_) => self.cidr,
         };
-        let Some(open) = self.cidr.or(literal) else {
+        let Some(open) = open else {
             return Vec::new();
         };
         let mut closed = address::never_excepted();

@@ -106,11 +106,16 @@ impl HostVerdict {
 }
 
 impl EffectivePolicy {
-    fn exception(&self, host: &Host, port: u16, now: Timestamp) -> Option<&EgressException> {
-        let port = Port::try_from(port).ok()?;
-        self.exceptions()
-            .iter()
-            .find(|exception| exception.matches(host, port, now))
+    /// The exceptions that hold for a host and port now: several may, each with a range of its own.
+    fn excepting<'a>(
+        &'a self,
+        host: &'a Host,
+        port: u16,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a EgressException> + Clone {
+        let port = Port::try_from(port).ok();
+        let holds = move |exception: &&EgressException| port.is_some_and(|port| exception.matches(host, port, now));
+        self.exceptions().iter().filter(holds)
     }
 
     /// Before the look-up: port and name.
@@ -119,7 +124,7 @@ impl EffectivePolicy {
         if self.denies_host(host) {
             return Err(Refusal::DeniedName);
         }
-        let excepted = self.exception(host, port, now).is_some();
+        let excepted = self.excepting(host, port, now).next().is_some();
         if !excepted {
             match host {
                 Host::Name(name) => self.admit_name(name)?,
@@ -191,17 +196,16 @@ impl EffectivePolicy {
             return Err(Refusal::TooManyAddresses);
         }
         let reach = Reach::of(self);
-        let exception = verdict
-            .excepted
-            .then(|| self.exception(&verdict.host, verdict.port, now));
+        // They may have ended since the name was admitted.
+        let exceptions = self.excepting(&verdict.host, verdict.port, now);
         for ip in addresses {
-            let refusal = match exception {
-                None => reach.closed(*ip),
-                Some(exception) => reach.never(*ip).or_else(|| {
-                    // It may have ended since the name was admitted.
-                    let holds = exception.is_some_and(|exception| exception.holds(*ip));
+            let refusal = if verdict.excepted {
+                reach.never(*ip).or_else(|| {
+                    let holds = exceptions.clone().any(|exception| exception.holds(*ip));
                     (!holds).then_some(Refusal::OutsideException)
-                }),
+                })
+            } else {
+                reach.closed(*ip)
             };
             if let Some(refusal) = refusal {
                 return Err(refusal);

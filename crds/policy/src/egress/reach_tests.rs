@@ -131,7 +131,10 @@ fn an_exception_opens_for_a_network_policy_what_it_opens_for_the_proxy() {
         ("a.com", Some("fd12::/16")),
         ("a.com", Some("2000::/3")),
         ("10.1.2.3", None),
+        ("10.1.2.3", Some("10.0.0.0/8")),
+        ("10.1.2.3", Some("192.168.0.0/16")),
         ("[fd12::1]", None),
+        ("[fd12::1]", Some("fd12::/64")),
     ] {
         let exception = EgressException {
             host: host.parse().unwrap(),

@@ -109,6 +109,7 @@ fn no_exception_opens_metadata_loopback_or_link_addresses() {
         ("169.254.7.7", "link_local_address"),
         ("::1", "loopback_address"),
         ("fd00:ec2::254", "metadata_address"),
+        ("fd00:c1::a9fe:a9fe", "metadata_address"),
     ] {
         assert_eq!(judge(&policy, "web.t1.svc", 8080, &[ip], NOW), Err(reason), "{ip}");
     }
@@ -126,6 +127,16 @@ fn an_exception_with_a_range_admits_only_addresses_in_it() {
         judge(&policy, "intra.example.org", 8080, &["10.1.2.3", "8.8.8.8"], NOW),
         Err("outside_exception")
     );
+}
+
+#[test]
+fn of_several_exceptions_for_one_host_each_opens_its_range() {
+    let ranges = ["10.1.0.0/16", "10.3.0.0/16"].map(|range| exception("intra.example.org", Some(range)));
+    let policy = policy(ranges.to_vec());
+    let judged = |addresses: &[&str]| judge(&policy, "intra.example.org", 8080, addresses, NOW);
+    assert_eq!(judged(&["10.1.2.3"]), Ok(1));
+    assert_eq!(judged(&["10.3.2.3", "10.1.2.3"]), Ok(2));
+    assert_eq!(judged(&["10.3.2.3", "10.2.2.3"]), Err("outside_exception"));
 }
 
 #[test]
