@@ -67,6 +67,11 @@ pub const FLAGS: &[Switch] = &[
         Seen("a pop-up opens and loads"),
     ),
     switch(
+        "--disable-shared-workers",
+        "no worker that belongs to several pages: what one unpacks and asks for would be counted with none",
+        Seen("a page can start a shared worker"),
+    ),
+    switch(
         "--proxy-bypass-list=<-loopback>",
         "loopback and link-local addresses go to the proxy, too",
         Seen("a connection to the loopback, past the proxy"),

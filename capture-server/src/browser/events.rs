@@ -67,7 +67,7 @@ pub enum Event {
         /// Whether it could not be had, so that the browser shows a page of its own instead.
         failed: bool,
     },
-    /// A piece of an answer's body was unpacked. Comes only when asked for.
+    /// A piece of an answer's body, or a message of a WebSocket, was unpacked. Comes only when asked for.
     Unpacked {
         /// Its bytes after decompression.
         bytes: u64,
@@ -130,6 +130,20 @@ struct Requested<'a> {
 struct Asked<'a> {
     #[serde(borrow)]
     url: Cow<'a, str>,
+}
+
+/// A frame of a WebSocket, decompressed; of binary ones the payload is base64, a third more than it was.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    response: Payload<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    #[serde(borrow)]
+    payload_data: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -196,6 +210,11 @@ impl Event {
                 request.url.starts_with("http").then_some(Self::Requested)
             }
             "Network.webSocketCreated" => Some(Self::Requested),
+            "Network.webSocketFrameReceived" => {
+                let Message { response } = parse(params)?;
+                let bytes = response.payload_data.len().try_into().unwrap_or(u64::MAX);
+                Some(Self::Unpacked { bytes })
+            }
             "Target.attachedToTarget" => {
                 let Session { session_id: session } = parse(params)?;
                 Some(Self::Attached { session })
@@ -288,6 +307,12 @@ mod tests {
         assert_eq!((asked("data:,x"), asked("blob:https://a.example/1")), (None, None));
         let socket = r#"{"requestId":"r","url":"wss://a.example/"}"#;
         assert_eq!(decode("Network.webSocketCreated", socket), Some(Event::Requested));
+        let message =
+            r#"{"requestId":"1","timestamp":1,"response":{"opcode":1,"mask":false,"payloadData":"f\u00fcnf"}}"#;
+        assert_eq!(
+            decode("Network.webSocketFrameReceived", message),
+            Some(Event::Unpacked { bytes: 5 })
+        );
     }
 
     #[test]

@@ -43,6 +43,11 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
         "/nested" => html("<iframe src=http://third.net/frame></iframe>"),
         "/worker.js" => ("200 OK\r\ncontent-type: text/javascript".into(), UNPACKS.into()),
         "/worker" => html("<script>new Worker('/worker.js')</script><img src=/never>"),
+        "/socket" => html("<script>new WebSocket('ws://'+location.host+'/messages')</script><img src=/never>"),
+        "/messages" => (web::SOCKET.into(), web::message(1 << 20)),
+        "/shared" => {
+            html("<script>try{new SharedWorker('/worker.js')}catch{location='/page'}</script><img src=/never>")
+        }
         "/once" => html("<script>fetch('/mebibyte')</script><body style='margin:0;background:#0f0'>"),
         _ => return None,
     })
@@ -69,7 +74,8 @@ async fn bounded(limits: CaptureLimits) -> (Running, Jailer) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
     let (server, _jailer) = server(8).await;
-    for path in ["page", "frame", "nested", "worker"] {
+    // There is no shared worker; if there were, what it unpacks would have to count.
+    for path in ["page", "frame", "nested", "worker", "socket", "shared"] {
         let began = Instant::now();
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
         assert_eq!(answer.problem(), (422, "budget_exceeded".into()), "{path}");

@@ -7,7 +7,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use capture_egress::{Answers, Dial, Pinned, ResolveError, Resolver};
 use capture_server::service::Network;
 use screenshot_policy::host::HostName;
@@ -23,6 +27,37 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What the server says to a path: the head without its end, and the body. An empty head: nothing, ever. `None`: what it
 /// says to everything else.
 pub type Answer = fn(&str) -> Option<(String, Vec<u8>)>;
+
+/// The status of a WebSocket, whose body is a [`message`]: it is sent twenty times a second.
+pub const SOCKET: &str = "101 Switching Protocols";
+
+/// A text message of so many bytes, as it is on the wire.
+pub fn message(bytes: usize) -> Vec<u8> {
+    let length = u64::try_from(bytes).unwrap().to_be_bytes();
+    [&[0x81, 127], length.as_slice(), vec![b'x'; bytes].as_slice()].concat()
+}
+
+async fn socket(mut stream: impl AsyncWrite + Unpin, head: &str, message: &[u8]) -> io::Result<()> {
+    let header = |line: &str| {
+        line.split_once(": ")
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+    };
+    let key = head
+        .lines()
+        .filter_map(header)
+        .find(|(name, _)| name == "sec-websocket-key");
+    let (_, key) = key.ok_or(io::ErrorKind::InvalidData)?;
+    let challenge = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"); // RFC 6455, section 4.2.2.
+    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, challenge.as_bytes()));
+    let head = format!(
+        "HTTP/1.1 {SOCKET}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    loop {
+        stream.write_all(message).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// See [`network`].
 pub struct Names;
@@ -92,6 +127,10 @@ pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: An
     let (status, body) = answers(&path).unwrap_or_else(|| ("404 Not Found".into(), Vec::new()));
     if status.is_empty() {
         return std::future::pending().await;
+    }
+    if status == SOCKET {
+        socket(stream, &head, &body).await?;
+        return Ok(path);
     }
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");

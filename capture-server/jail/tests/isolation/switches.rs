@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use capture_jail::facts::{self, Reason};
 use capture_jail::protocol::{Mode, SpawnSpec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Test;
 use crate::rig::{CHROMIUM, Kind, Pipe, Rig, eventually, spawn};
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
         gpu,
     ),
     ("the_heap_of_a_page_has_the_bound_that_was_asked_for", heap),
+    ("without_its_switch_a_page_can_start_a_shared_worker", shared_workers),
 ];
 
 fn without(names: &'static [&'static str]) -> Rig {
@@ -55,6 +56,25 @@ fn gpu() {
     }
 }
 
+/// What an expression is on an empty page.
+fn evaluated(pipe: &mut Pipe, expression: &str) -> Value {
+    let target = pipe.call("Target.createTarget", &json!({"url": "about:blank"}));
+    let attach = json!({"targetId": target["targetId"], "flatten": true});
+    let session = pipe.call("Target.attachToTarget", &attach)["sessionId"].clone();
+    let question = json!({"expression": expression, "returnByValue": true});
+    pipe.call_page(&session, "Runtime.evaluate", &question)["result"]["value"].clone()
+}
+
+fn shared_workers() {
+    for (names, kind) in [(&[][..], "undefined"), (&["--disable-shared-workers"], "function")] {
+        let rig = without(names);
+        let mut jailer = rig.connect();
+        let spawned = spawn(&mut jailer, 1);
+        let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+        assert_eq!(evaluated(&mut pipe, "typeof SharedWorker"), kind, "{names:?}");
+    }
+}
+
 fn heap() {
     let limit = |names, megabytes| {
         let rig = without(names);
@@ -65,12 +85,10 @@ fn heap() {
         };
         let spawned = jailer.spawn(&spec, Duration::from_secs(20)).unwrap();
         let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
-        let target = pipe.call("Target.createTarget", &json!({"url": "about:blank"}));
-        let attach = json!({"targetId": target["targetId"], "flatten": true});
-        let session = pipe.call("Target.attachToTarget", &attach)["sessionId"].clone();
-        let question = json!({"expression": "performance.memory.jsHeapSizeLimit", "returnByValue": true});
-        let answer = pipe.call_page(&session, "Runtime.evaluate", &question);
-        answer["result"]["value"].as_u64().unwrap() >> 20
+        evaluated(&mut pipe, "performance.memory.jsHeapSizeLimit")
+            .as_u64()
+            .unwrap()
+            >> 20
     };
     let (small, large) = (limit(&[], 128), limit(&[], 512));
     assert!(

@@ -27,6 +27,7 @@ pub const CALLS: &[(&str, libc::c_long)] = &[
 pub const ON_THE_COMMAND_LINE: &[&str] = &[
     "--remote-debugging-pipe",
     "--disable-software-rasterizer",
+    "--disable-shared-workers",
     "--js-flags=--max-old-space-size",
     "--ignore-certificate-errors-spki-list",
 ];
