@@ -74,10 +74,11 @@ func Render(s State) string {
 	egress, ingress := map[family][]string{}, map[family][]string{}
 	for _, p := range v.pods {
 		e, i := v.podRules(p, policies)
-		if f := podFamily(p); e != nil {
+		f := podFamily(p)
+		if e != nil {
 			egress[f] = append(egress[f], writeChain(&chains, "e", p, "daddr", e))
 		}
-		if f := podFamily(p); i != nil {
+		if i != nil {
 			ingress[f] = append(ingress[f], writeChain(&chains, "i", p, "saddr", i))
 		}
 	}
@@ -85,7 +86,8 @@ func Render(s State) string {
 	unknownFrom, unknownTo := v.unknown("saddr", s), v.unknown("daddr", s)
 	// IPv6 between pods of an IPv4 cluster could only be a way around the rules. Where there is IPv6, neighbours must
 	// be found; what finds them is never forwarded.
-	forwarded, received := "meta nfproto ipv6 counter drop\n", "meta nfproto ipv6 counter drop\n"
+	const drop = "meta nfproto ipv6 counter drop\n"
+	forwarded, received := drop, drop
 	if s.PodCIDR6 != "" {
 		forwarded, received = "", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
 	}
