@@ -2,7 +2,7 @@
 //!
 //! In: planned children, and the metadata of what exists. Out: writes, in the order of the plan, and what was put back.
 //! While a child looks as it was left (`memory::Sent`), nothing is sent. If somebody touched it, or nothing is remembered,
-//! it is read and compared first. Every write names the object it means, by uid: what was replaced meanwhile is refused.
+//! it is read and compared first: with the plan, and the plan with what our last apply held. Every write names the object it means, by uid: what was replaced meanwhile is refused.
 //! Must not: overwrite an object that belongs to somebody else, or delete one that is not ours by owner and labels.
 
 use std::time::Duration;
@@ -117,15 +117,16 @@ async fn inspect(
         });
     }
     let entries = live.metadata.managed_fields.clone().unwrap_or_default();
+    let managers = Managers::of(&entries);
     let found = left_over(child, &live)?;
-    if found.is_empty() {
+    if found.is_empty() && !managers.outgrown(&child.body) {
         note(context, identity, child, &live, digest);
         return Ok(None);
     }
     let body = drift::mending(&child.body, &found);
     write(context, identity, child, &body, Some(&meta.uid), digest).await?;
     let planned_so_before = sent.is_some_and(|sent| sent.digest == digest);
-    let fields = hands(&found, &Managers::of(&entries), planned_so_before);
+    let fields = hands(&found, &managers, planned_so_before);
     Ok((!fields.is_empty()).then(|| PutBack {
         kind,
         namespace: identity.namespace.clone(),

@@ -1,7 +1,9 @@
 //! Who holds which field, as managedFields tell it.
 //!
-//! In: the managedFields of a live object. Out: the manager of a field that is not us. Pure.
-//! The notation: `f:name` is a field, `k:{"key":"value"}` the element of a keyed list; what has no children is held whole.
+//! In: the managedFields of a live object. Out: the manager of a field that is not us; whether we hold what is planned no
+//! more. Pure.
+//! The notation: `f:name` is a field, `k:{"key":"value"}` the element of a keyed list, `v:"value"` that of a set, `i:0` that
+//! of any other list, `.` the thing itself; what has no children is held whole.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
@@ -33,6 +35,17 @@ impl<'a> Managers<'a> {
     pub fn latest(&self) -> Option<&'a str> {
         let entry = self.others().max_by_key(|entry| time(entry))?;
         entry.manager.as_deref()
+    }
+
+    /// Whether our last apply held a field that the plan lacks: it was planned once, and the next apply lets go of it.
+    pub fn outgrown(&self, planned: &Value) -> bool {
+        let ours = self.0.iter().filter(|entry| {
+            entry.manager.as_deref() == Some(MANAGER)
+                && entry.operation.as_deref() == Some("Apply")
+                && entry.subresource.as_deref().is_none_or(str::is_empty)
+        });
+        ours.filter_map(|entry| entry.fields_v1.as_ref())
+            .any(|fields| !covers(planned, &fields.0))
     }
 
     /// All but us and those who write the status.
@@ -68,4 +81,26 @@ fn element<'a>(map: &'a Map<String, Value>, keys: &Map<String, Value>) -> Option
         let id: Value = serde_json::from_str(name.strip_prefix("k:")?).ok()?;
         (id.as_object() == Some(keys)).then_some(child)
     })
+}
+
+/// Whether the value has all of these fields.
+fn covers(value: &Value, fields: &Value) -> bool {
+    let mut fields = fields.as_object().into_iter().flatten();
+    fields.all(|(name, inner)| name == "." || part(value, name).is_some_and(|part| covers(part, inner)))
+}
+
+fn part<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let (notation, text) = name.split_once(':')?;
+    if notation == "f" {
+        return value.get(text);
+    }
+    let (id, list): (Value, _) = (serde_json::from_str(text).ok()?, value.as_array()?);
+    match (notation, &id) {
+        ("k", Value::Object(keys)) => list
+            .iter()
+            .find(|element| keys.iter().all(|(key, value)| element.get(key) == Some(value))),
+        ("v", _) => list.iter().find(|element| **element == id),
+        ("i", _) => list.get(usize::try_from(id.as_u64()?).ok()?),
+        _ => None,
+    }
 }

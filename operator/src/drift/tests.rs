@@ -2,6 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::names::MANAGER;
 
 fn paths(planned: &Value, live: &Value) -> Vec<String> {
     let mut paths: Vec<String> = differences(planned, live).iter().map(|d| d.path.to_string()).collect();
@@ -98,4 +99,65 @@ fn the_manager_of_a_field_is_named_and_never_ourselves() {
         .field("image");
     assert_eq!(managers.of_field(&image), Some("kubectl-edit"));
     assert_eq!(managers.latest(), Some("kubectl-edit"));
+}
+
+fn applied(by: &str, operation: &str, fields: &Value) -> ManagedFieldsEntry {
+    let entry = json!({"manager": by, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": fields});
+    serde_json::from_value(entry).unwrap()
+}
+
+#[test]
+fn what_our_last_apply_held_and_the_plan_lacks_is_missed_in_every_notation() {
+    let planned = json!({
+        "kind": "Deployment", "metadata": {"name": "a", "labels": {"x": "1"}, "ownerReferences": [{"uid": "u"}], "finalizers": ["f"]},
+        "data": {"policy.json": "{}"},
+        "spec": {"template": {"spec": {
+            "nodeSelector": {"pool": "a"},
+            "containers": [{"name": "server", "image": "i", "ports": [{"containerPort": 80, "protocol": "TCP"}]}],
+        }}},
+    });
+    let held = json!({
+        "f:metadata": {"f:labels": {".": {}, "f:x": {}}, "f:ownerReferences": {"k:{\"uid\":\"u\"}": {}}, "f:finalizers": {"v:\"f\"": {}}},
+        "f:data": {"f:policy.json": {}},
+        "f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {}, "f:containers": {"k:{\"name\":\"server\"}": {
+            ".": {}, "f:name": {}, "f:image": {},
+            "f:ports": {"i:0": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}},
+        }}}}},
+    });
+    let outgrown = |entry: ManagedFieldsEntry| Managers::of(&[entry]).outgrown(&planned);
+    let ours = |fields: &Value| applied(MANAGER, "Apply", fields);
+    assert!(!outgrown(ours(&held)), "the plan has all of it");
+    let container = r#"/f:spec/f:template/f:spec/f:containers/k:{"name":"server"}"#;
+    for (place, more) in [
+        ("/f:metadata", "f:annotations"),
+        ("/f:metadata/f:labels", "f:team"),
+        ("/f:metadata/f:ownerReferences", "k:{\"uid\":\"other\"}"),
+        ("/f:metadata/f:finalizers", "v:\"other\""),
+        ("/f:data", "f:cluster-ranges.json"),
+        ("/f:spec", "f:replicas"),
+        ("/f:spec/f:template/f:spec", "f:tolerations"),
+        ("/f:spec/f:template/f:spec/f:containers", "k:{\"name\":\"old\"}"),
+        (container, "f:args"),
+        (format!("{container}/f:ports").as_str(), "i:1"),
+        (
+            format!("{container}/f:ports").as_str(),
+            "k:{\"containerPort\":81,\"protocol\":\"TCP\"}",
+        ),
+        (
+            format!("{container}/f:ports").as_str(),
+            "k:{\"containerPort\":80,\"protocol\":\"UDP\"}",
+        ),
+    ] {
+        let mut fields = held.clone();
+        fields.pointer_mut(place).unwrap()[more] = json!({});
+        assert!(outgrown(ours(&fields)), "{place} {more}");
+        for other in [applied("vandal", "Apply", &fields), applied(MANAGER, "Update", &fields)] {
+            assert!(!outgrown(other), "{place} {more}: not what we applied");
+        }
+        let status = ManagedFieldsEntry {
+            subresource: Some("status".into()),
+            ..ours(&fields)
+        };
+        assert!(!outgrown(status), "{place} {more}: of the status");
+    }
 }

@@ -83,6 +83,58 @@ async fn an_operator_that_was_restarted_writes_nothing_and_reads_each_child_once
     assert_eq!(stage.services().get("shots").await.unwrap(), service);
 }
 
+/// Nothing is remembered of what was planned before: what the API server holds of our last apply tells.
+#[tokio::test]
+async fn what_left_the_plan_while_no_operator_ran_is_taken_away_by_the_next_one() {
+    let stage = Stage::new("left").await;
+    let first = Operator::running(&stage).await;
+    let spec = json!({"replicas": 0,
+        "podMetadata": {"labels": {"team": "web"}}, "objectMetadata": {"annotations": {"example.com/owner": "web"}},
+        "scheduling": {"nodeSelector": {"pool": "none"}}});
+    stage.create("shots", spec).await.unwrap();
+    stage.settled("shots").await;
+    first.stop().await;
+    let (deployments, maps) = (stage.children(Kind::Deployment), stage.children(Kind::ConfigMap));
+    // As an operator leaves it that knows of public addresses of the cluster.
+    let before = maps.get("shots-policy").await.unwrap();
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"labels": before.metadata.labels, "ownerReferences": before.metadata.owner_references,
+            "annotations": before.metadata.annotations},
+        "data": {"policy.json": before.data["data"]["policy.json"], "cluster-ranges.json": "{}"}});
+    let params = PatchParams::apply(MANAGER).force();
+    maps.patch("shots-policy", &params, &Patch::Apply(body)).await.unwrap();
+    let gone = json!({"podMetadata": null, "objectMetadata": null, "scheduling": null});
+    stage.edit("shots", gone).await;
+
+    let second = Operator::running(&stage).await;
+    until("what is not planned any more is gone", PATIENCE, || async {
+        let (deployment, map) = (
+            deployments.get("shots").await.unwrap(),
+            maps.get("shots-policy").await.unwrap(),
+        );
+        let pods = &deployment.data["spec"]["template"];
+        let noted = deployment.metadata.annotations.iter().flatten();
+        pods["metadata"]["labels"]["team"].is_null()
+            && pods["spec"]["nodeSelector"].is_null()
+            && !noted
+                .chain(map.metadata.annotations.iter().flatten())
+                .any(|(key, _)| key == "example.com/owner")
+            && map.data["data"].as_object().unwrap().len() == 1
+    })
+    .await;
+    stage.settled("shots").await;
+    assert_eq!(
+        stage
+            .events()
+            .await
+            .iter()
+            .find(|(reason, _)| reason == "DriftCorrected"),
+        None,
+        "a change of our own plan is told of as somebody's"
+    );
+    second.stop().await;
+}
+
 /// What we hold of an object, and since when.
 fn ours(object: &DynamicObject) -> Vec<Value> {
     let entries = object.metadata.managed_fields.iter().flatten();
