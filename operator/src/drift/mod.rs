@@ -2,8 +2,10 @@
 //!
 //! In: the planned body, the live object with its managedFields. Out: the fields that differ, each with the field manager
 //! that holds it now. Pure. Values never leave here: they may be secret.
-//! A field that we did not plan is somebody else's and no difference, with one exception: in a NetworkPolicy every
-//! addition opens something, so there anything unplanned is a difference.
+//! A field that we did not plan is somebody else's and no difference, with two exceptions. In a NetworkPolicy every
+//! addition opens something, so there anything unplanned is a difference. And what the API server replaces as a whole is
+//! ours as a whole: an addition inside of it changes what we planned, and the next write would take it away. What the API
+//! server itself fills in there is therefore planned, too.
 
 mod managers;
 
@@ -11,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 pub use managers::Managers;
 
-/// Lists that the API server merges by these keys; all others are replaced as a whole.
+/// Lists that the API server merges by these keys; all others are replaced as a whole, with all that is in them.
 const KEYED: &[(&str, &[&str])] = &[
     ("containers", &["name"]),
     ("initContainers", &["name"]),
@@ -22,9 +24,19 @@ const KEYED: &[(&str, &[&str])] = &[
     ("ownerReferences", &["uid"]),
     ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
     ("hostAliases", &["ip"]),
+    ("groups", &["name"]),
 ];
 /// `ports` is keyed in containers and Services, and atomic in NetworkPolicies.
 const PORT_KEYS: [&[&str]; 2] = [&["containerPort", "protocol"], &["port", "protocol"]];
+/// Maps that are replaced as a whole, and keyed lists whose elements are.
+const WHOLE: [&str; 6] = [
+    "selector",
+    "labelSelector",
+    "nodeSelector",
+    "fieldRef",
+    "ownerReferences",
+    "imagePullSecrets",
+];
 
 /// One step on the way to a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +130,7 @@ pub fn mending(planned: &Value, found: &[Difference]) -> Value {
 }
 
 struct Walk {
+    /// Whether what is not planned is a difference.
     exact: bool,
 }
 
@@ -150,12 +163,15 @@ impl Walk {
         live: &Map<String, Value>,
         found: &mut Vec<Difference>,
     ) {
+        let walk = Self {
+            exact: self.exact || path.name().is_some_and(|name| WHOLE.contains(&name)),
+        };
         for (name, value) in planned {
-            self.compare(&path.field(name), Some(value), live.get(name), found);
+            walk.compare(&path.field(name), Some(value), live.get(name), found);
         }
-        if self.exact {
+        if walk.exact {
             for (name, value) in live.iter().filter(|(name, _)| !planned.contains_key(*name)) {
-                self.compare(&path.field(name), None, Some(value), found);
+                walk.compare(&path.field(name), None, Some(value), found);
             }
         }
     }
@@ -168,7 +184,7 @@ impl Walk {
             let same_length = planned.len() == live.len();
             if same_length {
                 for (planned, live) in planned.iter().zip(live) {
-                    self.compare(path, Some(planned), Some(live), &mut inner);
+                    Self { exact: true }.compare(path, Some(planned), Some(live), &mut inner);
                 }
             }
             if !same_length || !inner.is_empty() {

@@ -74,6 +74,97 @@ fn in_a_network_policy_every_addition_is_a_difference_and_the_mending_takes_it_a
 }
 
 #[test]
+fn what_is_replaced_as_a_whole_is_compared_as_a_whole() {
+    let pods = "/spec/template/spec";
+    let (container, spread) = (
+        format!("{pods}/containers/0"),
+        format!("{pods}/topologySpreadConstraints/0"),
+    );
+    let planned = json!({
+        "metadata": {"name": "a", "ownerReferences": [{"uid": "u", "name": "n"}]},
+        "spec": {
+            "selector": {"app": "a"},
+            "parentRefs": [{"name": "public"}],
+            "rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": [{"name": "a", "port": 80}]}],
+            "podMetricsEndpoints": [{"port": "metrics", "relabelings": [{"action": "replace"}]}],
+            "metrics": [{"containerResource": {"target": {"averageUtilization": 60}}}],
+            "groups": [{"name": "g", "rules": [{"alert": "a"}]}],
+            "template": {"spec": {
+                "nodeSelector": {"pool": "a"},
+                "tolerations": [{"key": "k"}],
+                "topologySpreadConstraints": [
+                    {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}},
+                ],
+                "containers": [{"name": "server", "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "p"}}}]}],
+            }},
+        },
+    });
+    for (place, field, found) in [
+        ("/spec/parentRefs/0", "port", Some("spec.parentRefs")),
+        ("/spec/rules/0", "filters", Some("spec.rules")),
+        ("/spec/rules/0/matches/0", "headers", Some("spec.rules")),
+        ("/spec/rules/0/backendRefs/0", "filters", Some("spec.rules")),
+        (
+            "/spec/podMetricsEndpoints/0",
+            "honorLabels",
+            Some("spec.podMetricsEndpoints"),
+        ),
+        (
+            "/spec/podMetricsEndpoints/0/relabelings/0",
+            "regex",
+            Some("spec.podMetricsEndpoints"),
+        ),
+        (
+            "/spec/metrics/0/containerResource/target",
+            "value",
+            Some("spec.metrics"),
+        ),
+        ("/spec/groups/0/rules/0", "for", Some("spec.groups[g].rules")),
+        (
+            format!("{pods}/tolerations/0").as_str(),
+            "effect",
+            Some("spec.template.spec.tolerations"),
+        ),
+        (
+            format!("{pods}/nodeSelector").as_str(),
+            "more",
+            Some("spec.template.spec.nodeSelector.more"),
+        ),
+        ("/spec/selector", "more", Some("spec.selector.more")),
+        (
+            format!("{spread}/labelSelector/matchLabels").as_str(),
+            "more",
+            Some("spec.template.spec.topologySpreadConstraints[zone].labelSelector.matchLabels.more"),
+        ),
+        (
+            format!("{container}/env/0/valueFrom/fieldRef").as_str(),
+            "apiVersion",
+            Some("spec.template.spec.containers[server].env[POD].valueFrom.fieldRef.apiVersion"),
+        ),
+        (
+            "/metadata/ownerReferences/0",
+            "blockOwnerDeletion",
+            Some("metadata.ownerReferences[u].blockOwnerDeletion"),
+        ),
+        // What is merged, field by field or by its key, may have more by others.
+        ("/spec/groups/0", "interval", None),
+        (spread.as_str(), "minDomains", None),
+        (container.as_str(), "terminationMessagePath", None),
+        (format!("{container}/env/0/valueFrom").as_str(), "other", None),
+        (pods, "dnsPolicy", None),
+    ] {
+        let mut live = planned.clone();
+        live.pointer_mut(place).unwrap()[field] = json!("more");
+        assert_eq!(paths(&planned, &live), Vec::from_iter(found), "{place} {field}");
+        assert_eq!(
+            mending(&planned, &differences(&planned, &live)),
+            planned,
+            "{place} {field}"
+        );
+    }
+}
+
+#[test]
 fn the_manager_of_a_field_is_named_and_never_ourselves() {
     let entries: Vec<ManagedFieldsEntry> = serde_json::from_value(json!([
         {"manager": "screenshot-operator", "operation": "Apply", "time": "2026-01-03T00:00:00Z",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use screenshot_operator::drift::differences;
 use screenshot_operator::names::MANAGER;
 use screenshot_operator::plan::Kind;
 use screenshot_operator::validate::identity;
@@ -174,6 +175,12 @@ async fn applying_a_child_twice_changes_no_resource_version_whatever_its_kind() 
         tokio::time::sleep(Duration::from_millis(1100)).await; // managedFields keep whole seconds
         let second = apply().await;
         let third = apply().await;
+        let kept = serde_json::to_value(&third).unwrap();
+        assert_eq!(
+            differences(&child.body, &kept),
+            [],
+            "{child:?}: the API server fills in what is not planned"
+        );
         assert_eq!(second.metadata.generation, first.metadata.generation, "{child:?}");
         assert_eq!(ours(&first).len(), 1, "{child:?}");
         assert_eq!(ours(&third), ours(&first), "our own part was written anew: {child:?}");

@@ -91,6 +91,12 @@ fn edits() -> Vec<(Kind, &'static str, Value, &'static str)> {
             "spec.selector.app.kubernetes.io/instance",
         ),
         (
+            Kind::Service,
+            "shots",
+            json!({"spec": {"selector": {"more": "narrow"}}}),
+            "spec.selector.more",
+        ),
+        (
             Kind::ServiceAccount,
             "shots",
             json!({"automountServiceAccountToken": true}),
@@ -148,6 +154,18 @@ fn edits_of_optional_children() -> Vec<(Kind, &'static str, Value, &'static str)
             "routed",
             json!({"spec": {"hostnames": ["other.example.com"]}}),
             "spec.hostnames",
+        ),
+        (
+            Kind::HttpRoute,
+            "routed",
+            json!({"spec": {"parentRefs": [{"name": "public", "port": 8443}]}}),
+            "spec.parentRefs",
+        ),
+        (
+            Kind::Deployment,
+            "shots",
+            json!({"spec": {"template": {"spec": {"nodeSelector": {"more": "narrow"}}}}}),
+            "spec.template.spec.nodeSelector.more",
         ),
         (
             Kind::PodMonitor,
