@@ -153,6 +153,8 @@ fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Ve
         (_, Some(detail), ..) => not_ready(detail.reason, &detail.message, true),
         (Some(trouble), ..) => not_ready(trouble.reason, &trouble.message, stuck(pass)),
         (None, None, Some(detail), _) => not_ready(detail.reason, &detail.message, stuck(pass)),
+        // The pods from before serve on, and nothing will replace them by itself.
+        (None, None, None, Some(_)) if stuck(pass) => not_ready("ProgressDeadlineExceeded", &gave_up(pass.pods), true),
         (None, None, None, Some(message)) => vec![
             verdict("Ready", true, "RollingOut", message),
             verdict("Reconciling", true, "RollingOut", message),
@@ -195,6 +197,11 @@ fn not_ready(reason: &'static str, message: &str, person: bool) -> Vec<Verdict> 
 
 fn stuck(pass: &Pass<'_>) -> bool {
     pass.deployment.is_some_and(|deployment| deployment.stuck)
+}
+
+fn gave_up(pods: &[PodView]) -> String {
+    let message = "new capture pods were not ready in time and the Deployment gave up; those from before go on";
+    controls::not_ready(pods).map_or_else(|| message.to_owned(), |why| format!("{message}: {why}"))
 }
 
 fn rollout(pass: &Pass<'_>) -> Option<&'static str> {

@@ -42,6 +42,8 @@ pub struct DeploymentView {
     pub ready: i32,
     /// Whether it gave up waiting for progress.
     pub stuck: bool,
+    /// Whether somebody paused it: pods are not replaced meanwhile.
+    pub paused: bool,
     /// Why pods cannot be created (quota, admission, a missing class), when they cannot.
     pub failure: Option<Said>,
 }
@@ -107,6 +109,7 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
         updated: status.updated_replicas.unwrap_or(0),
         ready: status.ready_replicas.unwrap_or(0),
         stuck: condition("Progressing", "False").is_some_and(|said| said.reason == "ProgressDeadlineExceeded"),
+        paused: deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false),
         failure: condition("ReplicaFailure", "True"),
     }
 }

@@ -32,22 +32,19 @@ fn available(pass: &Pass<'_>, trouble: Option<&Trouble>) -> Verdict {
     }
     match trouble {
         Some(trouble) => verdict(kind, false, trouble.reason, trouble.message.clone()),
-        None => verdict(kind, false, "PodsNotReady", not_ready(pass.pods)),
+        None => {
+            let why = not_ready(pass.pods).unwrap_or_else(|| "no capture pod is ready yet".into());
+            verdict(kind, false, "PodsNotReady", why)
+        }
     }
 }
 
 /// The first reason that a pod gives for itself.
-fn not_ready(pods: &[PodView]) -> String {
-    let reason = pods
-        .iter()
-        .find_map(|pod| Some((pod, pod.attested.as_ref().ok()?.not_ready.first()?)));
-    reason.map_or_else(
-        || "no capture pod is ready yet".into(),
-        |(pod, why)| {
-            let (place, why) = (sandbox::place(pod), word(&why.reason));
-            format!("a capture pod on {place} is not ready: {why}")
-        },
-    )
+pub(super) fn not_ready(pods: &[PodView]) -> Option<String> {
+    pods.iter().find_map(|pod| {
+        let why = word(&pod.attested.as_ref().ok()?.not_ready.first()?.reason);
+        Some(format!("a capture pod on {} is not ready: {why}", sandbox::place(pod)))
+    })
 }
 
 fn policy_in_force(pass: &Pass<'_>, now: Timestamp) -> Verdict {

@@ -339,6 +339,75 @@ fn a_rollout_that_gave_up_is_stalled() {
     assert_eq!(world.says("Reconciling"), None);
 }
 
+/// A pod from before takes captures; the one that was to replace it never will.
+fn replacing(edit: impl FnOnce(&mut DeploymentView)) -> World {
+    let mut world = good(|_| {});
+    let mut deployment = DeploymentView {
+        current: true,
+        desired: 1,
+        replicas: 2,
+        updated: 1,
+        ready: 1,
+        ..Default::default()
+    };
+    edit(&mut deployment);
+    world.deployment = Some(deployment);
+    let mut new = good(|_| {}).pods.remove(0);
+    (new.name, new.uid, new.ready) = ("new".into(), "v".into(), false);
+    let report = new.attested.as_mut().unwrap();
+    report.ready = false;
+    report.sandbox.verified = false;
+    report.not_ready = vec![NotReady {
+        reason: "resolver_failed".into(),
+        message: "m".into(),
+    }];
+    world.pods.push(new);
+    world
+}
+
+#[test]
+fn a_rollout_that_gave_up_is_stalled_although_the_pods_from_before_serve_on() {
+    let under_way = replacing(|_| {});
+    assert_eq!(under_way.says("Ready"), is("True", "RollingOut"));
+    assert_eq!(under_way.says("Stalled"), None);
+    let gave_up = replacing(|deployment| deployment.stuck = true);
+    assert_eq!(gave_up.says("Ready"), is("False", "ProgressDeadlineExceeded"));
+    assert_eq!(gave_up.says("Stalled"), is("True", "ProgressDeadlineExceeded"));
+    assert_eq!(gave_up.says("Reconciling"), None);
+    assert_eq!(gave_up.says("Available"), is("True", "PodsReady"));
+    let status = gave_up.status(&ScreenshotServiceStatus::default(), now());
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert!(
+        ready
+            .message
+            .ends_with(": a capture pod on node n1 is not ready: resolver_failed"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
+fn a_rollout_that_somebody_paused_is_stalled_while_pods_wait_for_it_and_only_then() {
+    let paused = |updated| {
+        replacing(|deployment| {
+            (deployment.paused, deployment.updated) = (true, updated);
+        })
+    };
+    assert_eq!(paused(0).says("Ready"), is("False", "RolloutPaused"));
+    assert_eq!(paused(0).says("Stalled"), is("True", "RolloutPaused"));
+    assert_eq!(paused(0).says("Available"), is("True", "PodsReady"));
+    assert_eq!(paused(1).says("Stalled"), None);
+    let mut done = good(|_| {});
+    done.deployment.as_mut().unwrap().paused = true;
+    assert_eq!(done.says("Ready"), is("True", "AsWanted"));
+    let mut crashing = paused(1);
+    crashing.pods[1].waiting = Some(Said {
+        reason: "CrashLoopBackOff".into(),
+        ..Said::default()
+    });
+    assert_eq!(crashing.says("Ready"), is("False", "ContainerCrashes"));
+}
+
 #[test]
 fn an_idle_pass_yields_an_equal_status_and_a_flip_moves_only_its_own_time() {
     let mut world = good(|_| {});

@@ -40,8 +40,8 @@ fn passing(reason: &'static str, message: impl Into<String>) -> Trouble {
     }
 }
 
-/// The first trouble in the order in which a pod meets them (made, placed, begun, started); one that a person has to mend
-/// before one that may pass.
+/// The first trouble in the order in which a pod meets them (made, placed, begun, started), a rollout that somebody holds
+/// last; one that a person has to mend before one that may pass.
 pub(super) fn find(
     wanted: &Validated,
     deployment: Option<&DeploymentView>,
@@ -59,12 +59,19 @@ pub(super) fn find(
         pods.iter().find_map(|pod| Some(refusal(pod, pod.refused.as_ref()?))),
         pods.iter()
             .find_map(|pod| Some(start(wanted, pod, pod.waiting.as_ref()?))),
+        deployment.and_then(held),
     ];
     let found = || all.iter().flatten();
     found()
         .find(|trouble| trouble.person)
         .or_else(|| found().next())
         .cloned()
+}
+
+/// A pause is left to who made it; that pods wait for its end has to be said. Their number counts meanwhile, too.
+fn held(deployment: &DeploymentView) -> Option<Trouble> {
+    let message = "the Deployment is paused and capture pods wait to be started or replaced: resume it (`kubectl rollout resume`)";
+    (deployment.paused && deployment.updated < deployment.desired).then(|| stalled("RolloutPaused", message))
 }
 
 /// The ReplicaSet controller passes on what the API server answered to the creation of a pod.

@@ -35,9 +35,16 @@ fn a_deployment_is_cut_down_to_numbers_and_troubles() {
         updated: 4,
         ready: 3,
         stuck: false,
+        paused: false,
         failure: None,
     };
     assert_eq!(deployment(&a_deployment(&json!({}))), expected);
+    let spec = json!({"replicas": 4, "selector": {}, "template": {}, "paused": true});
+    let paused = DeploymentView {
+        paused: true,
+        ..expected
+    };
+    assert_eq!(deployment(&a_deployment(&json!({"spec": spec}))), paused);
     let status = json!({"observedGeneration": 2, "conditions": [
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"},
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota",
