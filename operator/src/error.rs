@@ -83,7 +83,7 @@ impl Error {
         }
     }
 
-    /// Whether it passes by itself, so that the status need not speak of it.
+    /// Whether it passes by itself, so that the status need not speak of it at once.
     pub fn transient(&self) -> bool {
         let passing = [
             "Conflict",
@@ -92,6 +92,7 @@ impl Error {
             "Throttled",
             "ApiUnreachable",
             "ApiUnavailable",
+            "WebhookUnavailable",
             "NamespaceTerminating",
         ];
         passing.contains(&self.reason())
@@ -123,6 +124,10 @@ impl Error {
                     format!(
                         "the cluster's admission refuses to let the operator {verb} {kind}: {who}; the operator's log has its words"
                     )
+                }
+                "WebhookUnavailable" => {
+                    let who = unheard(source).map_or_else(String::new, |who| who.to_string());
+                    format!("{who}, which the cluster asks before the operator may {verb} {kind}, does not answer")
                 }
                 "QuotaExceeded" => format!("a quota of the namespace leaves no room for {kind}"),
                 _ => format!("the operator could not {verb} {kind}; its log says more"),
@@ -178,7 +183,7 @@ impl Error {
 /// Longest name shown of who refused, in characters: that of an object of Kubernetes is no longer.
 const MAX_NAME: usize = 253;
 
-/// Who of the cluster's admission refused a request.
+/// Who of the cluster's admission refused a request, or was not there to be asked.
 #[derive(Debug, PartialEq, Eq)]
 struct Refuser<'a> {
     kind: &'static str,
@@ -209,9 +214,22 @@ fn refuser(source: &kube::Error) -> Option<Refuser<'_>> {
         let (_, rest) = status.message.split_once(before)?;
         let (name, words) = rest.split_once(after)?;
         let denied = kind == "webhook" || words.contains("' denied request");
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
-        (denied && name.len() <= MAX_NAME && name.chars().all(plain)).then_some(Refuser { kind, name })
+        (denied && is_name(name)).then_some(Refuser { kind, name })
     })
+}
+
+/// A webhook that must be asked and cannot be, by the words of the API server, which answers as if the fault were its own.
+fn unheard(source: &kube::Error) -> Option<Refuser<'_>> {
+    let kube::Error::Api(status) = source else { return None };
+    let (_, rest) = status.message.split_once("failed calling webhook \"")?;
+    let (name, _) = rest.split_once('"')?;
+    let kind = "webhook";
+    (status.code >= 500 && is_name(name)).then_some(Refuser { kind, name })
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
+    text.len() <= MAX_NAME && text.chars().all(plain)
 }
 
 fn api_reason(source: &kube::Error) -> &'static str {
@@ -229,6 +247,7 @@ fn api_reason(source: &kube::Error) -> &'static str {
         401 => "Unauthorized",
         422 => "Invalid",
         429 => "Throttled",
+        500..=599 if unheard(source).is_some() => "WebhookUnavailable",
         500..=599 => "ApiUnavailable",
         _ => "ApiError",
     }
@@ -304,6 +323,21 @@ mod tests {
                     "it passes by itself"
                 );
             }
+        }
+        let away =
+            "Internal error occurred: failed calling webhook \"labels.example.com\": failed to call webhook: hunter2";
+        let error = answered(500, "InternalError", away);
+        assert_eq!(error.reason(), "WebhookUnavailable");
+        assert!(error.transient() && !error.lasting());
+        assert_eq!(
+            error.public(),
+            "webhook labels.example.com, which the cluster asks before the operator may list HTTPRoute, does not answer"
+        );
+        for no_name in [
+            "failed calling webhook \"a b <script>\": no",
+            "failed calling webhook \"a",
+        ] {
+            assert_eq!(answered(500, "", no_name).reason(), "ApiUnavailable");
         }
         let long = format!("admission webhook \"{}\" denied the request", "a".repeat(300));
         for message in [

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use screenshot_policy::attest::AttestReport;
 
 use crate::apply::PutBack;
@@ -87,6 +88,8 @@ pub struct Memory {
     pub proofs: HashMap<String, Proof>,
     /// Passes in a row that waited for pods to attest.
     pub waited: u32,
+    /// Since when every pass has failed with what passes by itself.
+    pub failing: Option<Timestamp>,
 }
 
 impl Memory {

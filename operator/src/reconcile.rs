@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -27,47 +27,41 @@ use crate::{apply, events, observe, status};
 const SOON: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 /// Between passes when nothing happens: attestations are refreshed then.
 const LATE: Duration = Duration::from_secs(40);
-/// A pass has no more time than this, whatever hangs.
+/// The work of a pass has no more time than this, whatever hangs.
 const PASS_TIMEOUT: Duration = Duration::from_secs(120);
+/// For so long an error that passes by itself is not shown, if no pass between succeeds.
+const UNTOLD: SignedDuration = SignedDuration::from_secs(30);
 
 /// Does one pass; returns when to do the next.
 ///
 /// # Errors
 /// What stopped it; the caller retries with backoff.
 pub async fn reconcile(context: &Context, service: &ScreenshotService) -> Result<Duration, Error> {
-    match tokio::time::timeout(PASS_TIMEOUT, Box::pin(pass(context, service))).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::Timeout {
-            verb: "reconcile",
-            kind: "ScreenshotService",
-        }),
-    }
-}
-
-async fn pass(context: &Context, service: &ScreenshotService) -> Result<Duration, Error> {
     if service.metadata.deletion_timestamp.is_some() {
         return Ok(LATE); // The garbage collector removes the children; making them anew would fight it.
     }
     let identity = identity(service)?;
+    let (key, generation) = (identity.key(), identity.generation);
     let before = service.status.clone().unwrap_or_default();
-    let wanted = match validate(identity.clone(), service, &context.settings) {
+    let wanted = match validate(identity, service, &context.settings) {
         Ok(wanted) => wanted,
         Err(why) => {
-            let after = status::invalid(&before, &why, identity.generation, (context.now)());
+            let after = status::invalid(&before, &why, generation, (context.now)());
             publish(context, service, &before, &after, &[]).await?;
             context.metrics.pass("invalid");
             return Ok(LATE);
         }
     };
-    let outcome = match context.cluster.view(Instant::now()) {
-        Ok(view) => carry_out(context, service, &wanted.in_cluster(view)).await,
-        Err(error) => Err(error),
-    };
+    let outcome = Box::pin(pass(context, service, wanted)).await;
+    let (failure, now) = (outcome.as_ref().err(), (context.now)());
+    let silent = context
+        .memories
+        .with(&key, |memory| untold(&mut memory.failing, failure, now));
     match outcome {
         // Somebody was faster, or the network hiccuped: the next pass comes soon and the status need not flicker.
-        Err(error) if error.transient() => Err(error),
+        Err(error) if silent => Err(error),
         Err(error) => {
-            let after = status::failed(&before, &error, identity.generation, (context.now)());
+            let after = status::failed(&before, &error, generation, now);
             publish(context, service, &before, &after, &[]).await?;
             Err(error)
         }
@@ -77,6 +71,25 @@ async fn pass(context: &Context, service: &ScreenshotService) -> Result<Duration
             Ok(next)
         }
     }
+}
+
+/// Whether the status stays silent on how a pass ended. `failing` is since when passes have failed with what passes by itself.
+fn untold(failing: &mut Option<Timestamp>, failure: Option<&Error>, now: Timestamp) -> bool {
+    if !failure.is_some_and(Error::transient) {
+        *failing = None;
+        return false;
+    }
+    now.duration_since(*failing.get_or_insert(now)) < UNTOLD
+}
+
+async fn pass(context: &Context, service: &ScreenshotService, wanted: Validated) -> Result<Done, Error> {
+    let wanted = wanted.in_cluster(context.cluster.view(Instant::now())?);
+    let work = carry_out(context, service, &wanted);
+    let late = |_| Error::Timeout {
+        verb: "reconcile",
+        kind: "ScreenshotService",
+    };
+    tokio::time::timeout(PASS_TIMEOUT, work).await.map_err(late)?
 }
 
 type Done = (ScreenshotServiceStatus, Duration, Vec<&'static str>);
@@ -267,4 +280,29 @@ fn spread(wait: Duration, uid: &str) -> Duration {
         .fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
         % 100;
     wait.saturating_sub(wait / 1000 * part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_when_it_has_not_for_half_a_minute() {
+        let at = |seconds: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let (passing, lasting) = (Error::Conflict { kind: "Secret" }, Error::Unreadable);
+        let mut failing = None;
+        for (second, failure, silent) in [
+            (0, Some(&passing), true),
+            (29, Some(&passing), true),
+            (30, Some(&passing), false),
+            (500, Some(&passing), false),
+            (501, None, false),
+            (502, Some(&passing), true),
+            (532, Some(&passing), false),
+            (533, Some(&lasting), false),
+            (534, Some(&passing), true),
+        ] {
+            assert_eq!(untold(&mut failing, failure, at(second)), silent, "{second}");
+        }
+    }
 }

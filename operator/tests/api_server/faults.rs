@@ -1,10 +1,13 @@
 //! An API server that misbehaves, is away, or does not know the resource yet.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use kube::Resource as _;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Resource as _};
 use screenshot_api::ScreenshotService;
 use screenshot_operator::http::trouble;
 use screenshot_operator::names::Names;
@@ -12,7 +15,7 @@ use screenshot_operator::plan::Kind;
 use serde_json::json;
 
 use crate::proxy::{Fault, Proxy};
-use crate::support::{Operator, PATIENCE, Stage, until};
+use crate::support::{Operator, PATIENCE, Stage, config, until, whole_seconds};
 
 /// Whether a call writes.
 pub fn writes(method: &Method, _: &str) -> bool {
@@ -77,6 +80,59 @@ async fn a_slow_api_server_slows_one_service_and_not_the_others() {
         "{}",
         operator.context.metrics.counters()
     );
+    operator.stop().await;
+}
+
+/// A clock for which a second is a minute.
+fn fast() -> Timestamp {
+    static BEGUN: LazyLock<Timestamp> = LazyLock::new(whole_seconds);
+    let passed = whole_seconds().duration_since(*BEGUN);
+    *BEGUN + passed * 60
+}
+
+/// The API server tells of a webhook that it cannot ask as of a fault of its own.
+#[tokio::test]
+async fn a_webhook_that_does_not_answer_is_named_by_the_status_until_it_is_gone() {
+    let stage = Stage::new("unheard").await;
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(stage.client.clone());
+    let name = format!("{}.example.com", stage.namespace);
+    let webhook = json!({"metadata": {"name": name}, "webhooks": [{
+        "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail", "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://127.0.0.1:1/nobody"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}],
+    }]});
+    let webhook = serde_json::from_value(webhook).unwrap();
+    webhooks.create(&PostParams::default(), &webhook).await.unwrap();
+    let maps = stage.children(Kind::ConfigMap);
+    let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "probe-"}});
+    let probe = serde_json::from_value(probe).unwrap();
+    until("the API server asks the webhook", PATIENCE, || async {
+        maps.create(&PostParams::default(), &probe).await.is_err()
+    })
+    .await;
+
+    let operator = Operator::with_clock(config().await, stage.scope(), fast);
+    operator.ready(PATIENCE).await;
+    let operator = operator.leading();
+    stage.resting("shots").await;
+    until("the status names it", PATIENCE, || async {
+        let ready = stage.condition("shots", "Ready").await;
+        ready.is_some_and(|(is, why, text)| {
+            is == "False" && why == "WebhookUnavailable" && text.starts_with(&format!("webhook {name}, "))
+        })
+    })
+    .await;
+    assert!(
+        operator.count("reconciles_total", &["\"WebhookUnavailable\""]) > 0,
+        "told at once"
+    );
+    let (is, why, _) = stage.condition("shots", "Reconciling").await.unwrap();
+    assert_eq!((is.as_str(), why.as_str()), ("True", "WebhookUnavailable"));
+    assert_eq!(stage.condition("shots", "Stalled").await, None);
+    webhooks.delete(&name, &DeleteParams::default()).await.unwrap();
+    stage.settled("shots").await;
+    assert_eq!(stage.condition("shots", "Reconciling").await, None);
     operator.stop().await;
 }
 
