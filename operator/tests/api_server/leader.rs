@@ -1,16 +1,24 @@
 //! One replica leads; the other takes over when it ends, is cut off, or hangs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use screenshot_operator::cache::Key;
+use screenshot_operator::context::Context;
+use screenshot_operator::http::trouble;
 use screenshot_operator::leader::{Elector, Times};
+use screenshot_operator::plan::Kind;
+use screenshot_operator::run::{Ended, Ports, run};
+use serde_json::json;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
-use crate::support::{Stage, until};
+use crate::support::{PATIENCE, Stage, config, context, is_settled, sum, until, whole_seconds};
 
 const TIMES: Times = Times {
     lease: Duration::from_secs(3),
@@ -128,4 +136,77 @@ async fn a_lease_taken_by_another_one_is_not_taken_back() {
         .expect("it gives up");
     first.release().await.unwrap();
     assert_eq!(holder(&stage).await.as_deref(), Some("thief"));
+}
+
+/// A whole operator, as its program runs it; ends when asked to.
+fn candidate(
+    context: &Arc<Context>,
+    stage: &Stage,
+    me: &str,
+    stop: &CancellationToken,
+) -> JoinHandle<Result<(), Ended>> {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let ports = Ports {
+        health: any,
+        metrics: any,
+        canary: any,
+    };
+    let elector = elector(context.client.clone(), stage, me);
+    tokio::spawn(run(
+        Arc::clone(context),
+        stage.scope(),
+        Some(elector),
+        ports,
+        stop.clone(),
+    ))
+}
+
+#[tokio::test]
+async fn the_one_in_waiting_has_read_everything_and_goes_on_where_the_leader_ended() {
+    let stage = Stage::new("warm").await;
+    let made = async || Arc::new(context(config().await, whole_seconds));
+    let (leading, waiting) = (made().await, made().await);
+    let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+    let first = candidate(&leading, &stage, "first", &stop);
+    until("the first one leads", PATIENCE, || async {
+        holder(&stage).await.as_deref() == Some("first")
+    })
+    .await;
+    let second = candidate(&waiting, &stage, "second", &end);
+    stage.resting("shots").await;
+    stage.settled("shots").await;
+    let key = Key::new(&stage.namespace, "shots");
+    let known = || waiting.services.readable(&key).is_some_and(|shots| is_settled(&shots));
+    until("the second one has read it all", PATIENCE, || async {
+        trouble(&waiting).is_none() && known()
+    })
+    .await;
+    let count = |metric: &str, words: &[&str]| sum(&waiting.metrics.counters(), metric, words);
+    let lists = || count("api_calls_total", &["verb=\"list\""]);
+    let (read, before) = (lists(), stage.versions().await);
+    assert_eq!(count("reconciles_total", &[]), 0, "one that waits makes passes");
+
+    stop.cancel();
+    first.await.unwrap().expect("it ends as it was asked to");
+    until("the second one leads", Duration::from_secs(2), || async {
+        holder(&stage).await.as_deref() == Some("second")
+    })
+    .await;
+    until("it has looked at the service", PATIENCE, || async {
+        count("reconciles_total", &["\"ok\""]) > 0
+    })
+    .await;
+    assert_eq!((lists(), stage.versions().await), (read, before), "it began anew");
+    stage
+        .edit("shots", json!({"podMetadata": {"labels": {"team": "web"}}}))
+        .await;
+    let deployments = stage.children(Kind::Deployment);
+    until("it goes on", PATIENCE, || async {
+        let deployment = deployments.get("shots").await.unwrap();
+        deployment.data["spec"]["template"]["metadata"]["labels"]["team"] == "web"
+    })
+    .await;
+    end.cancel();
+    second.await.unwrap().expect("it ends as it was asked to");
+    assert_eq!(holder(&stage).await.as_deref(), Some(""));
 }
