@@ -2,7 +2,8 @@
 //!
 //! In: the scope. Out: a fed [`Cluster`](super::Cluster), and every service in the queue when its ranges changed. An
 //! operator that looks after single namespaces has no right to read any of this and does not try; one that is refused
-//! goes on without, says so, and tries again. Must not: decide what is closed.
+//! goes on without, says so, and tries again; a kind that is not served (ServiceCIDR before Kubernetes 1.33) is looked for
+//! as rarely as other kinds that may come. Must not: decide what is closed.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -115,6 +116,9 @@ fn follow<K>(
                             reason,
                             "the cluster's own addresses cannot be read"
                         );
+                    }
+                    if reason == "NotServed" {
+                        tokio::time::sleep(context.health.bounds().discovery).await;
                     }
                 }
             }

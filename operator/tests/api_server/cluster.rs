@@ -1,16 +1,21 @@
 //! The cluster's own public addresses: read from its objects, closed for every service, without replacing a pod.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
+use screenshot_operator::cache::health::Health;
+use screenshot_operator::cache::listening::Bounds;
+use screenshot_operator::cluster::Source;
 use screenshot_operator::plan::Kind;
 use screenshot_operator::rbac::cluster_rules;
+use screenshot_operator::trigger::controller::Scope;
 use serde_json::{Value, json};
 
+use crate::proxy::Proxy;
 use crate::roles::restricted;
-use crate::support::{Operator, PATIENCE, Stage, config, until};
+use crate::support::{Operator, PATIENCE, Stage, config, until, whole_seconds};
 
 fn objects(client: &Client, group: &str, version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
     let resource = kube::api::ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
@@ -131,5 +136,35 @@ async fn the_rules_over_the_cluster_are_what_reading_it_takes() {
     operator.ready(PATIENCE).await;
     let view = operator.context.cluster.view(std::time::Instant::now()).unwrap();
     assert_eq!(view.unread, []);
+    operator.stop().await;
+}
+
+/// As before Kubernetes 1.33.
+#[tokio::test]
+async fn ranges_of_services_that_are_not_served_stop_nothing_and_are_looked_for_now_and_then() {
+    let stage = Stage::new("own-absent").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let path = "networking.k8s.io/v1/servicecidrs";
+    proxy.hide(path);
+    // It reads everything and makes no passes: the services of other tests are not touched.
+    let operator = Operator::adjusted(proxy.config(), Scope::Cluster, whole_seconds, |context| {
+        context.health = Health::within(Bounds {
+            discovery: Duration::from_secs(4),
+            ..Bounds::default()
+        });
+    });
+    let unread = || operator.context.cluster.view(Instant::now()).map(|view| view.unread);
+    until("everything else is read", PATIENCE, || async {
+        unread().is_ok_and(|unread| unread == [Source::ServiceCidrs])
+    })
+    .await;
+    let asked = || proxy.heard().iter().filter(|(heard, _)| heard.ends_with(path)).count();
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    assert_eq!(asked(), 1, "it is asked for again and again");
+    proxy.show();
+    until("the kind has come", PATIENCE, || async {
+        unread().is_ok_and(|unread| unread.is_empty())
+    })
+    .await;
     operator.stop().await;
 }
