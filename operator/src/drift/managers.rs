@@ -50,9 +50,9 @@ impl<'a> Managers<'a> {
 
     /// All but us and those who write the status.
     fn others(&self) -> impl Iterator<Item = &'a ManagedFieldsEntry> {
-        self.0.iter().filter(|entry| {
-            entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().is_none_or(str::is_empty)
-        })
+        self.0
+            .iter()
+            .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref() != Some("status"))
     }
 }
 

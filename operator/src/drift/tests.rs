@@ -190,6 +190,14 @@ fn the_manager_of_a_field_is_named_and_never_ourselves() {
         .field("image");
     assert_eq!(managers.of_field(&image), Some("kubectl-edit"));
     assert_eq!(managers.latest(), Some("kubectl-edit"));
+    // As `kubectl scale` leaves it.
+    let scaled = json!({"manager": "kubectl", "operation": "Update", "subresource": "scale",
+        "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+    let scaled: [ManagedFieldsEntry; 1] = [serde_json::from_value(scaled).unwrap()];
+    assert_eq!(
+        Managers::of(&scaled).of_field(&field(&["spec", "replicas"])),
+        Some("kubectl")
+    );
 }
 
 fn applied(by: &str, operation: &str, fields: &Value) -> ManagedFieldsEntry {

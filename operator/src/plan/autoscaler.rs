@@ -63,11 +63,13 @@ fn behavior(bounds: &Autoscaling) -> serde_json::Value {
 /// What stands in the Deployment's `spec.replicas`; `None` leaves the number to the autoscaler.
 ///
 /// A field that its only owner drops from an apply falls back to its default, here one pod. So the number is sent on, as
-/// it is, until the autoscaler has written it and thereby become its owner.
+/// it is, until the autoscaler has written it and thereby become its owner. A Deployment that somebody scaled to no pods is
+/// taken back from it: an autoscaler takes that for being switched off, and would leave it so for ever.
 pub(super) fn replicas(wanted: &Validated, live: Option<&DeploymentView>) -> Option<i32> {
     match (&wanted.scale, live) {
         (Scale::Fixed(replicas), _) => Some(*replicas),
         (Scale::Auto(bounds), None) => Some(bounds.min_replicas),
+        (Scale::Auto(bounds), Some(live)) if live.desired == 0 => Some(bounds.min_replicas),
         (Scale::Auto(bounds), Some(live)) => live
             .held_replicas
             .map(|held| held.clamp(bounds.min_replicas, bounds.max_replicas)),

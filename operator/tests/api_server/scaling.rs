@@ -47,6 +47,23 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
         assert_eq!(replicas().await, Some(3), "{image}");
     }
 
+    // An autoscaler leaves a Deployment without pods alone: who scaled it there would have switched the service off.
+    let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    let person = PatchParams {
+        field_manager: Some("kubectl".into()),
+        ..PatchParams::default()
+    };
+    api.patch_scale("shots", &person, &none).await.unwrap();
+    until("it has the fewest pods again", PATIENCE, || async {
+        replicas().await == Some(1)
+    })
+    .await;
+    until("it is told of", PATIENCE, || async {
+        let told = "Deployment shots: spec.replicas (changed by kubectl)";
+        stage.events().await.iter().any(|(_, note)| note.contains(told))
+    })
+    .await;
+
     stage.edit("shots", json!({"autoscaling": null, "replicas": 0})).await;
     until("the spec's own number counts again", PATIENCE, || async {
         replicas().await == Some(0)

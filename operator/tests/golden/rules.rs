@@ -90,14 +90,17 @@ fn pods_are_replaced_only_by_what_is_part_of_a_pod() {
 fn turning_autoscaling_on_never_drops_the_number_of_pods_before_the_autoscaler_owns_it() {
     let held = |held_replicas: Option<i32>| DeploymentView {
         held_replicas,
+        desired: held_replicas.unwrap_or(4),
         ..DeploymentView::default()
     };
+    let switched_off = DeploymentView::default();
     for (live, expected) in [
         (None, Value::from(3)),
         (Some(held(Some(5))), Value::from(5)),
         (Some(held(Some(0))), Value::from(3)),
         (Some(held(Some(50))), Value::from(12)),
         (Some(held(None)), Value::Null),
+        (Some(switched_off), Value::from(3)),
     ] {
         let plan = planned_where(AUTOSCALED, &Targets::new(), &optional_kinds(), live.as_ref());
         assert_eq!(plan.deployment.body["spec"]["replicas"], expected, "{live:?}");
