@@ -25,7 +25,8 @@ pub struct ScreenshotServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 263))]
     pub url: Option<String>,
-    /// Digest of the policy that every ready pod has loaded, `sha256:` and 64 hexadecimal digits.
+    /// Digest of the policy that the spec leads to, `sha256:` and 64 hexadecimal digits. That every capture pod has it in
+    /// force is what `PolicyInForce` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub policy_digest: Option<String>,
