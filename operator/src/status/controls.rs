@@ -30,13 +30,11 @@ fn available(pass: &Pass<'_>, trouble: Option<&Trouble>) -> Verdict {
     if pass.deployment.is_some_and(|d| d.ready > 0) {
         return verdict(kind, true, "PodsReady", "at least one capture pod takes requests");
     }
-    match trouble {
-        Some(trouble) => verdict(kind, false, trouble.reason, trouble.message.clone()),
-        None => {
-            let why = not_ready(pass.pods).unwrap_or_else(|| "no capture pod is ready yet".into());
-            verdict(kind, false, "PodsNotReady", why)
-        }
+    if let Some(trouble) = trouble {
+        return verdict(kind, false, trouble.reason, trouble.message.clone());
     }
+    let why = not_ready(pass.pods).unwrap_or_else(|| "no capture pod is ready yet".into());
+    verdict(kind, false, "PodsNotReady", why)
 }
 
 /// The first reason that a pod gives for itself.
