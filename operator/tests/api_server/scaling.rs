@@ -58,11 +58,6 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
         replicas().await == Some(1)
     })
     .await;
-    until("it is told of", PATIENCE, || async {
-        let told = "Deployment shots: spec.replicas (changed by kubectl)";
-        stage.events().await.iter().any(|(_, note)| note.contains(told))
-    })
-    .await;
 
     stage.edit("shots", json!({"autoscaling": null, "replicas": 0})).await;
     until("the spec's own number counts again", PATIENCE, || async {
