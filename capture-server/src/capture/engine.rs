@@ -2,8 +2,8 @@
 //!
 //! In: a [`Job`]: a parsed request, a [`Slot`], an absolute deadline. Out: [`Finished`]: the picture or the one cause,
 //! what the page asked of the network, and where the time went. Every await races the deadline. Must not: retry or
-//! decide about addresses. Dropping the future drops the lease, which clears up and frees the slot, so a caller that
-//! hangs up costs nothing further.
+//! decide about addresses. Dropping the future drops the lease, or the claim on a jail that still starts, which clears up
+//! and only then frees the slot: a caller that hangs up costs what was begun for it, and that in its own place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,13 +108,12 @@ impl Engine {
             lane: request.lane(),
             alone: request.is_personal(),
         };
-        let mut lease = match timeout_at(deadline, self.pool.lease(&want)).await {
+        let place = Arc::new(slot);
+        let mut lease = match timeout_at(deadline, self.pool.lease(&want, &place)).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(error)) => return Finished::early(no_lease(&error), ledger),
             Err(_) => return Finished::early(CaptureError::Timeout(Phase::Open), ledger),
         };
-        let place = Arc::new(slot);
-        lease.hold(Arc::clone(&place));
         let Some((url, synthetic)) = destination(&request.source, id) else {
             return Finished::early(CaptureError::NavigationFailed, ledger);
         };

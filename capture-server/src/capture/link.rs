@@ -1,15 +1,17 @@
 //! One connection to the jailer, for async callers.
 //!
 //! In: a connected [`Jailer`], which blocks. Out: a [`Link`] whose questions are answered by a thread of its own, a note
-//! of each answer's time, and a token that is cancelled once the jailer is gone. Must not: reconnect (the supervisor does) or judge answers.
+//! of each answer's time, and a token that is cancelled once the jailer is gone. Must not: reconnect (the supervisor does),
+//! judge answers, or keep more questions than a few: whoever asks more waits, and who leaves is not answered.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use capture_jail::client::{ClientError, Jailer, Spawned};
 use capture_jail::protocol::{Exit, JailFacts, JailId, JailStats, SpawnSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -19,6 +21,8 @@ use crate::state::Heard;
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the thread looks for a hang-up while nobody asks. Captures notice sooner, by their browser's pipe.
 const IDLE_CHECK: Duration = Duration::from_millis(100);
+/// Questions that may wait for the thread.
+const QUEUE: usize = 16;
 
 enum Ask {
     Spawn(SpawnSpec, oneshot::Sender<Result<Spawned, ClientError>>),
@@ -27,10 +31,26 @@ enum Ask {
     Facts(Option<JailId>, oneshot::Sender<Result<JailFacts, ClientError>>),
 }
 
+impl Ask {
+    /// Whether nobody wants it done any more. A jail is killed whoever still waits for that.
+    fn is_moot(&self) -> bool {
+        match self {
+            Self::Spawn(_, reply) => reply.is_closed(),
+            Self::Kill(..) => false,
+            Self::Stats(_, reply) => reply.is_closed(),
+            Self::Facts(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
+/// A question with its place in the queue, which it has until it is answered.
+type Question = (Ask, OwnedSemaphorePermit);
+
 /// A living connection. Dropping it closes the connection, which makes the jailer kill every jail.
 #[derive(Debug)]
 pub struct Link {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::SyncSender<Question>,
+    places: Arc<Semaphore>,
     lost: CancellationToken,
 }
 
@@ -43,13 +63,14 @@ impl Drop for Link {
 impl Link {
     /// Starts the thread and the watch for a hang-up.
     pub fn start(jailer: Jailer, heard: Heard) -> std::io::Result<Self> {
-        let (asks, questions) = mpsc::channel();
+        let (asks, questions) = mpsc::sync_channel(QUEUE);
         let lost = CancellationToken::new();
         let on_thread = lost.clone();
         std::thread::Builder::new()
             .name("jailer".into())
             .spawn(move || answer_all(jailer, &questions, &heard, &on_thread))?;
-        Ok(Self { asks, lost })
+        let places = Arc::new(Semaphore::new(QUEUE));
+        Ok(Self { asks, places, lost })
     }
 
     /// Builds a jail and starts its browser.
@@ -85,7 +106,10 @@ impl Link {
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<Result<T, ClientError>>) -> Ask) -> Result<T, ClientError> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.asks.send(ask(reply)).map_err(|_| ClientError::Closed)?;
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let question = (ask(reply), place.map_err(|_| ClientError::Closed)?);
+            // Never waits: there are as many places as it holds.
+            self.asks.send(question).map_err(|_| ClientError::Closed)?;
             answer.await.map_err(|_| ClientError::Closed)?
         };
         tokio::select! {
@@ -96,10 +120,11 @@ impl Link {
     }
 }
 
-fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Ask>, heard: &Heard, lost: &CancellationToken) {
+fn answer_all(mut jailer: Jailer, questions: &mpsc::Receiver<Question>, heard: &Heard, lost: &CancellationToken) {
     loop {
-        let ask = match questions.recv_timeout(IDLE_CHECK) {
-            Ok(ask) => ask,
+        let (ask, _place) = match questions.recv_timeout(IDLE_CHECK) {
+            Ok((ask, _)) if ask.is_moot() => continue,
+            Ok(question) => question,
             Err(RecvTimeoutError::Timeout) if has_hung_up(&jailer) => break,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,

@@ -183,12 +183,20 @@ impl Jailer {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
     }
 
-    /// SIGKILL to every browser of this jailer, which itself goes on.
-    pub fn kill_browsers(&self) {
+    /// The first process of each of its jails.
+    pub fn browsers(&self) -> Vec<i32> {
         let id = self.0.id();
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        for child in children.split_whitespace() {
-            let pid = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+        children
+            .split_whitespace()
+            .map(|child| child.parse().unwrap())
+            .collect()
+    }
+
+    /// SIGKILL to every browser of this jailer, which itself goes on.
+    pub fn kill_browsers(&self) {
+        for child in self.browsers() {
+            let pid = rustix::process::Pid::from_raw(child).unwrap();
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
     }
@@ -267,6 +275,20 @@ impl Running {
         reasons
             .map(|reason| reason["reason"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// Sends a request for a capture, whose answer is for whoever reads on. Dropping it hangs up.
+    pub async fn begin(&self, html: &str) -> TcpStream {
+        let body = json!({"html_content": html}).to_string();
+        let head = format!(
+            "POST /v1/capture HTTP/1.1\r\nhost: it\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            key(1).0.text(),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.api).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
     }
 
     pub async fn capture(&self, body: Value) -> Answer {

@@ -1,5 +1,9 @@
 //! Who shares a browser with whom, and until when.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::json;
 
 use screenshot_policy::policy::{CaptureLimits, Isolation};
@@ -33,7 +37,7 @@ async fn launched(server: &Running) -> u64 {
 async fn settled(server: &Running) {
     let mut last = None;
     until("rest", async || {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let busy = counter(server, "screenshot_server_slots_in_use").await;
         let now = Some((launched(server).await, busy));
         let rest = now == last && busy == 0;
@@ -106,5 +110,49 @@ async fn the_next_capture_finds_a_browser_and_a_page_ready() {
     let open: f64 = open.map_or(0.0, |dur| dur.parse().unwrap());
     // Opening a context and a page takes 30 ms and more.
     assert!(open < 10.0, "{timing}");
+    server.stop().await;
+}
+
+/// With one core: two captures and a large one beside them, and a browser kept warm.
+const PLACES: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_hang_up_while_a_browser_is_launched_for_them_have_no_more_of_them_than_there_are_places() {
+    let (server, jailer) = running(Isolation::PerCapture, limits(20_000)).await;
+    settled(&server).await;
+    let (jailer, before) = (Arc::new(jailer), launched(&server).await);
+    let over = Arc::new(AtomicBool::new(false));
+    let most = {
+        let (jailer, over) = (Arc::clone(&jailer), Arc::clone(&over));
+        std::thread::spawn(move || {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                most = most.max(jailer.browsers().len());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            most
+        })
+    };
+    let told = async || {
+        let slots = counter(&server, "screenshot_server_slots_in_use").await;
+        // Where no capture is said to be in hand, there is nothing of one but what is kept warm for the next.
+        let alive = jailer.browsers().len();
+        assert!(slots > 0 || alive <= 1, "{alive} browsers for nobody");
+        slots
+    };
+    for _ in 0..50 {
+        let caller = server.begin("<p>never seen").await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        drop(caller);
+        told().await;
+    }
+    until("every place", async || told().await == 0).await;
+    settled(&server).await;
+    over.store(true, Ordering::Relaxed);
+    let most = most.join().unwrap();
+    assert!(most <= PLACES, "{most} browsers at one time");
+    assert!(launched(&server).await > before + 2, "it did not come to launches");
+    assert_eq!(server.html("<p>next").await.status, 200);
+    until("one warm browser", async || jailer.browsers().len() == 1).await;
     server.stop().await;
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use screenshot_policy::layout::BROWSER_HEALTH_PATH;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Jailer, Running, Site, get, key, limits, post, program, until};
 
@@ -108,15 +107,7 @@ async fn a_page_that_spends_a_budget_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_hangs_up_frees_its_slot() {
     let (server, _jailer) = Running::ready(limits(20_000)).await;
-    let body = json!({"html_content": ENDLESS}).to_string();
-    let head = format!(
-        "POST /v1/capture HTTP/1.1\r\nhost: it\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n\
-         content-length: {}\r\n\r\n{body}",
-        key(1).0.text(),
-        body.len()
-    );
-    let mut stream = tokio::net::TcpStream::connect(server.api).await.unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let stream = server.begin(ENDLESS).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     drop(stream);
     let began = Instant::now();

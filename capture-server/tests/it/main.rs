@@ -20,6 +20,7 @@ mod formats;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod link;
 mod lists;
 mod pictures;
 mod print;

@@ -4,13 +4,13 @@
 //! listening socket. A door goes back to its cell only after its page is disposed of and its proxy session has ended.
 //! Must not: decide who gets it (`fleet` does) or live on after it was killed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capture_jail::client::Spawned;
-use capture_jail::protocol::JailId;
+use capture_jail::protocol::{Exit, JailId};
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::super::link::Link;
@@ -46,7 +46,8 @@ const GLANCE: Shot = Shot {
 pub struct Jail {
     link: Arc<Link>,
     id: JailId,
-    ended: AtomicBool,
+    /// Set once it is killed: how it ended, if the jailer could tell.
+    exit: OnceCell<Option<Exit>>,
 }
 
 impl Jail {
@@ -60,13 +61,16 @@ impl Jail {
         &self.link
     }
 
-    /// Kills it with everything in it; returns once it is reaped. A lost jailer has killed its jails.
-    pub async fn kill(&self) {
-        if !self.ended.swap(true, Ordering::Relaxed)
-            && let Err(error) = self.link.kill(self.id).await
-        {
-            tracing::debug!(reason = error.reason(), "jail not killed");
-        }
+    /// Kills it with everything in it; returns once it is reaped, whoever else kills it. A lost jailer has killed its jails.
+    pub async fn kill(&self) -> Option<Exit> {
+        let killed = async || match self.link.kill(self.id).await {
+            Ok(exit) => Some(exit),
+            Err(error) => {
+                tracing::debug!(reason = error.reason(), "jail not killed");
+                None
+            }
+        };
+        *self.exit.get_or_init(killed).await
     }
 
     /// Kills it after a start that failed. If it had ended by itself, or had no room for its threads, that is why.
@@ -80,19 +84,15 @@ impl Jail {
             };
             let _ = timeout(END_TIMEOUT, ended).await;
         }
-        if self.ended.swap(true, Ordering::Relaxed) {
-            return error;
-        }
-        match self.link.kill(self.id).await {
-            Ok(exit) => exit.failed_start().map_or(error, PoolError::Ended),
-            Err(_) => error,
-        }
+        let exit = self.kill().await;
+        exit.and_then(|exit| exit.failed_start())
+            .map_or(error, PoolError::Ended)
     }
 }
 
 impl Drop for Jail {
     fn drop(&mut self) {
-        if self.ended.swap(true, Ordering::Relaxed) {
+        if self.exit.initialized() {
             return;
         }
         let (link, id) = (Arc::clone(&self.link), self.id);
@@ -148,7 +148,7 @@ impl Cell {
         let jail = Jail {
             link: Arc::clone(link),
             id,
-            ended: AtomicBool::new(false),
+            exit: OnceCell::new(),
         };
         let browser = Browser::attach(cdp_read, cdp_write, config.max_frame, config.strays.clone())
             .map_err(|_| PoolError::Descriptors)?;

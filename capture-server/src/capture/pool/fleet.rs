@@ -1,6 +1,6 @@
 //! Which jail serves whom: the life of every jail as pure decisions.
 //!
-//! Starting → Warm (nobody's) → Bound (one client's) → Draining → dead and forgotten. In: wishes, ends of captures,
+//! Starting → Warm (nobody's) → Bound (one client's) → Draining → Ending → dead and forgotten. In: wishes, ends of captures,
 //! measurements, the time. Out: what the thin layer is to do. Two clients never get the same jail, a jail that saw an
 //! incident never serves again, and there are never more jails than the rules allow. Must not: do anything, read a
 //! clock, or wait.
@@ -102,10 +102,12 @@ pub enum Claim {
     Use(MemberId),
     /// Launch a jail under this name and use it.
     Launch(MemberId),
-    /// End `victim`, which serves nobody now, then launch.
+    /// End `victim`, which serves nobody now, and launch when it is dead: its place is the new one's.
     Replace {
-        /// The jail to end.
+        /// The jail to end, or whose end is waited for.
         victim: MemberId,
+        /// Why it ends.
+        why: Retired,
         /// The jail to launch.
         launch: MemberId,
     },
@@ -162,18 +164,23 @@ impl Fleet {
             return Claim::Launch(id);
         }
         if let Some(victim) = self.longest_idle() {
-            self.retire(victim, Retired::Evicted);
-            let launch = self.add(now);
-            self.begin(launch, want, now);
-            return Claim::Replace { victim, launch };
+            return self.replace(victim, Retired::Evicted, want, now);
         }
-        match self.own_shared(want, self.rules.per_jail) {
-            Some(id) => {
-                self.begin(id, want, now);
-                Claim::Use(id)
-            }
+        if let Some(id) = self.own_shared(want, self.rules.per_jail) {
+            self.begin(id, want, now);
+            return Claim::Use(id);
+        }
+        match self.ending() {
+            Some((victim, why)) => self.replace(victim, why, want, now),
             None => Claim::Full,
         }
+    }
+
+    fn replace(&mut self, victim: MemberId, why: Retired, want: &Want, now: Instant) -> Claim {
+        self.members.remove(&victim);
+        let launch = self.add(now);
+        self.begin(launch, want, now);
+        Claim::Replace { victim, why, launch }
     }
 
     /// The client's own jail without work: one with a page ready first, then the one used last, so that others may age.
@@ -226,6 +233,17 @@ impl Fleet {
         idle.min_by_key(|(_, member)| member.idle_since).map(|(id, _)| *id)
     }
 
+    /// A jail that is being killed, one that ran before one that never did: that one has to come up first.
+    fn ending(&self) -> Option<(MemberId, Retired)> {
+        let ending = self.members.iter().filter_map(|(id, member)| match member.state {
+            State::Ending(why) => Some((member.up, *id, why)),
+            _ => None,
+        });
+        ending
+            .max_by_key(|(up, id, _)| (*up, std::cmp::Reverse(*id)))
+            .map(|(_, id, why)| (id, why))
+    }
+
     fn add(&mut self, now: Instant) -> MemberId {
         let id = self.next;
         self.next += 1;
@@ -255,7 +273,7 @@ impl Fleet {
         match self.members.get_mut(&id) {
             Some(member) => {
                 (member.up, member.pages) = (true, pages);
-                !matches!(member.state, State::Draining(_))
+                !member.is_retired()
             }
             None => false,
         }
@@ -273,10 +291,10 @@ impl Fleet {
         self.members.remove(&id);
     }
 
-    /// Something went wrong in it: it serves nobody from now on. Returns whether nothing is in flight in it.
-    pub fn incident(&mut self, id: MemberId, word: &'static str) -> bool {
+    /// Something went wrong in it: it serves nobody from now on. `Some`: nothing is in flight in it, it is to be killed now.
+    pub fn incident(&mut self, id: MemberId, word: &'static str) -> Option<Retired> {
         self.retire(id, Retired::Incident(word));
-        self.members.get(&id).is_none_or(Member::rests)
+        self.members.get_mut(&id)?.end()
     }
 
     fn retire(&mut self, id: MemberId, why: Retired) {
@@ -315,18 +333,16 @@ impl Fleet {
         resting.map(|(id, _)| *id).collect()
     }
 
-    /// Retires what is too old, idle or too much; returns what can be ended now. Those with work end with their work.
+    /// Retires what is too old, idle or too much; returns what is to be killed now. Those with work end with their work.
     pub fn sweep(&mut self, now: Instant) -> Vec<(MemberId, Retired)> {
-        for member in self.members.values_mut() {
+        let mut ended = Vec::new();
+        for (id, member) in &mut self.members {
             if let Some(why) = member.overdue(&self.rules, now) {
                 member.retire(why);
             }
+            ended.extend(member.end().map(|why| (*id, why)));
         }
-        let ended = self.members.iter().filter_map(|(id, member)| match member.state {
-            State::Draining(why) if member.rests() && member.up => Some((*id, why)),
-            _ => None,
-        });
-        ended.collect()
+        ended
     }
 
     /// The one thing worth preparing now. A page in a jail that works comes before a jail for nobody, and one page is
@@ -373,7 +389,7 @@ impl Fleet {
             let at = match member.state {
                 State::Warm => 0,
                 State::Bound { .. } => 1,
-                State::Draining(_) => 2,
+                State::Draining(_) | State::Ending(_) => 2,
             };
             census[at] += 1;
         }

@@ -1,17 +1,18 @@
 //! A capture's hold on a jail and on one empty page in it. However the capture ends, the hold ends in one place.
 //!
-//! In: a claim of the pool. Out: the page, its events, its proxy session. When the lease is dropped, a task of its own
-//! clears up: it kills the jail or disposes of the page, and only then frees the admission slot. Must not: outlive its
-//! capture in the caller's hands, or give a jail back that saw an incident.
+//! In: a claim of the pool and the admission slot. Out: the page, its events, its proxy session. When claim or lease is
+//! dropped, a task of its own clears up: it kills the jail or disposes of the page, and only then frees the slot. Must not:
+//! outlive its capture in the caller's hands, or give a jail back that saw an incident.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use capture_egress::{Egress, Scope, Session};
+use tokio::sync::watch;
 
 use super::cell::{Cell, Door, Tab};
 use super::fleet::{MemberId, Retired};
-use super::{PoolError, Shared};
+use super::{PoolError, Shared, Started};
 use crate::browser::{Events, Page};
 use crate::clock;
 use crate::limits::admission::Slot;
@@ -23,18 +24,30 @@ const DISPOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Claimed {
     shared: Arc<Shared>,
     id: MemberId,
+    started: watch::Receiver<Started>,
+    /// Taken by the lease that it becomes.
+    slot: Option<Arc<Slot>>,
     /// What the jail is to be blamed for if the claim ends here.
     incident: Option<&'static str>,
-    armed: bool,
 }
 
 impl Claimed {
-    pub(super) fn new(shared: Arc<Shared>, id: MemberId) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: MemberId, started: watch::Receiver<Started>, slot: Arc<Slot>) -> Self {
         Self {
             shared,
             id,
+            started,
+            slot: Some(slot),
             incident: None,
-            armed: true,
+        }
+    }
+
+    /// Waits until the jail's browser runs.
+    pub(super) async fn started(&mut self) -> Result<Arc<Cell>, Arc<PoolError>> {
+        match self.started.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ok(cell))) => Ok(Arc::clone(cell)),
+            Ok(Some(Err(error))) => Err(Arc::clone(error)),
+            Ok(None) | Err(_) => Err(Arc::new(PoolError::Timeout)),
         }
     }
 
@@ -50,7 +63,6 @@ impl Claimed {
             self.incident = None;
             tab
         };
-        self.armed = false;
         let Tab { page, events, door } = tab;
         Ok(Lease(Some(Held {
             shared: Arc::clone(&self.shared),
@@ -59,7 +71,7 @@ impl Claimed {
             page,
             events,
             exit: Exit::Closed(door),
-            slot: None,
+            slot: self.slot.take(),
             incident: None,
         })))
     }
@@ -67,20 +79,39 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if !self.armed {
+        let (Some(slot), Ok(runtime)) = (self.slot.take(), tokio::runtime::Handle::try_current()) else {
             return;
-        }
+        };
         let (shared, id, incident) = (Arc::clone(&self.shared), self.id, self.incident);
-        let retired = shared.with(|inner| {
-            inner
-                .fleet
-                .leaving(id, incident)
-                .or_else(|| inner.fleet.release(id, None, clock::monotonic()))
-        });
-        if let (Some(why), Ok(runtime)) = (retired, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { shared.end(id, why).await });
-        }
+        // At once: whoever asks next must not get a jail that is to be blamed.
+        let retired = shared.with(|inner| inner.fleet.leaving(id, incident));
+        let mut started = self.started.clone();
+        // A start goes on without the capture that it was begun for, and has its place until it is over.
+        let over = async move {
+            let _ = started.wait_for(Option::is_some).await;
+            None
+        };
+        runtime.spawn(finish(shared, id, retired, Some(slot), over));
     }
+}
+
+/// The end of a hold: the jail is killed, or cleared by `clear` and given back. Only then is the slot free.
+async fn finish(
+    shared: Arc<Shared>,
+    id: MemberId,
+    mut retired: Option<Retired>,
+    slot: Option<Arc<Slot>>,
+    clear: impl Future<Output = Option<&'static str>>,
+) {
+    if retired.is_none() {
+        let failed = clear.await;
+        retired = shared.with(|inner| inner.fleet.release(id, failed, clock::monotonic()));
+    }
+    if let Some(why) = retired {
+        shared.end(id, why).await;
+    }
+    drop(slot);
+    shared.kick();
 }
 
 /// The page's way out: nobody answers there, or the proxy does.
@@ -117,13 +148,6 @@ pub struct Parts<'a> {
 }
 
 impl Lease {
-    /// Ties an admission slot to the lease: it is freed when everything is cleared away, and whoever else holds it is done.
-    pub fn hold(&mut self, slot: Arc<Slot>) {
-        if let Some(held) = &mut self.0 {
-            held.slot = Some(slot);
-        }
-    }
-
     /// Opens the page's way out under `scope`.
     pub fn connect(&mut self, egress: &Egress, scope: Scope) {
         if let Some(held) = &mut self.0 {
@@ -179,22 +203,13 @@ async fn put_back(held: Held) {
         ..
     } = held;
     let dead = (!cell.is_usable()).then_some("browser_gone");
-    let mut retired = shared.with(|inner| inner.fleet.leaving(id, incident.or(dead)));
-    if retired.is_none() {
-        let failed = clear_away(&cell, page, exit).await;
-        retired = shared.with(|inner| inner.fleet.release(id, failed, clock::monotonic()));
-    }
-    drop(cell);
-    if let Some(why) = retired {
-        shared.end(id, why).await;
-    }
-    drop(slot);
-    shared.kick();
+    let retired = shared.with(|inner| inner.fleet.leaving(id, incident.or(dead)));
+    finish(shared, id, retired, slot, clear_away(cell, page, exit)).await;
 }
 
 /// Disposes of the page, then of its session: in the other order late traffic of this page would meet the next one's
 /// proxy. Returns what went wrong.
-async fn clear_away(cell: &Cell, page: Page, exit: Exit) -> Option<&'static str> {
+async fn clear_away(cell: Arc<Cell>, page: Page, exit: Exit) -> Option<&'static str> {
     match tokio::time::timeout(DISPOSE_TIMEOUT, page.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) | Err(_) => return Some("dispose"),

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use super::link::Link;
 use crate::browser::{DriverError, Strays};
 use crate::clock;
+use crate::limits::admission::Slot;
 use crate::probe;
 use cell::Cell;
 use fleet::{Claim, Fleet, MemberId, Refill, Retired, Rules, Want};
@@ -154,33 +155,49 @@ impl Shared {
         self.with(|inner| inner.fleet.pages(id, cell.pages()));
     }
 
-    /// Forgets a jail and kills it; returns when it is reaped.
+    /// Kills a jail; returns when it is reaped, whoever else ends it. Until then it has its place.
     async fn end(&self, id: MemberId, why: Retired) {
-        lease::ended(why);
-        let cell = self.with(|inner| {
-            inner.fleet.gone(id);
-            inner.cells.remove(&id)
-        });
-        self.counters
-            .retired
-            .get_or_create(&Reason { reason: why.reason() })
-            .inc();
-        let Some(mut started) = cell else { return };
+        let Some(mut started) = self.with(|inner| inner.cells.get(&id).cloned()) else {
+            return;
+        };
         // One that still starts is ended as soon as it has.
         let cell = match started.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(Ok(cell))) => Arc::clone(cell),
-            _ => return,
+            Ok(Some(Ok(cell))) => Some(Arc::clone(cell)),
+            _ => None,
         };
-        cell.jail.kill().await;
+        if let Some(cell) = cell {
+            cell.jail.kill().await;
+        }
+        let known = self.with(|inner| {
+            inner.fleet.gone(id);
+            inner.cells.remove(&id).is_some()
+        });
+        if known {
+            lease::ended(why);
+            self.counters
+                .retired
+                .get_or_create(&Reason { reason: why.reason() })
+                .inc();
+        }
+        self.kick();
     }
 
-    /// Starts a jail under a name that the fleet gave.
-    fn launch(self: &Arc<Self>, inner: &mut Inner, id: MemberId, link: Arc<Link>) -> watch::Receiver<Started> {
+    /// Starts a jail under a name that the fleet gave, when the one whose place it takes is dead.
+    fn launch(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        id: MemberId,
+        link: Arc<Link>,
+        victim: Option<(MemberId, Retired)>,
+    ) -> watch::Receiver<Started> {
         let (sender, receiver) = watch::channel(None);
         inner.cells.insert(id, receiver.clone());
         self.counters.launched.inc();
         let shared = Arc::clone(self);
         tokio::spawn(async move {
+            if let Some((victim, why)) = victim {
+                shared.end(victim, why).await;
+            }
             let launched = shared.proven(&link).await;
             let started = match launched {
                 Ok(cell) => Ok(Arc::new(cell)),
@@ -216,8 +233,8 @@ impl Shared {
         Err(PoolError::Unproven(finding))
     }
 
-    /// Forgets jails whose browser or jailer is dead; those with captures end with them.
-    fn prune(&self, inner: &mut Inner) {
+    /// Ends jails whose browser or jailer is dead; those with captures end with them.
+    fn prune(self: &Arc<Self>, inner: &mut Inner) {
         let dead: Vec<MemberId> = inner
             .cells
             .iter()
@@ -225,11 +242,9 @@ impl Shared {
             .map(|(id, _)| *id)
             .collect();
         for id in dead {
-            if inner.fleet.incident(id, "browser_gone") {
-                inner.fleet.gone(id);
-                inner.cells.remove(&id);
-                let reason = Reason { reason: "browser_gone" };
-                self.counters.retired.get_or_create(&reason).inc();
+            if let Some(why) = inner.fleet.incident(id, "browser_gone") {
+                let shared = Arc::clone(self);
+                tokio::spawn(async move { shared.end(id, why).await });
             }
         }
     }
@@ -279,53 +294,38 @@ impl Pool {
         self.shared.with(|inner| inner.fleet.census())
     }
 
-    /// A jail and an empty page in it. The caller bounds the wait and may give up at any moment. A jail that does not
-    /// open a page is blamed, and another one is asked, once.
-    pub async fn lease(&self, want: &Want) -> Result<Lease, Arc<PoolError>> {
-        match self.attempt(want).await {
+    /// A jail and an empty page in it. The caller bounds the wait and may give up at any moment; `slot` is free when all
+    /// that was begun for it has come to an end. A jail that does not open a page is blamed, and another one is asked, once.
+    pub async fn lease(&self, want: &Want, slot: &Arc<Slot>) -> Result<Lease, Arc<PoolError>> {
+        match self.attempt(want, slot).await {
             Err(error) if matches!(*error, PoolError::Timeout | PoolError::Browser(_) | PoolError::Ended(_)) => {
-                self.attempt(want).await
+                self.attempt(want, slot).await
             }
             other => other,
         }
     }
 
-    async fn attempt(&self, want: &Want) -> Result<Lease, Arc<PoolError>> {
+    async fn attempt(&self, want: &Want, slot: &Arc<Slot>) -> Result<Lease, Arc<PoolError>> {
         let link = self.link.borrow().clone().ok_or(PoolError::NoJailer)?;
-        let (claimed, mut started, victim) = self.claim(want, &link)?;
-        if let Some(victim) = victim {
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move { shared.end(victim, Retired::Evicted).await });
-        }
-        let cell = match started.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(Ok(cell))) => Arc::clone(cell),
-            Ok(Some(Err(error))) => return Err(Arc::clone(error)),
-            Ok(None) | Err(_) => return Err(Arc::new(PoolError::Timeout)),
-        };
+        let mut claimed = self.claim(want, &link, slot)?;
+        let cell = claimed.started().await?;
         claimed.page(cell).await.map_err(Arc::new)
     }
 
-    #[allow(clippy::type_complexity, reason = "three things that come out of one lock")]
-    fn claim(
-        &self,
-        want: &Want,
-        link: &Arc<Link>,
-    ) -> Result<(Claimed, watch::Receiver<Started>, Option<MemberId>), PoolError> {
+    fn claim(&self, want: &Want, link: &Arc<Link>, slot: &Arc<Slot>) -> Result<Claimed, PoolError> {
         let shared = &self.shared;
         shared.with(|inner| {
             shared.prune(inner);
-            let (id, victim, launch) = match inner.fleet.claim(want, clock::monotonic()) {
-                Claim::Use(id) => (id, None, false),
-                Claim::Launch(id) => (id, None, true),
-                Claim::Replace { victim, launch } => (launch, Some(victim), true),
+            let (id, started) = match inner.fleet.claim(want, clock::monotonic()) {
+                Claim::Use(id) => (id, inner.cells.get(&id).cloned().ok_or(PoolError::NoJailer)?),
+                Claim::Launch(id) => (id, shared.launch(inner, id, Arc::clone(link), None)),
+                Claim::Replace { victim, why, launch } => {
+                    let started = shared.launch(inner, launch, Arc::clone(link), Some((victim, why)));
+                    (launch, started)
+                }
                 Claim::Full => return Err(PoolError::Full),
             };
-            let started = if launch {
-                shared.launch(inner, id, Arc::clone(link))
-            } else {
-                inner.cells.get(&id).cloned().ok_or(PoolError::NoJailer)?
-            };
-            Ok((Claimed::new(Arc::clone(shared), id), started, victim))
+            Ok(Claimed::new(Arc::clone(shared), id, started, Arc::clone(slot)))
         })
     }
 
@@ -393,7 +393,9 @@ impl Pool {
                     };
                     self.shared.note_pages(id, &cell);
                     if let Some(word) = failed {
-                        self.shared.with(|inner| inner.fleet.incident(id, word));
+                        if let Some(why) = self.shared.with(|inner| inner.fleet.incident(id, word)) {
+                            self.shared.end(id, why).await;
+                        }
                         return;
                     }
                 }
@@ -406,7 +408,7 @@ impl Pool {
         shared.with(|inner| {
             let refill = inner.fleet.refill(clock::monotonic())?;
             let started = match refill {
-                Refill::Jail(id) => Some(shared.launch(inner, id, Arc::clone(link))),
+                Refill::Jail(id) => Some(shared.launch(inner, id, Arc::clone(link), None)),
                 Refill::Page(_) => None,
             };
             Some((refill, started))

@@ -55,6 +55,8 @@ pub(super) enum State {
     Bound { client: Client, lane: Lane, alone: bool },
     /// Nobody's any more.
     Draining(Retired),
+    /// The same, and being killed: it has its place until it is dead.
+    Ending(Retired),
 }
 
 /// One jail.
@@ -123,8 +125,24 @@ impl Member {
 
     /// It serves nobody from now on; the first reason stands.
     pub fn retire(&mut self, why: Retired) {
-        if !matches!(self.state, State::Draining(_)) {
+        if !self.is_retired() {
             self.state = State::Draining(why);
+        }
+    }
+
+    /// Whether it serves nobody any more.
+    pub fn is_retired(&self) -> bool {
+        matches!(self.state, State::Draining(_) | State::Ending(_))
+    }
+
+    /// `Some`: it is retired and nobody's page is in it, so that it is to be killed now. It says so once.
+    pub fn end(&mut self) -> Option<Retired> {
+        match self.state {
+            State::Draining(why) if self.rests() => {
+                self.state = State::Ending(why);
+                Some(why)
+            }
+            _ => None,
         }
     }
 
@@ -135,27 +153,20 @@ impl Member {
             State::Bound { .. } if self.captures >= max_captures => self.retire(Retired::Captures),
             _ => {}
         }
-        match self.state {
-            State::Draining(why) if self.in_flight() <= 1 => {
-                (self.working, self.clearing) = (0, 0);
-                Some(why)
-            }
-            _ => {
-                self.working = self.working.saturating_sub(1);
-                self.clearing += 1;
-                None
-            }
+        if self.in_flight() <= 1 && matches!(self.state, State::Draining(_)) {
+            (self.working, self.clearing) = (0, 0);
+            return self.end();
         }
+        self.working = self.working.saturating_sub(1);
+        self.clearing += 1;
+        None
     }
 
     /// See [`super::Fleet::release`].
     pub fn release(&mut self, now: Instant) -> Option<Retired> {
         self.clearing = self.clearing.saturating_sub(1);
         self.idle_since = now;
-        match self.state {
-            State::Draining(why) if self.rests() => Some(why),
-            _ => None,
-        }
+        self.end()
     }
 
     /// What it holds; while it works that says nothing.
@@ -173,7 +184,7 @@ impl Member {
     pub fn overdue(&self, rules: &Rules, now: Instant) -> Option<Retired> {
         let idle = now.saturating_duration_since(self.idle_since);
         match self.state {
-            State::Draining(_) => None,
+            State::Draining(_) | State::Ending(_) => None,
             _ if now.saturating_duration_since(self.born) >= rules.max_age => Some(Retired::Age),
             State::Bound { .. } if self.rests() && idle >= rules.max_idle => Some(Retired::Idle),
             _ => None,

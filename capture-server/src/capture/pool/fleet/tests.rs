@@ -111,7 +111,7 @@ fn whatever_happens_no_jail_ever_serves_two_clients() {
                     world.fleet.up(id, 1);
                     open.push((id, client));
                 }
-                Claim::Replace { victim, launch } => {
+                Claim::Replace { victim, launch, .. } => {
                     world.fleet.gone(victim);
                     world.fleet.up(launch, 1);
                     open.push((launch, client));
@@ -134,7 +134,7 @@ fn whatever_happens_no_jail_ever_serves_two_clients() {
         for (id, _) in world.fleet.sweep(world.now) {
             world.fleet.gone(id);
         }
-        assert!(world.fleet.census().iter().sum::<usize>() <= world.fleet.rules().max_jails + 1);
+        assert!(world.fleet.census().iter().sum::<usize>() <= world.fleet.rules().max_jails);
     }
     assert!(owner.len() > 20);
 }
@@ -267,19 +267,43 @@ fn the_longest_idle_jail_makes_room_and_a_busy_one_never_does() {
     world.pass(Duration::from_secs(1));
     let second = world.served(&want("b"));
     assert_eq!(world.finish(second), None);
-    let Claim::Replace { victim, launch } = world.claim(&want("c")) else {
+    let Claim::Replace { victim, launch, .. } = world.claim(&want("c")) else {
         panic!("no replacement")
     };
     assert_eq!(victim, first);
     world.fleet.gone(victim);
     assert!(world.fleet.up(launch, 1));
-    let Claim::Replace { victim, launch } = world.claim(&want("d")) else {
+    let Claim::Replace { victim, launch, .. } = world.claim(&want("d")) else {
         panic!("no replacement")
     };
     assert_eq!(victim, second);
     world.fleet.gone(victim);
     assert!(world.fleet.up(launch, 1));
     assert_eq!(world.claim(&want("e")), Claim::Full);
+}
+
+#[test]
+fn a_jail_that_is_being_killed_has_its_place_until_it_is_dead_and_then_the_next_one_has_it() {
+    let mut world = world(Isolation::PerCapture);
+    world.fleet.rules.max_jails = 2;
+    let (first, second) = (world.served(&want("a")), world.served(&want("a")));
+    assert_eq!(world.finish(first), Some(Retired::Served));
+    assert_eq!(world.fleet.sweep(world.now), [], "it is told once");
+    assert_eq!((world.fleet.in_flight(), world.fleet.census()), (1, [0, 1, 1]));
+    assert_eq!(world.fleet.refill(world.now), None, "there is no place");
+    let Claim::Replace { victim, why, launch } = world.claim(&want("a")) else {
+        panic!("no replacement")
+    };
+    assert_eq!((victim, why), (first, Retired::Served));
+    assert_eq!(world.claim(&want("a")), Claim::Full, "a place is given once");
+    world.fleet.gone(first);
+    assert_eq!(world.fleet.census(), [0, 2, 0]);
+    // One that is given up before it runs is not waited for while there is one that does.
+    assert_eq!(world.finish(launch), Some(Retired::Served));
+    assert_eq!(world.finish(second), Some(Retired::Served));
+    assert!(matches!(world.claim(&want("a")), Claim::Replace { victim, .. } if victim == second));
+    world.fleet.gone(launch);
+    assert!(matches!(world.claim(&want("a")), Claim::Launch(_)));
 }
 
 #[test]
