@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::inspect::read_line;
+use crate::inspect::read_piece;
 
 /// USER_HZ, the unit of times in /proc/PID/stat, is 100 on every architecture this runs on.
 const MS_PER_TICK: u64 = 10;
@@ -65,7 +65,7 @@ fn pids() -> BTreeSet<i32> {
 }
 
 fn line(pid: i32) -> Option<Line> {
-    Line::parse(&read_line(&format!("/proc/{pid}/stat"))?)
+    Line::parse(&read_piece(&format!("/proc/{pid}/stat"))?)
 }
 
 /// Looks at the jails' processes again and again.

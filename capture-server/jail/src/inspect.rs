@@ -15,7 +15,7 @@ use crate::sys;
 /// The facts of this many processes fit into a frame.
 pub const MAX_LISTED: usize = 128;
 const MAX_READ: u64 = 256 * 1024;
-const MAX_LINE: usize = 1024;
+const MAX_PIECE: usize = 4096;
 const MAX_ROOT: usize = 64;
 
 /// What a jail's processes use together.
@@ -27,8 +27,17 @@ pub struct Usage {
     pub tasks: u32,
     /// Anonymous memory in bytes.
     pub anonymous_bytes: u64,
+    /// Shared memory in bytes: of the process that has most of it, for what several have must not count twice.
+    pub shared_bytes: u64,
     /// CPU time in milliseconds.
     pub cpu_ms: u64,
+}
+
+impl Usage {
+    /// Memory of both kinds in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.anonymous_bytes.saturating_add(self.shared_bytes)
+    }
 }
 
 /// A file of /proc, as far as it is taken in.
@@ -38,11 +47,11 @@ pub(crate) fn read(path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// One line, which the kernel gives in one piece.
-pub(crate) fn read_line(path: &str) -> Option<String> {
-    let mut line = [0; MAX_LINE];
-    let length = File::open(path).ok()?.read(&mut line).ok()?;
-    Some(String::from_utf8_lossy(line.get(..length)?).into_owned())
+/// A short file, which the kernel gives in one piece.
+pub(crate) fn read_piece(path: &str) -> Option<String> {
+    let mut piece = [0; MAX_PIECE];
+    let length = File::open(path).ok()?.read(&mut piece).ok()?;
+    Some(String::from_utf8_lossy(piece.get(..length)?).into_owned())
 }
 
 /// Every process below `root`, without it.
@@ -201,8 +210,17 @@ pub struct ProcessUsage {
     pub threads: u32,
     /// Anonymous memory in bytes.
     pub anonymous_bytes: u64,
+    /// Shared memory that it has touched, in bytes, whoever else has it. No limit of the kernel's counts it.
+    pub shared_bytes: u64,
     /// CPU time in milliseconds.
     pub cpu_ms: u64,
+}
+
+impl ProcessUsage {
+    /// Memory of both kinds in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.anonymous_bytes.saturating_add(self.shared_bytes)
+    }
 }
 
 /// What each process of a jail uses, its first one first.
@@ -210,23 +228,22 @@ pub fn usages(table: &Table, root: i32) -> Vec<ProcessUsage> {
     let all = std::iter::once(root).chain(below(table, root));
     all.filter_map(|pid| {
         let line = table.get(&pid)?;
+        let status = read_piece(&format!("/proc/{pid}/status"))?;
         Some(ProcessUsage {
             pid,
             threads: line.threads,
-            anonymous_bytes: anonymous_bytes(&read_line(&format!("/proc/{pid}/statm"))?),
+            anonymous_bytes: bytes(&status, "RssAnon"),
+            shared_bytes: bytes(&status, "RssShmem"),
             cpu_ms: line.cpu_ms,
         })
     })
     .collect()
 }
 
-/// From /proc/PID/statm: the pages that are resident, less those that a file or shared memory has. It costs a fraction
-/// of /proc/PID/status, which says the same.
-fn anonymous_bytes(statm: &str) -> u64 {
-    let mut pages = statm.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0));
-    let (resident, shared): (u64, u64) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    resident.saturating_sub(shared).saturating_mul(page)
+/// From /proc/PID/status, which has it in KiB; one that has ended has none.
+fn bytes(status: &str, name: &str) -> u64 {
+    let kibibytes = status_field(status, name).and_then(|value| value.strip_suffix(" kB")?.parse().ok());
+    kibibytes.map_or(0, |kibibytes: u64| kibibytes.saturating_mul(1024))
 }
 
 /// What a jail uses.
@@ -241,6 +258,7 @@ pub fn sum(processes: &[ProcessUsage]) -> Usage {
         sum.processes += 1;
         sum.tasks = sum.tasks.saturating_add(process.threads);
         sum.anonymous_bytes = sum.anonymous_bytes.saturating_add(process.anonymous_bytes);
+        sum.shared_bytes = sum.shared_bytes.max(process.shared_bytes);
         sum.cpu_ms = sum.cpu_ms.saturating_add(process.cpu_ms);
     }
     sum
@@ -306,10 +324,26 @@ mod tests {
     }
 
     #[test]
-    fn what_files_and_shared_memory_have_is_not_anonymous() {
-        let page = u64::try_from(rustix::param::page_size()).unwrap();
-        assert_eq!(anonymous_bytes("9000 100 30 1 0 500 0\n"), 70 * page);
-        assert_eq!((anonymous_bytes("9000 1 30"), anonymous_bytes("")), (0, 0));
+    fn anonymous_and_shared_memory_are_read_and_what_files_have_is_neither() {
+        let status = "VmRSS:\t  9000 kB\nRssAnon:\t    70 kB\nRssFile:\t  8000 kB\nRssShmem:\t     3 kB\n";
+        assert_eq!(
+            (bytes(status, "RssAnon"), bytes(status, "RssShmem")),
+            (70 << 10, 3 << 10)
+        );
+        assert_eq!(bytes("State:\tZ (zombie)\n", "RssAnon"), 0);
+    }
+
+    #[test]
+    fn memory_that_processes_share_counts_once() {
+        let process = |anonymous_bytes, shared_bytes| ProcessUsage {
+            pid: 1,
+            threads: 1,
+            anonymous_bytes,
+            shared_bytes,
+            cpu_ms: 0,
+        };
+        let together = sum(&[process(10, 400), process(20, 300), process(30, 0)]);
+        assert_eq!((together.anonymous_bytes, together.bytes()), (60, 460));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct Jail {
     pub ports: Vec<u16>,
     /// A socket of its network, to ask what else answers there; none if it has no network of its own.
     pub inward: Option<OwnedFd>,
-    /// Bytes of anonymous memory at which the watchdog ends it.
+    /// Bytes of anonymous and shared memory at which the watchdog ends it.
     pub memory_budget: u64,
     /// When it was cloned.
     pub started: Instant,

@@ -60,7 +60,7 @@ pub struct SpawnSpec {
     /// SHA-256 of the one key (SubjectPublicKeyInfo) whose certificates the browser takes whatever they say: the proxy's,
     /// behind which the real ones are checked. None if absent.
     pub accepted_key: Option<[u8; 32]>,
-    /// Anonymous memory of the whole jail in MiB at which the watchdog kills it, `256..=65536`.
+    /// Anonymous and shared memory of the whole jail in MiB at which the watchdog kills it, `256..=65536`.
     pub memory_budget_mb: u32,
 }
 
@@ -193,7 +193,7 @@ pub enum ExitCause {
     DiedEarly,
     /// The browser ended by itself later.
     Died,
-    /// The watchdog: the jail's anonymous memory went over its budget.
+    /// The watchdog: the jail's memory went over its budget, or it held most when the container's ran out.
     MemoryBudget,
     /// The watchdog: the jail had more processes and threads than it may.
     TaskBudget,

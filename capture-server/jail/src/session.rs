@@ -20,7 +20,7 @@ use crate::protocol::{
     SpawnSpec, Step, VERSION,
 };
 use crate::resources;
-use crate::watchdog;
+use crate::watchdog::{self, Relief};
 
 /// How many exits are remembered until somebody asks.
 const MAX_EXITS: usize = 256;
@@ -40,15 +40,6 @@ pub struct Session<'a> {
 fn signal_kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-/// When the container's memory runs out, its largest page goes: else the kernel would choose, and on cgroup v2 it would
-/// take every jail.
-fn relieve(jails: &BTreeMap<JailId, Vec<ProcessUsage>>) {
-    let pages = jails.values().flat_map(|processes| processes.iter().skip(1));
-    if let Some(pid) = watchdog::largest(pages) {
-        signal_kill(pid);
     }
 }
 
@@ -212,7 +203,7 @@ impl<'a> Session<'a> {
         }
         let (limit, used) = self.memory(&jails);
         if watchdog::pressed(used, limit) {
-            relieve(&jails);
+            self.relieve(&jails);
         }
         for (id, processes) in &jails {
             let budget = self.living.get(id).map(|jail| jail.memory_budget);
@@ -222,6 +213,17 @@ impl<'a> Session<'a> {
             }
         }
         watchdog::pause(used, limit)
+    }
+
+    /// When the container's memory runs out, whoever holds most of it goes: else the kernel would choose, and on cgroup v2 it
+    /// would take every jail.
+    fn relieve(&mut self, jails: &BTreeMap<JailId, Vec<ProcessUsage>>) {
+        let jails = jails.iter().map(|(id, processes)| (*id, processes.clone()));
+        match watchdog::relief(jails) {
+            Some(Relief::Process(pid)) => signal_kill(pid),
+            Some(Relief::Jail(id)) => self.end_where(ExitCause::MemoryBudget, |other, _| other == id),
+            None => {}
+        }
     }
 
     /// Between two looks of the watchdog: pages that compute stand back. Returns when to look again.
@@ -238,7 +240,7 @@ impl<'a> Session<'a> {
     /// The container's limit and use; with a limit of our own, what the jails hold counts against that.
     fn memory(&self, jails: &BTreeMap<JailId, Vec<ProcessUsage>>) -> (Option<u64>, u64) {
         if let Some(limit) = self.settings.memory_limit {
-            let held = jails.values().map(|processes| inspect::sum(processes).anonymous_bytes);
+            let held = jails.values().map(|processes| inspect::sum(processes).bytes());
             (Some(limit), held.sum())
         } else {
             resources::memory()

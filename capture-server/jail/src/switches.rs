@@ -116,8 +116,10 @@ pub const FLAGS: &[Switch] = &[
     switch("--mute-audio", "no sound device is looked for", Harmless),
     switch(
         "--disable-dev-shm-usage",
-        "shared memory lies in the jail's own directory instead of a /dev/shm that all jails share",
-        Unseen("where the kernel has memfd, as all that are supported do, shared memory lies in no directory"),
+        "no shared memory in a /dev/shm that all jails share",
+        Unseen(
+            "where the kernel has memfd, as all that are supported do, shared memory lies in no directory; the watchdog counts it",
+        ),
     ),
 ];
 

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::inspect::{ProcessUsage, Usage};
-use crate::protocol::ExitCause;
+use crate::inspect::{ProcessUsage, Usage, sum};
+use crate::protocol::{ExitCause, JailId};
 
 /// Processes and threads of one jail (a page needs about 70). The kernel gives a jail with a user namespace no more; one
 /// without is ended.
@@ -55,7 +55,7 @@ impl Rank {
     }
 }
 
-/// Share of the container's memory, in per cent, from which on the largest renderer is ended.
+/// Share of the container's memory, in per cent, from which on something is ended for it.
 pub const PRESSURE: u64 = 92;
 /// Share from which on memory is looked at more often.
 const CLOSE: u64 = 70;
@@ -66,6 +66,8 @@ pub const FRESH: Duration = Duration::from_millis(150);
 const TENSE: Duration = Duration::from_millis(50);
 /// Ending a process that holds less than this, in bytes, would not help.
 const WORTHWHILE: u64 = 48 << 20;
+/// Nor would ending a jail that holds less: one with an empty page has 100 MiB.
+const WORTHWHILE_JAIL: u64 = 192 << 20;
 
 /// Those processes of one jail that have too many threads; never the first, its browser, which the budget of the whole
 /// jail bounds.
@@ -77,7 +79,7 @@ pub fn overgrown(processes: &[ProcessUsage]) -> impl Iterator<Item = i32> {
 
 /// Which budget of the whole jail its processes are over, taken together.
 pub fn over_budget(together: Usage, memory_budget: u64) -> Option<ExitCause> {
-    if together.anonymous_bytes > memory_budget {
+    if together.bytes() > memory_budget {
         Some(ExitCause::MemoryBudget)
     } else if together.tasks > MAX_TASKS {
         Some(ExitCause::TaskBudget)
@@ -91,12 +93,31 @@ pub fn pressed(used: u64, limit: Option<u64>) -> bool {
     limit.is_some_and(|limit| percent(used, limit) >= PRESSURE)
 }
 
-/// The process to end when memory runs out: the largest that is no jail's browser, if it is worth it.
-pub fn largest<'a>(processes: impl Iterator<Item = &'a ProcessUsage>) -> Option<i32> {
-    let largest = processes.max_by_key(|process| process.anonymous_bytes);
-    largest
-        .filter(|process| process.anonymous_bytes >= WORTHWHILE)
-        .map(|process| process.pid)
+/// What is ended when memory runs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relief {
+    /// One process of a jail: a page, mostly.
+    Process(i32),
+    /// A jail as a whole.
+    Jail(JailId),
+}
+
+/// Whose memory goes when it runs out: that of the jail which holds most, if ending it is worth it, else the next one's. Its
+/// largest process goes; the jail does if that is its browser, which has what pages store, or if none is large by itself.
+pub fn relief(jails: impl Iterator<Item = (JailId, Vec<ProcessUsage>)>) -> Option<Relief> {
+    let mut jails: Vec<_> = jails
+        .map(|(id, processes)| (sum(&processes).bytes(), id, processes))
+        .collect();
+    jails.sort_by_key(|(held, ..)| std::cmp::Reverse(*held));
+    jails.iter().find_map(|(held, id, processes)| {
+        let (browser, others) = processes.split_first()?;
+        let largest = others.iter().max_by_key(|process| process.bytes());
+        let page = largest.filter(|process| process.bytes() >= WORTHWHILE);
+        if *held >= WORTHWHILE_JAIL && page.is_none_or(|page| page.bytes() < browser.bytes()) {
+            return Some(Relief::Jail(*id));
+        }
+        page.map(|page| Relief::Process(page.pid))
+    })
 }
 
 /// When to look again.
@@ -121,7 +142,15 @@ mod tests {
             pid,
             threads,
             anonymous_bytes: megabytes << 20,
+            shared_bytes: 0,
             cpu_ms: 0,
+        }
+    }
+
+    fn sharing(pid: i32, megabytes: u64, shared: u64) -> ProcessUsage {
+        ProcessUsage {
+            shared_bytes: shared << 20,
+            ..process(pid, 9, megabytes)
         }
     }
 
@@ -162,13 +191,45 @@ mod tests {
         assert_eq!(over_budget(usage(MAX_TASKS, 9), 9), None);
         assert_eq!(over_budget(usage(MAX_TASKS + 1, 9), 9), Some(ExitCause::TaskBudget));
         assert_eq!(over_budget(usage(MAX_TASKS + 1, 10), 9), Some(ExitCause::MemoryBudget));
+        let shared = Usage {
+            shared_bytes: 3,
+            ..usage(1, 7)
+        };
+        assert_eq!(
+            (over_budget(shared, 10), over_budget(shared, 9)),
+            (None, Some(ExitCause::MemoryBudget))
+        );
+    }
+
+    fn relieved(jails: &[&[ProcessUsage]]) -> Option<Relief> {
+        let ids = (1..).map(JailId);
+        relief(ids.zip(jails.iter().map(|processes| processes.to_vec())))
     }
 
     #[test]
-    fn the_largest_goes_unless_that_would_not_help() {
-        let processes = [process(2, 9, 60), process(3, 9, 300), process(4, 9, 10)];
-        assert_eq!(largest(processes.iter()), Some(3));
-        assert_eq!(largest(processes[2..].iter()), None);
-        assert_eq!(largest([].iter()), None);
+    fn the_largest_process_of_the_jail_that_holds_most_goes_and_no_other_jails() {
+        let small = [process(1, 9, 20), process(2, 9, 120)];
+        let many = [process(5, 9, 30), process(6, 9, 90), process(7, 9, 100)];
+        assert_eq!(relieved(&[&small, &many]), Some(Relief::Process(7)));
+        assert_eq!(relieved(&[&small]), Some(Relief::Process(2)));
+        let sharing = [process(5, 9, 30), sharing(6, 20, 300), sharing(7, 60, 100)];
+        assert_eq!(relieved(&[&small, &sharing]), Some(Relief::Process(6)));
+    }
+
+    #[test]
+    fn a_jail_goes_as_a_whole_if_its_browser_holds_most_or_nothing_in_it_is_large() {
+        let beside = [process(1, 9, 20), process(2, 9, 150)];
+        let stored = [process(5, 9, 300), process(6, 9, 20), process(7, 9, 60)];
+        assert_eq!(relieved(&[&beside, &stored]), Some(Relief::Jail(JailId(2))));
+        let crowd: Vec<_> = (5..15).map(|pid| process(pid, 9, 40)).collect();
+        assert_eq!(relieved(&[&beside, &crowd]), Some(Relief::Jail(JailId(2))));
+    }
+
+    #[test]
+    fn nothing_goes_where_that_would_not_help_and_then_the_next_jail_is_looked_at() {
+        let empty = [process(1, 9, 20), process(2, 9, 40), process(3, 9, 40)];
+        assert_eq!((relieved(&[&empty, &[]]), relieved(&[])), (None, None));
+        let next = [process(5, 9, 10), process(6, 9, 50)];
+        assert_eq!(relieved(&[&empty, &next]), Some(Relief::Process(6)));
     }
 }

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use capture_server::server::Server;
 use screenshot_policy::policy::{CaptureLimits, Isolation};
 use serde_json::json;
 
 use crate::harness::{Jailer, Running, Site, again_inside, get, key, limits, policy_with, program, until};
+use crate::site as enemy;
 
 pub const ENDLESS: &str = "<script>while(true){}</script>";
 pub const BOMB: &str = "<body><script>onload=()=>{const a=[];for(;;)try{const b=new Uint8Array(1<<24);b.fill(1);a.push(b)}catch{}}</script>";
@@ -128,6 +130,38 @@ async fn a_container_driven_to_its_memory_limit_loses_captures_but_not_the_neigh
         );
     }
     assert_eq!(get(server.health, "/health/live", &[]).await.status, 200);
+    assert!(server.reasons().await.is_empty());
+    drop(jailer);
+    server.stop().await;
+}
+
+/// What a page stores lies in the browser's own process. It never loads, so that it is given the time.
+const HOARD: &str = "<body><img src='http://enemy.net/never'><script>const o=indexedDB.open('x');\
+    o.onupgradeneeded=()=>o.result.createObjectStore('s');o.onsuccess=()=>{let n=0;const put=()=>{\
+    const t=o.result.transaction('s','readwrite');t.objectStore('s').put(new Blob([new Uint8Array(1<<22)]),n++);\
+    t.oncomplete=put};put()}</script>";
+/// A page of a size of its own, by right: larger than any process of the other's but its browser.
+const LARGE: &str = "<body><script>window.a=new Uint8Array(100<<20).fill(1)</script><p>beside";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_fills_its_browsers_own_process_takes_that_browser_down_and_no_neighbours_page() {
+    let site = Site::new(two_at_once(15_000));
+    site.write("keyset.json", &crate::harness::keyset(1, &[1, 2]));
+    let jailer = Jailer::start_with(&site, &["--memory-limit-mb".into(), "700".into()]);
+    let args = site.args();
+    let server = Server::start_on(args, enemy::network().await).await.unwrap();
+    let server = Running::serving(site, server).await;
+    server.until_ready(true).await;
+    let (token, _) = key(2);
+    let hoard = server.capture_as(token.text(), json!({"html_content": HOARD}));
+    let neighbour = async {
+        for _ in 0..10 {
+            let answer = server.html(LARGE).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    };
+    let (answer, ()) = tokio::join!(hoard, neighbour);
+    assert_eq!(answer.problem(), (502, "page_crashed".into()));
     assert!(server.reasons().await.is_empty());
     drop(jailer);
     server.stop().await;

@@ -25,6 +25,10 @@ pub const TESTS: &[Test] = &[
     ("a_killed_browser_leaves_no_process_and_no_profile_directory", killed),
     ("a_page_that_computes_stands_back_and_nobody_else", stands_back),
     (
+        "the_shared_memory_that_a_page_s_layers_lie_in_counts_against_its_jail_s_budget",
+        shared,
+    ),
+    (
         "where_user_namespaces_are_filtered_a_required_jail_says_who_refuses",
         refused,
     ),
@@ -133,6 +137,36 @@ fn painted() {
         data.starts_with("iVBORw0KGgo") && data.len() > 400,
         "{} characters",
         data.len()
+    );
+}
+
+/// No limit of the kernel's counts it: ten canvases of 16 MB that change have 450 MB of it.
+fn shared() {
+    const BUDGET_MB: u32 = 400;
+    const LAYERS: &str = "data:text/html,<body><script>const all=[...Array(10)].map(()=>{\
+        const c=document.createElement('canvas');c.width=c.height=2000;c.style='position:absolute;left:0;top:0';\
+        document.body.append(c);return c.getContext('2d')});\
+        const f=()=>{for(const g of all)g.fillRect(Math.random()*100,0,10,10);requestAnimationFrame(f)};f()</script>";
+    let rig = Rig::chromium();
+    let mut jailer = rig.connect();
+    let spec = SpawnSpec {
+        memory_budget_mb: BUDGET_MB,
+        ..SpawnSpec::new(1, Mode::Required)
+    };
+    let spawned = jailer.spawn(&spec, Duration::from_secs(20)).unwrap();
+    let id = spawned.id;
+    let mut cdp = pipe(spawned);
+    cdp.call("Target.createTarget", &json!({"url": LAYERS}));
+    let (mut exit, mut anonymous) = (None, 0);
+    eventually("the watchdog ends it", || {
+        let stats = jailer.stats(id).unwrap();
+        (exit, anonymous) = (stats.exit, anonymous.max(stats.anonymous_bytes));
+        exit.is_some()
+    });
+    assert_eq!(exit.unwrap().cause, ExitCause::MemoryBudget);
+    assert!(
+        anonymous < u64::from(BUDGET_MB) << 20,
+        "{anonymous} bytes alone are too much"
     );
 }
 
