@@ -20,6 +20,8 @@ use crate::protocol::{
 
 /// How long the short requests (kill, stats, facts) may take.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a jail may take to be built. The jailer gives up before that, and says so.
+pub const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_FDS: usize = 2 + MAX_CONTEXTS as usize;
 
 /// A started jail. Dropping the descriptors ends the browser (its CDP pipe closes), but only `kill` removes the jail.

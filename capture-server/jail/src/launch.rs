@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 
@@ -22,9 +23,10 @@ use crate::protocol::{EARLY_DEATH_MS, Exit, ExitCause, JailError, Mode, SandboxR
 use crate::report::{self, Report};
 use crate::sys::{self, Side};
 
-/// The child has this long from clone to exec (milliseconds in the measurements).
-const SETUP: Duration = Duration::from_secs(10);
-/// A killed jail has this long until it is reaped (tens of milliseconds in the measurements).
+/// The child has this long from clone to exec (some milliseconds in the measurements). With [`REAP`] it is less than the
+/// peer waits, which hears of a child that is stuck, and does not take the jailer for dead.
+const SETUP: Duration = Duration::from_secs(4);
+/// A killed jail has this long until it is reaped (tens of milliseconds in the measurements); then it is kept as [`Late`].
 const REAP: Duration = Duration::from_secs(5);
 
 /// What is the same for every jail.
@@ -84,11 +86,28 @@ pub struct Ends {
     pub ports: Vec<u16>,
 }
 
-/// Starts a jail. Where user namespaces are refused, and only then, [`Mode::Degraded`] gets one without.
+/// Jails that were killed and had not ended in time: the kernel was busy with them. They are reaped when they have.
+#[derive(Debug, Default)]
+pub struct Late(Vec<Jail>);
+
+impl Late {
+    /// Reaps those that have ended by now, and removes their profiles.
+    pub fn look(&mut self) {
+        self.0.retain(|jail| matches!(jail.reap(Duration::ZERO), Ok(None)));
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Starts a jail. Where user namespaces are refused, and only then, [`Mode::Degraded`] gets one without. One that fails and
+/// does not end goes to `late`.
 ///
 /// # Errors
 /// The failed step and what it means.
-pub fn launch(settings: &Settings, spec: &SpawnSpec) -> Result<(Jail, Ends), JailError> {
+pub fn launch(settings: &Settings, spec: &SpawnSpec, late: &mut Late) -> Result<(Jail, Ends), JailError> {
     if !spec.is_valid() {
         return Err(JailError {
             step: Step::Request,
@@ -96,7 +115,7 @@ pub fn launch(settings: &Settings, spec: &SpawnSpec) -> Result<(Jail, Ends), Jai
             reason: SandboxReason::BadRequest,
         });
     }
-    match attempt(settings, spec, settings.layers) {
+    match attempt(settings, spec, settings.layers, late) {
         Err(JailError {
             reason: SandboxReason::UserNamespacesBlocked(_),
             ..
@@ -107,12 +126,13 @@ pub fn launch(settings: &Settings, spec: &SpawnSpec) -> Result<(Jail, Ends), Jai
                 namespaces: false,
                 ..settings.layers
             },
+            late,
         ),
         other => other,
     }
 }
 
-fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jail, Ends), JailError> {
+fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers, late: &mut Late) -> Result<(Jail, Ends), JailError> {
     let fail = |step: Step| move |error: io::Error| child::classify(step, &error);
     let profile = Profile::create(&settings.profile_root).map_err(fail(Step::ProfileDirectory))?;
     let pipe = || {
@@ -182,7 +202,7 @@ fn attempt(settings: &Settings, spec: &SpawnSpec, layers: Layers) -> Result<(Jai
             ))
         }
         Err(error) => {
-            jail.end(ExitCause::Killed);
+            jail.end(ExitCause::Killed, late);
             Err(error)
         }
     }
@@ -254,8 +274,8 @@ impl Jail {
         matches!(poll(&mut ready, Some(&timespec(Duration::ZERO))), Ok(1))
     }
 
-    /// Ends it for good: everything killed, reaped, the profile removed. `cause` is why, if it still lived.
-    pub fn end(mut self, cause: ExitCause) -> Exit {
+    /// Ends it for good: everything killed, reaped, the profile removed, or left to `late`. `cause` is why, if it still lived.
+    pub fn end(mut self, cause: ExitCause, late: &mut Late) -> Exit {
         let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let cause = match (self.has_ended(), lived_ms < EARLY_DEATH_MS) {
             (false, _) => cause,
@@ -267,24 +287,28 @@ impl Jail {
             inspect::descendants(self.pid.as_raw_pid()).into_iter().for_each(kill);
         }
         let _ = kill_process(self.pid, Signal::KILL);
-        let status = self.reap();
-        Exit {
+        let reaped = self.reap(REAP);
+        let status = reaped.ok().flatten();
+        let exit = Exit {
             cause,
             code: status.and_then(WaitStatus::exit_status),
             signal: status.and_then(WaitStatus::terminating_signal),
             lived_ms,
             starved: self.log.take().is_some_and(last_words::lacked_room),
+        };
+        if matches!(reaped, Ok(None)) {
+            late.0.push(self);
         }
+        exit
     }
 
-    fn reap(&self) -> Option<WaitStatus> {
+    /// Waits for its end at most so long. `None`: it goes on; an error: somebody else has reaped it.
+    fn reap(&self, patience: Duration) -> Result<Option<WaitStatus>, Errno> {
         let mut ready = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let _ = poll(&mut ready, Some(&timespec(REAP)));
+        let _ = poll(&mut ready, Some(&timespec(patience)));
         // waitpid by pid: exactly this child, so that no other jail's exit is swallowed.
-        waitpid(Some(self.pid), WaitOptions::NOHANG)
-            .ok()
-            .flatten()
-            .map(|(_, status)| status)
+        let waited = waitpid(Some(self.pid), WaitOptions::NOHANG)?;
+        Ok(waited.map(|(_, status)| status))
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 
 use crate::inspect;
-use crate::launch::{Settings, timespec};
+use crate::launch::{Late, Settings, timespec};
 use crate::profile;
 use crate::protocol::{self, Request};
 use crate::session::Session;
@@ -72,16 +72,17 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let termination = sys::termination_fd()?;
     // Processes of a degraded jail (no pid namespace) must not escape to somebody else's init.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)?;
+    let mut late = Late::default();
     loop {
         profile::sweep(&config.settings.profile_root);
         match accept(config, &termination)? {
             Next::Terminated => return Ok(()),
             Next::Connection(stream) => {
-                let mut session = Session::new(&config.settings);
+                let mut session = Session::new(&config.settings, late);
                 let terminated = converse(&stream, &termination, &mut session);
                 // The peer hears of the end before the deaths that follow from it, and takes no page for their cause.
                 let _ = stream.shutdown(Shutdown::Both);
-                session.end_all();
+                late = session.end_all();
                 if terminated {
                     return Ok(());
                 }

@@ -14,7 +14,7 @@ use crate::census::{self, Census, Table};
 use crate::facts::{JailFacts, LandlockFacts, PortFacts, SecretFacts};
 use crate::inside;
 use crate::inspect::{self, ProcessUsage};
-use crate::launch::{Jail, Settings, end_strays, launch};
+use crate::launch::{Jail, Late, Settings, end_strays, launch};
 use crate::protocol::{
     Call, Exit, ExitCause, JailError, JailId, JailStats, MAX_JAILS, Outcome, Request, Response, SandboxReason,
     SpawnSpec, Step, VERSION,
@@ -31,6 +31,7 @@ pub struct Session<'a> {
     next: u64,
     living: BTreeMap<JailId, Jail>,
     exits: BTreeMap<JailId, Exit>,
+    late: Late,
     brake: Brake,
     census: Census,
     /// Whether a jail was made that no look has seen yet.
@@ -52,13 +53,14 @@ fn request_error(reason: SandboxReason) -> JailError {
 }
 
 impl<'a> Session<'a> {
-    /// A session without jails.
-    pub fn new(settings: &'a Settings) -> Self {
+    /// A session without jails, but for what earlier ones have left to be reaped.
+    pub fn new(settings: &'a Settings, late: Late) -> Self {
         Self {
             settings,
             next: 1,
             living: BTreeMap::new(),
             exits: BTreeMap::new(),
+            late,
             brake: Brake::default(),
             census: Census::default(),
             fresh: false,
@@ -100,10 +102,10 @@ impl<'a> Session<'a> {
 
     fn spawn(&mut self, spec: &SpawnSpec, fds: &mut Vec<OwnedFd>) -> Result<Outcome, JailError> {
         self.collect_dead();
-        if self.living.len() >= MAX_JAILS {
+        if self.living.len() + self.late.count() >= MAX_JAILS {
             return Err(request_error(SandboxReason::TooManyJails));
         }
-        let (jail, ends) = launch(self.settings, spec)?;
+        let (jail, ends) = launch(self.settings, spec, &mut self.late)?;
         let (id, degraded) = (JailId(self.next), jail.degraded);
         self.next += 1;
         self.living.insert(id, jail);
@@ -176,6 +178,7 @@ impl<'a> Session<'a> {
 
     /// Reaps the jails that ended by themselves and remembers how.
     pub fn collect_dead(&mut self) {
+        self.late.look();
         self.end_where(ExitCause::Died, |_, jail| jail.has_ended());
     }
 
@@ -269,7 +272,7 @@ impl<'a> Session<'a> {
     fn end(&mut self, id: JailId, jail: Jail, cause: ExitCause) -> Exit {
         self.brake.forget(id);
         let degraded = jail.degraded;
-        let exit = jail.end(cause);
+        let exit = jail.end(cause, &mut self.late);
         if degraded {
             let living: Vec<_> = self.living.values().map(|jail| jail.pid.as_raw_pid()).collect();
             end_strays(&living);
@@ -277,8 +280,9 @@ impl<'a> Session<'a> {
         exit
     }
 
-    /// Ends every jail: the connection is over.
-    pub fn end_all(&mut self) {
+    /// Ends every jail: the connection is over. Returns what is still to be reaped.
+    pub fn end_all(mut self) -> Late {
         self.end_where(ExitCause::Killed, |_, _| true);
+        self.late
     }
 }

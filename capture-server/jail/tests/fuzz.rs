@@ -14,7 +14,7 @@
 mod engine;
 
 use capture_jail::child::Layers;
-use capture_jail::launch::Settings;
+use capture_jail::launch::{Late, Settings};
 use capture_jail::protocol::{
     self, Call, Exit, ExitCause, JailId, JailStats, MAX_FRAME, Mode, Outcome, Request, Response, SpawnSpec, VERSION,
 };
@@ -152,7 +152,7 @@ fn fuzz_requests_to_a_session() {
         let Ok(request) = protocol::read_frame::<Request>(&mut &*bytes) else {
             return;
         };
-        let (response, fds) = Session::new(&settings).handle(&request);
+        let (response, fds) = Session::new(&settings, Late::default()).handle(&request);
         assert_eq!((response.version, response.number), (VERSION, request.number));
         let harmless = matches!(response.outcome, Outcome::Failed(_) | Outcome::Facts(_));
         assert!(harmless && fds.is_empty(), "{response:?}");

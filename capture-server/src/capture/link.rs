@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use capture_jail::client::{ClientError, Jailer, Spawned};
+use capture_jail::client::{ClientError, Jailer, SPAWN_TIMEOUT, Spawned};
 use capture_jail::protocol::{Exit, JailFacts, JailId, JailStats, SpawnSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::state::Heard;
 
-/// How long the jailer may take to build one jail.
-const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the thread looks for a hang-up while nobody asks. Captures notice sooner, by their browser's pipe.
 const IDLE_CHECK: Duration = Duration::from_millis(100);
 /// Questions that may wait for the thread.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub const TESTS: &[Test] = &[
         "a_jailer_that_is_killed_takes_its_jails_along_and_the_next_one_tidies_up",
         killed_jailer,
     ),
+    ("a_jail_that_does_not_end_in_time_is_reaped_when_it_has", late),
     ("a_peer_of_another_uid_is_refused", other_uid),
     ("a_message_with_an_unknown_field_ends_the_connection", unknown_field),
     (
@@ -142,6 +144,52 @@ fn killed_jailer() {
         let mut cdp = Pipe::new(spawned.cdp_read, spawned.cdp_write);
         cdp.call("Browser.getVersion", &json!({}));
     }
+}
+
+/// Processes that not even SIGKILL ends, until it is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    /// `None`: control groups of version 2 do not stand in the way of a kill.
+    fn make(pid: i32) -> Option<Self> {
+        const FREEZER: &str = "/sys/fs/cgroup/freezer";
+        let directory = Path::new(FREEZER).join(format!("capture-jail-{}", std::process::id()));
+        if !Path::new(FREEZER).join("cgroup.procs").exists() {
+            return None;
+        }
+        fs::create_dir(&directory).unwrap();
+        let frozen = Self(directory);
+        fs::write(frozen.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(frozen.0.join("freezer.state"), "FROZEN").unwrap();
+        Some(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+        eventually("the group is empty", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn late() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 1);
+    let below = rig.below();
+    let frozen = am_root().then(|| Frozen::make(below[0])).flatten();
+    let Some(frozen) = frozen else {
+        println!("not run: only root, and with control groups of version 1, keeps a killed process from its end");
+        return;
+    };
+    let exit = jailer.kill(spawned.id).unwrap();
+    assert_eq!((exit.cause, exit.signal), (ExitCause::Killed, None));
+    assert_eq!((rig.below(), rig.profile_count()), (below, 1));
+    drop(frozen);
+    eventually("it is reaped", || {
+        jailer.facts(None).unwrap();
+        rig.below().is_empty() && rig.profile_count() == 0
+    });
 }
 
 fn other_uid() {

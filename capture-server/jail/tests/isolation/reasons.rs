@@ -3,13 +3,14 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use capture_jail::client::ClientError;
+use capture_jail::client::{ClientError, SPAWN_TIMEOUT};
 use capture_jail::facts::{self, Reason};
 use capture_jail::protocol::{
     Blocker, JailError, LandlockFacts, MAX_CONTEXTS, MAX_JAILS, Mode, PortFacts, SandboxReason, SpawnSpec, Step,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::Test;
@@ -37,6 +38,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_child_that_is_killed_on_its_way_is_lost_and_leaves_nothing",
         child_lost,
+    ),
+    (
+        "a_child_that_is_stuck_on_its_way_is_told_of_before_the_jailer_itself_is_given_up",
+        stuck,
     ),
     (
         "a_profile_directory_that_cannot_be_made_is_named_as_that_until_it_can",
@@ -105,6 +110,52 @@ fn child_lost() {
         reason: SandboxReason::ChildLost,
     };
     assert_eq!(refused_by(&Rig::looking_around_without(&[weak::KILLED]), 1), expected);
+}
+
+/// Stopped in its tracks, as by a file system that hangs.
+fn stuck() {
+    let rig = Rig::looking_around();
+    let mut jailer = rig.connect();
+    let expected = JailError {
+        step: Step::Report,
+        errno: None,
+        reason: SandboxReason::ChildLost,
+    };
+    // Its way takes milliseconds: where it was faster than we are, the next one is stopped.
+    for _ in 0..20 {
+        let children = format!("/proc/{0}/task/{0}/children", rig.pid());
+        let stopped = std::thread::spawn(move || stop_first(&children));
+        let spawned = jailer.spawn(&SpawnSpec::new(1, Mode::Required), SPAWN_TIMEOUT);
+        stopped.join().unwrap();
+        match spawned {
+            Ok(spawned) => {
+                jailer.kill(spawned.id).unwrap();
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error, ClientError::Jail(error) if error == expected),
+                    "{error:?}"
+                );
+                assert_eq!((rig.below().len(), rig.profile_count()), (0, 0));
+                assert!(jailer.facts(None).is_ok(), "the connection stands");
+                return;
+            }
+        }
+    }
+    panic!("no child was stopped on its way");
+}
+
+/// Stops the first that is in the list, as soon as it is.
+fn stop_first(children: &str) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        let listed = fs::read_to_string(children).unwrap();
+        if let Some(child) = listed.split_whitespace().next() {
+            let pid = Pid::from_raw(child.parse().unwrap()).unwrap();
+            let _ = kill_process(pid, Signal::STOP);
+            return;
+        }
+    }
 }
 
 fn profile_directory() {
