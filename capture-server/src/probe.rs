@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capture_jail::client::ClientError;
 use capture_jail::facts::{Reason, verify};
-use capture_jail::protocol::{JailFacts, Mode, SandboxReason};
+use capture_jail::protocol::{JailFacts, JailId, Mode, SandboxReason};
 use screenshot_policy::attest::SandboxFacts;
 use screenshot_policy::policy::SandboxMode;
 
@@ -20,6 +20,9 @@ use crate::capture::pool::{Config, PoolError};
 
 /// How long the whole preflight may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long after a finding it is looked for again.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// What a passed or failed preflight has to say.
 #[derive(Debug)]
@@ -49,8 +52,20 @@ async fn walk(link: &Arc<Link>, config: &Config) -> Result<(Cell, String, JailFa
     // Opens a page and takes a throw-away picture of it.
     let cell = Cell::launch(link, config).await?;
     let version = cell.browser.version().await?;
-    let facts = link.facts(Some(cell.jail.id())).await?;
+    let facts = look(link, cell.jail.id(), config.mode).await?;
     Ok((cell, version, facts))
+}
+
+/// What confines a jail. A finding stands if it is found twice: a process that had only been started, or was about to
+/// end, may have been read in the middle of that.
+pub async fn look(link: &Link, jail: JailId, mode: Mode) -> Result<JailFacts, ClientError> {
+    let facts = link.facts(Some(jail)).await?;
+    let Err(finding) = accepts(&facts, mode) else {
+        return Ok(facts);
+    };
+    tracing::info!(finding = finding.reason(), "looking again");
+    tokio::time::sleep(SECOND_LOOK).await;
+    link.facts(Some(jail)).await
 }
 
 /// What each check is called in the attestation, and the findings that fail it.

@@ -1,24 +1,30 @@
-//! What a jail has done before it serves anybody: its browser has a page, of which a throw-away picture was taken. Jailer and
-//! browser are made up here, and agree to everything.
+//! What a jail has done before it serves anybody: its browser has a page, of which a throw-away picture was taken, and it was
+//! found confined. Jailer and browser are made up here, and agree to everything.
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
 use capture_jail::client::Jailer;
-use capture_jail::protocol::{self, Call, Exit, ExitCause, JailId, Mode, Outcome, Request, Response, VERSION};
+use capture_jail::protocol::{
+    self, Call, Exit, ExitCause, JailFacts, JailId, JailerFacts, LandlockFacts, Mode, Outcome, PortFacts, Request,
+    Response, SecretFacts, VERSION,
+};
 use capture_jail::report;
 use capture_server::browser::Strays;
 use capture_server::capture::link::Link;
-use capture_server::capture::pool::Config;
 use capture_server::capture::pool::cell::Cell;
 use capture_server::capture::pool::fleet::Rules;
+use capture_server::capture::pool::{Config, Counters, Pool};
 use capture_server::state::Heard;
 use screenshot_policy::policy::Isolation;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::contexts::obedient;
+use crate::harness::until;
 
 const EXIT: Exit = Exit {
     cause: ExitCause::Killed,
@@ -28,8 +34,8 @@ const EXIT: Exit = Exit {
     starved: false,
 };
 
-/// Answers until the other side hangs up; of its only browser the orders are noted.
-fn agree(mut stream: &UnixStream, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>) {
+/// Answers until the other side hangs up, with these facts one after the other; of its last browser the orders are noted.
+fn agree(mut stream: &UnixStream, facts: &Mutex<VecDeque<JailFacts>>, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>) {
     while let Ok(request) = protocol::read_frame::<Request>(&mut stream) {
         let (mut fds, mut ports) = (Vec::new(), Vec::new());
         let outcome = match request.call {
@@ -48,6 +54,7 @@ fn agree(mut stream: &UnixStream, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>
                     degraded: false,
                 }
             }
+            Call::Facts { .. } => Outcome::Facts(facts.lock().unwrap().pop_front().unwrap()),
             _ => Outcome::Killed(EXIT),
         };
         let response = Response {
@@ -62,6 +69,16 @@ fn agree(mut stream: &UnixStream, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>
     }
 }
 
+fn config(mode: Mode) -> Config {
+    Config {
+        mode,
+        accepted_key: None,
+        rules: Rules::new(Isolation::PerClient, 1),
+        max_frame: 1 << 20,
+        strays: Strays::default(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_opened_later_takes_none() {
     let directory = tempfile::tempdir().unwrap();
@@ -69,15 +86,9 @@ async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_op
     let listener = UnixListener::bind(&path).unwrap();
     let orders = Arc::new(Mutex::new(None));
     let noting = Arc::clone(&orders);
-    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &noting));
+    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &Mutex::default(), &noting));
     let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
-    let config = Config {
-        mode: Mode::Required,
-        accepted_key: None,
-        rules: Rules::new(Isolation::PerClient, 1),
-        max_frame: 1 << 20,
-        strays: Strays::default(),
-    };
+    let config = config(Mode::Required);
     let cell = Cell::launch(&link, &config).await.unwrap();
     let orders = orders.lock().unwrap().clone().unwrap();
     let asked = |method: &str| -> Vec<Value> {
@@ -100,4 +111,47 @@ async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_op
     assert_eq!(cell.prepare().await.unwrap(), 2);
     assert_eq!(asked("Target.createTarget").len(), 2);
     assert_eq!(asked("Page.captureScreenshot").len(), 1);
+}
+
+/// Facts of a jail of which nothing is known but whether it is a degraded one, which is what is asked for here.
+fn reading(degraded: bool) -> JailFacts {
+    JailFacts {
+        jailer: JailerFacts::default(),
+        jail: Some(JailId(1)),
+        degraded,
+        landlock: LandlockFacts::default(),
+        secrets: SecretFacts::default(),
+        ports: PortFacts::default(),
+        processes: Vec::new(),
+        truncated: false,
+        interfaces: Vec::new(),
+        routes: 0,
+    }
+}
+
+/// A pool that keeps one browser warm, of which these readings are had; how many were launched, and whether one was doubted.
+async fn kept<const N: usize>(readings: [JailFacts; N]) -> (u64, bool) {
+    let readings = Arc::new(Mutex::new(VecDeque::from(readings)));
+    let left = Arc::clone(&readings);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &left, &Mutex::default()));
+    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
+    let (_link, linked) = watch::channel(Some(link));
+    let counters = Counters::default();
+    let pool = Pool::new(linked, config(Mode::Degraded), counters.clone());
+    let doubts = pool.doubts();
+    tokio::select! {
+        () = pool.keep() => {}
+        () = until("every reading", async || readings.lock().unwrap().is_empty()) => {}
+    }
+    (counters.launched.get(), doubts.has_changed().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finding_that_is_gone_a_moment_later_costs_no_browser_and_one_that_stays_does() {
+    assert_eq!(kept([reading(false), reading(true)]).await, (1, false));
+    let stays = [reading(false), reading(false), reading(true)];
+    assert_eq!(kept(stays).await, (2, true));
 }

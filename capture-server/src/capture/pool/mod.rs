@@ -224,7 +224,7 @@ impl Shared {
     /// A browser whose every process was found confined. One that is not never serves: it is killed, and told of.
     async fn proven(&self, link: &Arc<Link>) -> Result<Cell, PoolError> {
         let cell = Cell::launch(link, &self.config).await?;
-        let facts = link.facts(Some(cell.jail.id())).await?;
+        let facts = probe::look(link, cell.jail.id(), self.config.mode).await?;
         let Err(finding) = probe::accepts(&facts, self.config.mode) else {
             return Ok(cell);
         };
