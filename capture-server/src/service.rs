@@ -221,17 +221,19 @@ impl Service {
         mut ledger: Ledger,
     ) -> Result<Finished, Refused> {
         let ask = ask(caller.client(), &request, self.policy.limits());
-        let slot = self.admission.enter(permit, ask, deadline).await?;
+        let slot = Arc::new(self.admission.enter(permit, ask, deadline).await?);
         ledger.enter(Phase::Open, clock::monotonic());
         let job = Job {
             client: caller.client(),
             request,
-            slot,
+            slot: Arc::clone(&slot),
             deadline,
             id,
             ledger,
         };
-        Ok(self.engine.capture(job).await)
+        let finished = self.engine.capture(job).await;
+        slot.completed();
+        Ok(finished)
     }
 }
 

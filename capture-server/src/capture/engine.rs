@@ -48,7 +48,7 @@ pub struct Job<'a> {
     /// What is asked.
     pub request: CaptureRequest,
     /// The right to run.
-    pub slot: Slot,
+    pub slot: Arc<Slot>,
     /// When everything has to be over.
     pub deadline: Instant,
     /// Names the capture in logs and in the synthetic host; must be a DNS label.
@@ -108,8 +108,7 @@ impl Engine {
             lane: request.lane(),
             alone: request.is_personal(),
         };
-        let place = Arc::new(slot);
-        let mut lease = match timeout_at(deadline, self.pool.lease(&want, &place)).await {
+        let mut lease = match timeout_at(deadline, self.pool.lease(&want, &slot)).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(error)) => return Finished::early(no_lease(&error), ledger),
             Err(_) => return Finished::early(CaptureError::Timeout(Phase::Open), ledger),
@@ -128,7 +127,7 @@ impl Engine {
             ledger,
             unpackable: self.policy.limits().max_decoded_bytes.get(),
             askable: self.policy.limits().max_requests.get(),
-            place,
+            place: slot,
         };
         let driven = self.race(&mut parts, &mut state, &request, &url, deadline).await;
         state.ledger.close(clock::monotonic());

@@ -5,6 +5,7 @@
 //! dropped only after the page, or its whole jail, has been cleared away.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,7 +73,8 @@ pub struct Admission {
     gate: Arc<Gate>,
 }
 
-/// The right to run one capture. Dropping it frees the place and feeds the estimate.
+/// The right to run one capture. Dropping it frees the place and feeds the estimate, as one that was given up unless it
+/// [came to its end](Slot::completed).
 #[derive(Debug)]
 pub struct Slot {
     gate: Arc<Gate>,
@@ -80,6 +82,7 @@ pub struct Slot {
     places: usize,
     id: u64,
     since: Instant,
+    completed: AtomicBool,
 }
 
 impl Slot {
@@ -92,7 +95,13 @@ impl Slot {
             places: ask.places,
             id,
             since,
+            completed: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the capture came to an end of its own, be it a picture or not.
+    pub fn completed(&self) {
+        self.completed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +110,11 @@ impl Drop for Slot {
         let took = clock::monotonic().saturating_duration_since(self.since);
         self.gate.with(|state| {
             state.given.remove(&self.id);
-            state.queue.finished(self.lane, self.places, took);
+            if *self.completed.get_mut() {
+                state.queue.finished(self.lane, self.places, took);
+            } else {
+                state.queue.given_up(self.lane, self.places, took);
+            }
         });
         self.gate.wake();
     }
@@ -305,6 +318,24 @@ mod tests {
         drop(slot);
         drop(next);
         assert_eq!(admission.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn captures_that_are_given_up_do_not_make_the_wait_look_shorter() {
+        // One that would have to wait for half a second, and take as long.
+        let waits = async |admission: &Admission| {
+            let _slot = enter(admission, "a", 5000).await.unwrap();
+            enter(admission, "a", 900).await.unwrap_err()
+        };
+        let admission = gate(1, 8);
+        for _ in 0..50 {
+            drop(enter(&admission, "a", 5000).await.unwrap());
+        }
+        assert_eq!(waits(&admission).await.reason(), "would_miss_deadline");
+        for _ in 0..50 {
+            enter(&admission, "a", 5000).await.unwrap().completed();
+        }
+        assert_eq!(waits(&admission).await, Refused::Deadline);
     }
 
     #[tokio::test]

@@ -314,6 +314,12 @@ impl Queue {
         lane.service = lane.service.saturating_sub(lane.service / SMOOTHING) + took / SMOOTHING;
     }
 
+    /// The same for one that was given up after so long: it would have taken longer, so that it makes no estimate shorter.
+    pub fn given_up(&mut self, lane: Lane, places: usize, after: Duration) {
+        let service = self.lane(lane).service;
+        self.finished(lane, places, after.max(service));
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
