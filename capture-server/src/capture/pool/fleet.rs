@@ -183,9 +183,13 @@ impl Fleet {
         Claim::Replace { victim, why, launch }
     }
 
-    /// The client's own jail without work: one with a page ready first, then the one used last, so that others may age.
+    /// The client's own jail without work: one with a page ready first, then the one used last, so that others may age. With a
+    /// page ready it may still clear others away: who waits for that with each capture would go to and fro between two.
     fn own_idle(&self, want: &Want) -> Option<MemberId> {
-        let idle = self.own(want).filter(|(_, member)| member.rests());
+        let ready = |member: &Member| member.working == 0 && member.pages > 0;
+        let idle = self
+            .own(want)
+            .filter(|(_, member)| member.rests() || ready(member) && member.in_flight() < self.rules.per_jail);
         idle.max_by_key(|(_, member)| (member.pages > 0, member.idle_since))
             .map(|(id, _)| *id)
     }
