@@ -132,7 +132,8 @@ struct Asked<'a> {
     url: Cow<'a, str>,
 }
 
-/// A frame of a WebSocket, decompressed; of binary ones the payload is base64, a third more than it was.
+/// A frame of a WebSocket, decompressed; of binary ones the payload is base64, a third more than it was. It is only counted,
+/// where it stands.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
@@ -143,13 +144,32 @@ struct Message<'a> {
 #[serde(rename_all = "camelCase")]
 struct Payload<'a> {
     #[serde(borrow)]
-    payload_data: Cow<'a, str>,
+    payload_data: &'a RawValue,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Session {
     session_id: String,
+}
+
+/// Bytes of a JSON string without its quotes and escapes; either half of a surrogate pair counts as two. `None`: it is none.
+fn string_bytes(json: &str) -> Option<u64> {
+    let mut rest = json.strip_prefix('"')?.strip_suffix('"')?.as_bytes();
+    let mut bytes = rest.len();
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let unit = rest.get(at + 2..at + 6).filter(|_| rest.get(at + 1) == Some(&b'u'));
+        let unit = unit.and_then(|unit| u16::from_str_radix(std::str::from_utf8(unit).ok()?, 16).ok());
+        let (written, meant) = match unit {
+            None => (2, 1),
+            Some(..0x80) => (6, 1),
+            Some(0x80..0x800 | 0xd800..0xe000) => (6, 2),
+            Some(_) => (6, 3),
+        };
+        bytes = bytes.saturating_sub(written - meant);
+        rest = rest.get(at + written..).unwrap_or_default();
+    }
+    u64::try_from(bytes).ok()
 }
 
 fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, Stray> {
@@ -212,7 +232,7 @@ impl Event {
             "Network.webSocketCreated" => Some(Self::Requested),
             "Network.webSocketFrameReceived" => {
                 let Message { response } = parse(params)?;
-                let bytes = response.payload_data.len().try_into().unwrap_or(u64::MAX);
+                let bytes = string_bytes(response.payload_data.get()).ok_or(Stray::DriftedEvent)?;
                 Some(Self::Unpacked { bytes })
             }
             "Target.attachedToTarget" => {
@@ -307,12 +327,26 @@ mod tests {
         assert_eq!((asked("data:,x"), asked("blob:https://a.example/1")), (None, None));
         let socket = r#"{"requestId":"r","url":"wss://a.example/"}"#;
         assert_eq!(decode("Network.webSocketCreated", socket), Some(Event::Requested));
-        let message =
-            r#"{"requestId":"1","timestamp":1,"response":{"opcode":1,"mask":false,"payloadData":"f\u00fcnf"}}"#;
-        assert_eq!(
-            decode("Network.webSocketFrameReceived", message),
-            Some(Event::Unpacked { bytes: 5 })
-        );
+    }
+
+    #[test]
+    fn a_message_has_the_bytes_that_it_has_without_escapes() {
+        for text in ["", "five!", "f\u{fc}nf", "\"\\\n\u{1}/", "\u{20ac}\u{1f600}", "\\u0041"] {
+            let ascii = text
+                .encode_utf16()
+                .fold(String::new(), |all, unit| format!("{all}\\u{unit:04x}"));
+            for written in [serde_json::to_string(text).unwrap(), format!("\"{ascii}\"")] {
+                let message = format!(r#"{{"response":{{"opcode":1,"payloadData":{written}}}}}"#);
+                let bytes = u64::try_from(text.len()).unwrap();
+                assert_eq!(
+                    decode("Network.webSocketFrameReceived", &message),
+                    Some(Event::Unpacked { bytes }),
+                    "{written}"
+                );
+            }
+        }
+        let drifted = decoded("Network.webSocketFrameReceived", r#"{"response":{"payloadData":7}}"#);
+        assert_eq!(drifted, Err(Stray::DriftedEvent));
     }
 
     #[test]
