@@ -16,6 +16,10 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
+// controllers are those of cgroup v2 that the kubelet uses. It does not start below a root of its own that lacks one of
+// them while the machine's has it (getSupportedUnifiedControllers in its package cm).
+var controllers = []string{"cpu", "cpuset", "memory", "hugetlb", "pids"}
+
 // sysctls are the host-wide settings that the kubelet overwrites.
 var sysctls = []string{
 	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
@@ -58,20 +62,25 @@ func restoreSysctls() error {
 }
 
 // cgroupHierarchies lists the mounted roots: one for each controller in v1, the one root in v2.
-func cgroupHierarchies() []string {
-	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
-		return []string{cgroupRoot}
+func cgroupHierarchies(root string) []string {
+	if isCgroup2(root) {
+		return []string{root}
 	}
-	l, _ := filepath.Glob(cgroupRoot + "/*/cgroup.procs") // the pattern is right
+	l, _ := filepath.Glob(root + "/*/cgroup.procs") // the pattern is right
 	for i := range l {
 		l[i] = filepath.Dir(l[i])
 	}
 	return l
 }
 
+func isCgroup2(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "cgroup.controllers"))
+	return err == nil
+}
+
 // makeCgroups makes the cluster's own root in each hierarchy.
-func makeCgroups(c layout.Cluster) error {
-	for _, h := range cgroupHierarchies() {
+func makeCgroups(root string, c layout.Cluster) error {
+	for _, h := range cgroupHierarchies(root) {
 		own := filepath.Join(h, c.Cgroup())
 		if err := os.Mkdir(own, 0o755); err != nil && !os.IsExist(err) {
 			return err
@@ -82,17 +91,34 @@ func makeCgroups(c layout.Cluster) error {
 			if err != nil || len(strings.TrimSpace(string(v))) == 0 {
 				continue
 			}
-			if err := os.WriteFile(filepath.Join(own, f), v, 0); err != nil {
+			if err := os.WriteFile(filepath.Join(own, f), v, 0o644); err != nil {
 				return err
 			}
 		}
-		if h == cgroupRoot {
-			if err := os.WriteFile(filepath.Join(h, "cgroup.subtree_control"), []byte("+cpu +cpuset +memory +pids"), 0); err != nil {
-				return fmt.Errorf("cgroup v2 controllers: %w", err)
-			}
-		}
+	}
+	if !isCgroup2(root) {
+		return nil
+	}
+	if err := enableControllers(root); err != nil {
+		return fmt.Errorf("cgroup v2 controllers: %w", err)
 	}
 	return nil
+}
+
+// enableControllers gives the cgroups below the root of v2 those controllers that the kubelet wants and the machine has.
+// They go in one write, which the kernel refuses as a whole for one that it does not have.
+func enableControllers(root string) error {
+	has, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	var on []string
+	for _, c := range controllers {
+		if slices.Contains(strings.Fields(string(has)), c) {
+			on = append(on, "+"+c)
+		}
+	}
+	return os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte(strings.Join(on, " ")), 0o644)
 }
 
 // removeCgroups removes the cluster's cgroups, leaves first. They stay busy for some 100 ms after their
@@ -101,7 +127,7 @@ func removeCgroups(c layout.Cluster) error {
 	var left []string
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		left = nil
-		for _, h := range cgroupHierarchies() {
+		for _, h := range cgroupHierarchies(cgroupRoot) {
 			own := filepath.Join(h, c.Cgroup())
 			removeTree(own)
 			if _, err := os.Stat(own); err == nil {

@@ -1,7 +1,8 @@
 // Package host is the outside of a cluster: what up, down, status, load and logs do on the machine.
 // In: the options of a command. Out: a running cluster, or none, and lines that say so.
 // It must not kill or remove anything that is not provably the cluster's own, and it must leave
-// nothing behind after `down`: no process, mount, namespace, cgroup or changed sysctl.
+// nothing behind after `down`: no process, mount, namespace, cgroup or changed sysctl. (A module of the kernel that it
+// had loaded stays, and so do controllers that it enabled at the root of cgroup v2.)
 package host
 
 import (

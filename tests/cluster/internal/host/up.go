@@ -174,13 +174,16 @@ func prepare(spec layout.Spec) error {
 	if err := config.Write(c); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	if err := loadBridgeFilter("/proc", modprobe); err != nil {
+		return err
+	}
 	if spec.ControlPlaneOnly {
 		return nil // only a kubelet changes sysctls and makes cgroups
 	}
 	if err := saveSysctls(); err != nil {
 		return fmt.Errorf("sysctls: %w", err)
 	}
-	if err := makeCgroups(c); err != nil {
+	if err := makeCgroups(cgroupRoot, c); err != nil {
 		return fmt.Errorf("cgroups: %w", err)
 	}
 	return nil
