@@ -2,10 +2,11 @@
 # From nothing to pictures: cluster, operator, a sample ScreenshotService, three captures.
 #   demo.sh        bring it up
 #   demo.sh down   remove what it made
+# Settings: DEMO_OUT=dist/demo   where the pictures go
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
-OUT=dist/demo
+OUT=${DEMO_OUT:-dist/demo}
 NAMESPACE=shots-demo
 SITE=http://demo-site.$NAMESPACE.svc.cluster.local:8080
 
@@ -84,10 +85,15 @@ case $refused in
   *metadata_address*) echo "   what the third page was refused: $refused" ;;
   *) echo "   the third page was not refused the metadata address; refused was: ${refused:-nothing}" >&2; false ;;
 esac
+# The tests' demo ends here: what follows is for a person.
+[ -z "${DEMO_OUT:-}" ] || exit 0
 
 echo
 kubectl -n $NAMESPACE get shot
 echo
 echo "pictures: $PWD/$OUT/{scripts,long,metadata}.png   ($((SECONDS - start)) s)"
 echo "next:     . hack/env.sh; kubectl -n $NAMESPACE describe shot demo"
+if [ "$WHERE" = local ]; then
+  echo "          the cluster ends by itself at $(date -d "$("$CLUSTER" status --json | jq -r .ends)" +%H:%M), an hour after the last make demo"
+fi
 echo "          edit examples/demo.yaml and apply it; make demo-down removes all"

@@ -5,6 +5,7 @@
 #   install.sh        cluster, images, operator
 #   install.sh there  whether the operator that it would bring up is there already
 #   install.sh down   remove the operator and, if it is ours, the cluster
+# Settings: CLUSTER_NAME=dev, CLUSTER_PORT=16443   the local cluster
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
@@ -27,14 +28,14 @@ down() {
       ;;
     local)
       "$CLUSTER" down
-      rm -f "$STATE"/loaded-*
+      rm -f "$STATE/loaded-${CLUSTER_NAME:-dev}"-*
       ;;
     kind) hack/kind.sh down ;;
   esac
 }
 
 load() { # load NAME: gives the image to the node unless it has exactly this one
-  local tar=dist/images/$1.tar thin=dist/images/$1.thin.tar mark=$STATE/loaded-$1 wanted had
+  local tar=dist/images/$1.tar thin=dist/images/$1.thin.tar mark=$STATE/loaded-${CLUSTER_NAME:-dev}-$1 wanted had
   wanted="$CLUSTER_ID $(sha256sum "$tar" | cut -d' ' -f1)"
   had=$(cat "$mark" 2>/dev/null || true)
   [ "$had" = "$wanted" ] && return 0
@@ -63,7 +64,7 @@ up() {
       ;;
     kind) hack/step.sh "kind cluster and images" hack/kind.sh up ;;
     local)
-      hack/step.sh "cluster" "$CLUSTER" up
+      hack/step.sh "cluster" "$CLUSTER" up --port "${CLUSTER_PORT:-16443}"
       hack/step.sh "images" hack/images.sh all
       CLUSTER_ID=$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')
       mkdir -p "$STATE"
@@ -91,7 +92,7 @@ there() {
   case $WHERE in
     local) "$CLUSTER" status | grep -q ': up for ' ;;
     context) release ;;
-    kind) return 1 ;;
+    kind) hack/kind.sh there ;;
   esac
 }
 

@@ -2,6 +2,7 @@
 # The cluster for machines that cannot run the project's own one (not root, or not Linux): kind, in containers.
 #   kind.sh up      a cluster of our own name, the images built inside the container engine, and loaded
 #   kind.sh down    removes that cluster; no other one, and no context of yours
+#   kind.sh there   whether that cluster is there
 #   kind.sh needs   says which of the four programs is missing
 # kind's own network plugin enforces NetworkPolicies. Nothing is installed here: these four are the user's to choose.
 set -euo pipefail
@@ -19,6 +20,8 @@ needs() {
   return 1
 }
 
+# kind takes docker unless it is told otherwise.
+command -v docker >/dev/null || export KIND_EXPERIMENTAL_PROVIDER=podman
 engine() { if command -v docker >/dev/null; then echo docker; else echo podman; fi; }
 
 # The programs are compiled inside, so that a machine that is not Linux gets Linux programs. The stage is named although
@@ -33,8 +36,7 @@ image() { # image NAME CONTAINERFILE
 up() {
   needs
   mkdir -p "$STATE"
-  [ "$(engine)" = docker ] || export KIND_EXPERIMENTAL_PROVIDER=podman
-  if ! kind get clusters 2>/dev/null | grep -qx "$NAME"; then
+  if ! there; then
     kind create cluster --name "$NAME" --kubeconfig "$KUBECONFIG" --wait 180s
   else
     kind export kubeconfig --name "$NAME" --kubeconfig "$KUBECONFIG"
@@ -44,16 +46,18 @@ up() {
   image demo-site tests/site/Containerfile
 }
 
+there() { kind get clusters 2>/dev/null | grep -qx "$NAME"; }
+
 down() {
   command -v kind >/dev/null || return 0
-  [ "$(engine)" = docker ] || export KIND_EXPERIMENTAL_PROVIDER=podman
   kind delete cluster --name "$NAME" --kubeconfig "$KUBECONFIG"
   rm -f "$KUBECONFIG"
 }
 
 case "${1:-}" in
   up) up ;;
+  there) there ;;
   down) down ;;
   needs) needs ;;
-  *) echo "usage: kind.sh up|down|needs" >&2; exit 2 ;;
+  *) echo "usage: kind.sh up|there|down|needs" >&2; exit 2 ;;
 esac

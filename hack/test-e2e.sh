@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The end-to-end suite: brings cluster and operator up, runs every test, and ends the cluster if it made it.
+# The end-to-end suite: brings cluster and operator up, runs every test, and ends the cluster if it made it. Here it has a
+# cluster of its own, e2e, beside the demo's.
 #   hack/test-e2e.sh [FILTER]    a nextest filter such as 'test(rotation)'; default: every test
 # Out: figures in target/e2e/figures; after a failure what was in the cluster in target/e2e.
 # Settings: SHOT_KEEP=1 leaves the cluster, and in it what failed; CONTEXT uses another cluster (see hack/env.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export CLUSTER_NAME=e2e CLUSTER_PORT=16447 DEMO_OUT=target/e2e/demo
 . hack/env.sh
 filter=${1:-all()}
 was_up=0
@@ -31,7 +33,7 @@ since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 if [ "$WHERE" = local ]; then
   hack/demo.sh
   for picture in scripts long metadata; do
-    [ "$(head -c 8 dist/demo/$picture.png | base64)" = "iVBORw0KGgo=" ] || { echo "the demo's $picture.png is no PNG" >&2; false; }
+    [ "$(head -c 8 $DEMO_OUT/$picture.png | base64)" = "iVBORw0KGgo=" ] || { echo "the demo's $picture.png is no PNG" >&2; false; }
   done
   kubectl delete namespace shots-demo --wait=false
 else

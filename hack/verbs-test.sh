@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What the verbs promise of another's cluster, of failures and of progress: with CONTEXT every call goes to that context and
+# What the verbs promise of another's cluster, of the demo's, of failures and of progress: with CONTEXT every call goes to that context and
 # to no other, `down` removes what `up` made, a failure says what and why and leaves no token behind.
-# The programs are recorders here; what is asserted is every call they got and every word that was said.
+# The tests leave the demo's cluster alone. The programs are recorders here; what is asserted is every call they got and every word that was said.
 #   verbs-test.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,16 +28,18 @@ cat >"$work/bin/recorder" <<'R'
 #!/usr/bin/env bash
 call="$(basename "$0") $*"
 echo "$call" >>"$CALLS"
+case $call in kubectl* | helm*) echo "${KUBECONFIG:-}" >>"$CALLS.clusters" ;; esac
 [ -z "${FAILS:-}" ] || case $call in *"$FAILS"*) echo "$FAILS: refused by the test" >&2; exit 7 ;; esac
 case $call in
   curl*)
     while [ $# -gt 0 ]; do
-      case $1 in -o) echo picture >"$2" ;; -D) printf 'HTTP/1.1 200 OK\r\nX-Capture-Refusals: %s\r\n' "$REFUSALS" >"$2" ;; esac
+      case $1 in -o) printf '\x89PNG\r\n\x1a\n' >"$2" ;; -D) printf 'HTTP/1.1 200 OK\r\nX-Capture-Refusals: %s\r\n' "$REFUSALS" >"$2" ;; esac
       shift
     done
     printf '200 in 0.1 s' ;;
   *port-forward*) echo 'Forwarding from 127.0.0.1:4711 -> 8080' && echo $$ >>"$CALLS.forwards" && exec sleep 300 ;;
   *get\ secret*) printf '%s' "$TOKEN" | base64 ;;
+  *get\ namespace\ kube-system*) echo "uid $KUBECONFIG" | md5sum | cut -c1-8 ;;
   *get\ namespace*) [ -n "${THERE:-}" ] ;;
   helm*list*--selector*) [ "${RELEASE:-}" != made ] || echo screenshot-operator ;;
   helm*list*) [ -z "${RELEASE:-}" ] || echo screenshot-operator ;;
@@ -114,6 +116,59 @@ FAILS='curl ' run 1 hack/demo.sh
 says 'in the step "captures"' && says 'refused by the test' && says 'logs deploy/screenshot-operator'
 REFUSALS='' run 1 hack/demo.sh
 says 'not refused the metadata address; refused was: nothing' && says 'in the step "captures"'
+
+# On this machine the suite has a cluster beside the demo's, which it neither uses nor ends: by its name, its kubeconfig, its
+# port and the marks of what images it has; and the demo's pictures are not written over.
+mkdir -p tests/cluster "$work/up" "$work/local"
+cat >tests/cluster/cluster.sh <<'C'
+#!/usr/bin/env bash
+name=${CLUSTER_NAME:-dev}
+case $* in
+  path) echo "$BIN" ;;
+  kubeconfig) echo "/of/$name" ;;
+  "status --json") echo "{\"ends\": \"2026-01-01T15:04:05.678Z\", \"stateDir\": \"/of/$name\"}" ;;
+  status) if [ -e "$UP/$name" ]; then echo "cluster $name: up for 5s"; else echo "cluster $name: none"; fi ;;
+  *)
+    echo "$name $*" >>"$CALLS"
+    case $1 in up) touch "$UP/$name" ;; down) rm "$UP/$name" ;; esac ;;
+esac
+C
+cat >hack/images.sh <<'I'
+#!/usr/bin/env bash
+mkdir -p dist/images
+for image in screenshot-operator capture-server demo-site; do echo "${BUILT:-first} $image" >dist/images/$image.tar; done
+I
+echo >hack/e2e_audit.py
+printf '#!/bin/sh\ncase $1 in -m) echo x86_64 ;; *) echo Linux ;; esac\n' >"$work/local/uname"
+printf '#!/bin/sh\necho 0\n' >"$work/local/id"
+chmod +x tests/cluster/cluster.sh "$work/local/uname" "$work/local/id"
+locally() { # locally COMMAND...: as root on Linux, and without CONTEXT
+  : >"$CALLS" && rm -f "$CALLS.clusters"
+  BIN=$work/bin UP=$work/up PATH=$work/local:$work/bin:$PATH "$@" >"$work/out" 2>&1 || fail "$* ended with $?"
+}
+only() { # only NAME: no other cluster was spoken to
+  [ "$(sort -u "$CALLS.clusters")" = "/of/$1" ] || fail "another cluster than $1 is used: $(sort -u "$CALLS.clusters")"
+}
+locally hack/demo.sh
+only dev
+called '^dev up --port 16443$' && called '^dev load dist/images/capture-server.tar$'
+says "the cluster ends by itself at $(date -d 2026-01-01T15:04:05Z +%H:%M), an hour after the last make demo"
+rm dist/demo/long.png
+locally hack/test-e2e.sh
+only e2e
+called '^e2e up --port 16447$' && called '^e2e load dist/images/capture-server.tar$' && called '^e2e down$'
+if grep -E '^dev ' "$CALLS"; then fail "the suite touches the demo's cluster"; fi
+if [ -e dist/demo/long.png ]; then fail "the suite writes over the demo's pictures"; fi
+[ -e "$work/up/dev" ] || fail "the demo's cluster has ended"
+locally hack/demo.sh
+if grep -E ' load ' "$CALLS"; then fail "the demo's node is given what it has"; fi
+# A cluster that an earlier run was told to leave is used, and left.
+SHOT_KEEP=1 locally hack/test-e2e.sh
+locally hack/test-e2e.sh
+if grep -E ' (load|down)' "$CALLS"; then fail "a cluster that was there is not left as it was"; fi
+locally hack/demo.sh down
+called '^dev down$'
+[ -e "$work/up/e2e" ] || fail "the end of the demo ends the suite's cluster"
 
 # A step gives signs of life, and they end with it: by itself, by a failure, by Ctrl-C and by a kill.
 shows() { [ "$(grep -c 'still waits' "$work/out")" -ge 1 ] || fail "no sign of life"; }

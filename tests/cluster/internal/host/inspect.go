@@ -49,7 +49,7 @@ func GetStatus(name string) (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Spec, s.BinDir, s.Ends = &spec, spec.Bin(), spec.Started.Add(spec.TimeLimit)
+	s.Spec, s.BinDir, s.Ends = &spec, spec.Bin(), spec.Ends()
 	if s.Components, err = layout.ReadComponents(c); err != nil {
 		return s, err
 	}

@@ -27,8 +27,8 @@ const (
 	dnsGoal  = 20 * time.Second
 )
 
-// Up brings a cluster up and returns when it works. A running cluster of the same kind is left alone, the
-// remains of one that ended are removed first. After a failure nothing runs; the logs stay until the next
+// Up brings a cluster up and returns when it works. A running cluster of the same kind is left alone, but
+// for its time limit, which begins again; the remains of one that ended are removed first. After a failure nothing runs; the logs stay until the next
 // `up` or `down`.
 func Up(ctx context.Context, spec layout.Spec, b tools.Builder, say func(string, ...any)) error {
 	if os.Geteuid() != 0 {
@@ -92,7 +92,11 @@ func alreadyUp(ctx context.Context, spec layout.Spec, say func(string, ...any)) 
 	if err := w.wait(ctx, "cluster is up already, but", "kube-apiserver", 15*time.Second, w.apiReady); err != nil {
 		return true, err
 	}
-	left := time.Until(have.Started.Add(have.TimeLimit)).Round(time.Minute)
+	have = have.Renewed(spec.TimeLimit, time.Now())
+	if err := layout.WriteJSON(spec.Cluster().In("spec.json"), have); err != nil {
+		return true, fmt.Errorf("time limit: %w", err)
+	}
+	left := time.Until(have.Ends()).Round(time.Minute)
 	say("already up, for another %v: export KUBECONFIG=%s", left, spec.Cluster().Kubeconfig())
 	return true, nil
 }

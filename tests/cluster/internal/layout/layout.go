@@ -114,6 +114,15 @@ func (s Spec) Images() string { return filepath.Join(s.Cache, "images") }
 // Cluster is the cluster this spec is of.
 func (s Spec) Cluster() Cluster { return Cluster{s.Name} }
 
+// Ends is when the cluster ends itself.
+func (s Spec) Ends() time.Time { return s.Started.Add(s.TimeLimit) }
+
+// Renewed is the same cluster with at least so much time left, and never less than it had.
+func (s Spec) Renewed(limit time.Duration, now time.Time) Spec {
+	s.TimeLimit = max(s.TimeLimit, now.Add(limit).Sub(s.Started).Round(time.Second))
+	return s
+}
+
 // SameAs says whether two specs ask for the same kind of cluster.
 func (s Spec) SameAs(o Spec) bool {
 	return s.Name == o.Name && s.ControlPlaneOnly == o.ControlPlaneOnly && s.NetworkPolicy == o.NetworkPolicy

@@ -34,7 +34,6 @@ func Run(name string) error {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	limit := time.After(time.Until(spec.Started.Add(spec.TimeLimit)))
 	if err := setUp(spec); err != nil {
 		log.Printf("FAILED: %v", err)
 		return err
@@ -46,13 +45,25 @@ func Run(name string) error {
 		return err
 	}
 	log.Print("all components started")
-	select {
-	case s := <-stop:
-		log.Printf("ending: %v", s)
-	case <-limit:
-		log.Printf("ending: the time limit of %v is over", spec.TimeLimit)
-	}
+	log.Printf("ending: %s", waitForEnd(spec, func() (layout.Spec, error) { return layout.ReadSpec(spec.Cluster()) }, stop))
 	return nil // the kernel kills everything that is left in the pid namespace
+}
+
+// waitForEnd gives the reason for the end. The spec is read again when its time is over: another `up` of the running
+// cluster moves it.
+func waitForEnd(spec layout.Spec, read func() (layout.Spec, error), stop <-chan os.Signal) string {
+	for {
+		select {
+		case s := <-stop:
+			return s.String()
+		case <-time.After(time.Until(spec.Ends())):
+		}
+		now, err := read()
+		if err != nil || !now.Ends().After(spec.Ends()) {
+			return fmt.Sprintf("the time limit of %v is over", spec.TimeLimit)
+		}
+		spec = now
+	}
 }
 
 func setUp(spec layout.Spec) error {
