@@ -20,15 +20,20 @@ fi
 start=$SECONDS
 work=$(mktemp -d)
 forward='' step=start
+# What a person is to type: the local cluster and kind's are the shell's after env.sh, another one only by its name.
+case $WHERE in
+  context)
+    by_hand="kubectl --context $(printf %q "$CONTEXT")"
+    again="CONTEXT=$(printf %q "$CONTEXT") IMAGES=$(printf %q "$IMAGES") make"
+    ;;
+  *) by_hand=". hack/env.sh; kubectl" again=make ;;
+esac
 failed() {
   # A command in parentheses has failed: its caller is told of it, too.
   [ "$BASH_SUBSHELL" -eq 0 ] || return 0
-  case $WHERE in
-    local) logs="$CLUSTER logs; . hack/env.sh, then" ;;
-    kind) logs=". hack/env.sh, then" ;;
-    context) logs="for the cluster of context $CONTEXT:" ;;
-  esac
-  echo "the demo stopped in the step \"$step\", see above. Logs: $logs kubectl -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2
+  echo "the demo stopped in the step \"$step\", see above. Logs:" >&2
+  if [ "$WHERE" = local ]; then echo "  $CLUSTER logs" >&2; fi
+  echo "  $by_hand -n $OPERATOR_NAMESPACE logs deploy/screenshot-operator" >&2
 }
 # kubectl may be a function here: then the program is a child of what was started.
 finish() {
@@ -93,8 +98,8 @@ echo
 kubectl -n $NAMESPACE get shot
 echo
 echo "pictures: $PWD/$OUT/{scripts,long,metadata}.png   ($((SECONDS - start)) s)"
-echo "next:     . hack/env.sh; kubectl -n $NAMESPACE describe shot demo"
+echo "next:     $by_hand -n $NAMESPACE describe shot demo"
 if [ "$WHERE" = local ]; then
   echo "          the cluster ends by itself at $(date -d "$("$CLUSTER" status --json | jq -r .ends)" +%H:%M), an hour after the last make demo"
 fi
-echo "          edit examples/demo.yaml and apply it; make demo-down removes all"
+echo "          edit examples/demo.yaml and $again demo again; $again demo-down removes all"

@@ -80,7 +80,8 @@ called '^kubectl --context theirs create namespace screenshot-operator$'
 called '^kubectl --context theirs apply -f '
 called '^kubectl --context theirs -n shots-demo wait --for=condition=Ready shot/demo '
 [ "$(grep -c ^curl "$CALLS")" -eq 3 ] || fail "not three pictures"
-says 'metadata_address'
+says 'metadata_address' && says 'next:     kubectl --context theirs -n shots-demo describe shot demo'
+says 'and CONTEXT=theirs IMAGES=registry.example make demo again; CONTEXT=theirs IMAGES=registry.example make demo-down removes all'
 called '^helm --kube-context theirs upgrade --install screenshot-operator .*--labels screenshot-operator.io/made-for='
 RELEASE=made THERE=1 run 0 hack/demo.sh
 if grep -E 'create namespace|label namespace' "$CALLS"; then fail "a namespace that was there is taken for the demo's own"; fi
@@ -118,7 +119,7 @@ says 'in the step "cluster, images and operator"' && says 'no node has room' && 
 FAILS='wait --for=condition=Ready' run 1 hack/demo.sh
 says 'in the step "ready"' && says 'Ready=False PodsNotReady' && says 'demo-1 Pending' && says 'no node has room'
 FAILS='curl ' run 1 hack/demo.sh
-says 'in the step "captures"' && says 'refused by the test' && says 'logs deploy/screenshot-operator'
+says 'in the step "captures"' && says 'refused by the test' && says 'kubectl --context theirs -n screenshot-operator logs deploy/screenshot-operator'
 REFUSALS='' run 1 hack/demo.sh
 says 'not refused the metadata address; refused was: nothing' && says 'in the step "captures"'
 
@@ -157,6 +158,7 @@ only() { # only NAME: no other cluster was spoken to
 locally hack/demo.sh
 only dev
 called '^dev up --port 16443$' && called '^dev load dist/images/capture-server.tar$'
+says '. hack/env.sh; kubectl -n shots-demo describe shot demo' && says 'edit examples/demo.yaml and make demo again; make demo-down removes all'
 says "the cluster ends by itself at $(date -d 2026-01-01T15:04:05Z +%H:%M), an hour after the last make demo"
 rm dist/demo/long.png
 locally hack/test-e2e.sh
