@@ -200,7 +200,9 @@ change_to_pod() {
     took image
     quiet "$CLUSTER" load dist/images/capture-server.thin.tar
     took loaded
-    quiet kubectl -n $namespace rollout restart deployment/demo
+    # As make demo does it: Ready says that the Deployment is this spec's, and it is ready meanwhile with the pods of before.
+    quiet kubectl -n $namespace patch shot demo --type=merge -p "{\"spec\":{\"restartNonce\":\"image-$(revision capture-server)\"}}"
+    quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=120s
     quiet kubectl -n $namespace rollout status deployment/demo --timeout=120s
     took change
     # The old pod is still ending; then there is one image to look at.

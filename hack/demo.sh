@@ -49,10 +49,29 @@ trap finish EXIT
 step="cluster, images and operator"
 hack/install.sh up
 step=sample
-sed "s#image: localhost/#image: $IMAGES/#" examples/demo.yaml >"$work/sample.yaml"
-hack/step.sh "$step" kubectl apply -f "$work/sample.yaml"
+# The file of the sample stays plain; what this cluster needs is laid over it.
+cp examples/demo.yaml "$work/sample.yaml"
+cat >"$work/kustomization.yaml" <<K
+resources: [sample.yaml]
+images: [{name: localhost/demo-site, newName: $IMAGES/demo-site}]
+K
+if [ "$WHERE" != context ]; then
+  capture=$(revision capture-server) site=$(revision demo-site)
+  cat >>"$work/kustomization.yaml" <<K
+patches:
+  - target: {kind: ScreenshotService}
+    patch: '[{"op": "add", "path": "/spec/restartNonce", "value": "image-$capture"}]'
+  - target: {kind: Deployment}
+    patch: '[{"op": "add", "path": "/spec/template/metadata/annotations", "value": {"build": "$site"}}]'
+K
+fi
+hack/step.sh "$step" kubectl apply -k "$work"
 step=ready
 hack/step.sh "$step" kubectl -n $NAMESPACE wait --for=condition=Ready shot/demo --timeout=120s ||
+  { hack/report.sh $NAMESPACE; false; }
+# Once it is ready its Deployment is that of this sample; it is so while pods of before are replaced, too.
+step=pods
+hack/step.sh "$step" kubectl -n $NAMESPACE rollout status deployment/demo --timeout=120s ||
   { hack/report.sh $NAMESPACE; false; }
 step="demo site"
 hack/step.sh "$step" kubectl -n $NAMESPACE rollout status deployment/demo-site --timeout=60s ||

@@ -26,3 +26,12 @@ else
   export KUBECONFIG
 fi
 export WHERE
+# revision IMAGE: a checksum of that image as the cluster has it, which its pods are told, so that a rebuilt image of the same
+# name is rolled out. Of what is in the registry of CONTEXT's cluster nothing is known.
+revision() {
+  case $WHERE in
+    local) cksum <"dist/images/$1.tar" ;;
+    kind) cksum <"$STATE/$1.tar" ;;
+    context) echo none ;;
+  esac | cut -d ' ' -f 1
+}

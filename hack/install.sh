@@ -71,10 +71,8 @@ up() {
       for image in screenshot-operator capture-server demo-site; do load "$image"; done
       ;;
   esac
-  # The image's content is part of the pod template, so that a rebuilt image of the same name is rolled out.
-  local revision=none archive=dist/images/screenshot-operator.tar
-  if [ "$WHERE" = kind ]; then archive=$STATE/screenshot-operator.tar; fi
-  if [ "$WHERE" != context ]; then revision=$(cksum <"$archive" | cut -d' ' -f1); fi
+  local revision
+  revision=$(revision screenshot-operator)
   # What a killed test left changed in our own cluster is taken back.
   local ours=()
   case $WHERE in

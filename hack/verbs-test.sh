@@ -28,6 +28,7 @@ cat >"$work/bin/recorder" <<'R'
 #!/usr/bin/env bash
 call="$(basename "$0") $*"
 echo "$call" >>"$CALLS"
+case $call in *"apply -k"*) cp "${*: -1}/kustomization.yaml" "$CALLS.sample" ;; esac
 case $call in kubectl* | helm*) echo "${KUBECONFIG:-}" >>"$CALLS.clusters" ;; esac
 [ -z "${FAILS:-}" ] || case $call in *"$FAILS"*) echo "$FAILS: refused by the test" >&2; exit 7 ;; esac
 case $call in
@@ -77,8 +78,11 @@ run 0 hack/tools.sh demo
 run 0 hack/demo.sh
 called '^helm --kube-context theirs upgrade --install screenshot-operator .*--set image.repository=registry.example/screenshot-operator '
 called '^kubectl --context theirs create namespace screenshot-operator$'
-called '^kubectl --context theirs apply -f '
+called '^kubectl --context theirs apply -k '
+grep -qF 'newName: registry.example/demo-site' "$CALLS.sample" || fail "the site's image is not from the registry"
+if grep -F restartNonce "$CALLS.sample"; then fail "the sample is restarted for an image that nobody here knows"; fi
 called '^kubectl --context theirs -n shots-demo wait --for=condition=Ready shot/demo '
+called '^kubectl --context theirs -n shots-demo rollout status deployment/demo '
 [ "$(grep -c ^curl "$CALLS")" -eq 3 ] || fail "not three pictures"
 says 'metadata_address' && says 'next:     kubectl --context theirs -n shots-demo describe shot demo'
 says 'and CONTEXT=theirs IMAGES=registry.example make demo again; CONTEXT=theirs IMAGES=registry.example make demo-down removes all'
@@ -167,8 +171,16 @@ called '^e2e up --port 16447$' && called '^e2e load dist/images/capture-server.t
 if grep -E '^dev ' "$CALLS"; then fail "the suite touches the demo's cluster"; fi
 if [ -e dist/demo/long.png ]; then fail "the suite writes over the demo's pictures"; fi
 [ -e "$work/up/dev" ] || fail "the demo's cluster has ended"
+restarts() { grep -F "$1" "$CALLS.sample" | md5sum; }
+first=$(restarts restartNonce) site=$(restarts build)
 locally hack/demo.sh
 if grep -E ' load ' "$CALLS"; then fail "the demo's node is given what it has"; fi
+[ "$(restarts restartNonce) $(restarts build)" = "$first $site" ] || fail "pods of the demo are replaced for nothing"
+# A rebuilt image has the name of the one before: pods are replaced because the sample says so.
+BUILT=second locally hack/demo.sh
+called '^dev load dist/images/capture-server.tar$'
+[ "$(restarts restartNonce)" != "$first" ] || fail "pods keep the capture server of before"
+[ "$(restarts build)" != "$site" ] || fail "pods keep the demo site of before"
 # A cluster that an earlier run was told to leave is used, and left.
 SHOT_KEEP=1 locally hack/test-e2e.sh
 locally hack/test-e2e.sh
