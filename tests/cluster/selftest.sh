@@ -35,6 +35,14 @@ no() {
   "$@" >"$out" 2>&1
   if [ -s "$out" ]; then echo "FAIL  $what"; head -n 10 "$out"; failed=1; else echo "ok    $what"; fi
 }
+# late UP GOALS: what an `up` said that came after three times its goal; so many goals must be there. Time in which it waited
+# for another `up` or `down` is not its own.
+late() {
+  awk -v goals="$2" '
+    /the other one has finished$/ { waited = $1 }
+    match($0, /goal: [0-9]+s/) { found++; if ($1 - waited > 3 * substr($0, RSTART + 6, RLENGTH - 7)) print }
+    END { if (found != goals) print found + 0 " goals, not " goals }' "$1"
+}
 # The kernel gives a namespace's number to the next one made, so only a process that is in both is a left one.
 in_namespaces() { readlink "$1/ns/net" "$1/ns/mnt" 2>/dev/null | tr '\n' ' '; }
 note_namespaces() { in_namespaces "/proc/$(pid1)" >"$out.ns"; }
@@ -69,12 +77,15 @@ network >"$out.net"
 
 limited
 ok "a cluster with a time limit of a minute" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
+cp "$out" "$out.up"
+no "its control plane is not later than three times its goal" late "$out.up" 1
 ok "it is up" test -n "$(pid1)"
 ok "up again gives it the minute anew" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
 main
 
 ok "up" ./cluster.sh up --port "$port" --time-limit 10
 cp "$out" "$out.up"
+no "the node and DNS are not later than three times their goals" late "$out.up" 2
 ok "its last words: DNS answers a pod" grep -q 'checked with real pods: DNS answers' "$out.up"
 ok "up again changes nothing but its end" ./cluster.sh up --port "$port" --time-limit 10
 ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '"$port"

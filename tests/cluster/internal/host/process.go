@@ -160,6 +160,9 @@ func lock(out func(string, ...any)) (unlock func(), err error) {
 	for end, told := time.Now().Add(patience), false; ; time.Sleep(200 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
+			if told {
+				out("the other one has finished")
+			}
 			return func() { f.Close() }, nil
 		}
 		if time.Now().After(end) {
