@@ -13,13 +13,16 @@ if [ "${1:-}" = demo ]; then
   fi
   if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then exec hack/kind.sh needs; fi
 fi
-# Before anything is changed. Debian has them too old.
-for tool in cargo go; do
-  command -v "$tool" >/dev/null || { echo "please install $tool first (Rust: see rust-toolchain.toml, Go: at least 1.26)" >&2; exit 1; }
-done
-found=$(GOTOOLCHAIN=local go env GOVERSION)
-if [ "$(printf '%s\n' go1.26 "$found" | sort -V | head -n 1)" != go1.26 ]; then
-  echo "please install Go 1.26 or newer first: this is $found" >&2
+# Before anything is changed. These two are the user's: Debian 12 has them too old to build this or to fetch what does.
+command -v cargo >/dev/null ||
+  { echo "please install Rust first; with rustup (newer Debians have it as a package) the version follows from rust-toolchain.toml" >&2; exit 1; }
+command -v go >/dev/null || { echo "please install Go first" >&2; exit 1; }
+# One for all modules, so that they share what is compiled.
+needed=go$(sed -n 's/^go //p' tests/*/go.mod tests/cluster/third_party/*/go.mod hack/lint/third_party/*/go.mod | sort -V | tail -n 1)
+found=$(go env GOVERSION)
+if [ "$(printf '%s\n' "$needed" "$found" | sort -V | head -n 1)" != "$needed" ]; then
+  echo "please install Go ${needed#go} or newer first: this is $found" >&2
+  echo "(from Go 1.21 on it fetches that one itself: go env -w GOTOOLCHAIN=$needed)" >&2
   exit 1
 fi
 packages=(buildah skopeo mmdebstrap rsync runc nftables libseccomp-dev pkg-config gcc libc6-dev iproute2 util-linux jq curl

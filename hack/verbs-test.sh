@@ -75,6 +75,21 @@ run() {
 }
 
 run 0 hack/tools.sh demo
+# Of Go it asks for what the modules ask for, before anything is installed, and says how an older one gets it.
+mkdir "$work/go"
+cat >"$work/go/go" <<'G'
+#!/usr/bin/env bash
+case $* in "env GOVERSION") echo "go$GO" ;; esac
+G
+printf '#!/bin/sh\necho install ok installed\n' >"$work/go/dpkg-query"
+printf '#!/bin/sh\ncase $1 in -u) echo 0 ;; *) echo Linux ;; esac\n' | tee "$work/go/uname" >"$work/go/id"
+chmod +x "$work"/go/*
+newest=$(cd "$project" && find hack tests -name go.mod -exec sed -n 's/^go //p' {} + | sort -V | tail -n 1)
+with_go() { (cd "$project" && GO=$1 PATH=$work/go:$work/bin:$PATH hack/tools.sh demo >"$work/out" 2>&1); }
+with_go "$newest" || fail "Go $newest is not new enough"
+with_go "${newest%.*}.1000" || fail "a newer Go is not new enough"
+if with_go "${newest%.*}.0"; then fail "a module asks for Go $newest, and an older one passes"; fi
+says "please install Go $newest or newer first: this is go${newest%.*}.0" && says "go env -w GOTOOLCHAIN=go$newest"
 run 0 hack/demo.sh
 called '^helm --kube-context theirs upgrade --install screenshot-operator .*--set image.repository=registry.example/screenshot-operator '
 called '^kubectl --context theirs create namespace screenshot-operator$'

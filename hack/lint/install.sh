@@ -30,7 +30,7 @@ python() {
 }
 programs() {
     # The flags of the test cluster's programs: other flags would compile Kubernetes' libraries a second time.
-    export GOFLAGS="-trimpath -buildvcs=false" GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0
+    export GOFLAGS="-trimpath -buildvcs=false" GOWORK=off CGO_ENABLED=0
     local module
     for module in hack/lint/third_party/*/; do
         (cd "$module" && go build -o "$lint/bin/" -ldflags "-s -w" tool)

@@ -20,7 +20,7 @@ if [ -n "$missing" ]; then
   # shellcheck disable=SC2086 # a list of words
   { apt-get update && apt-get install -y --no-install-recommends $missing; } >&2
 fi
-command -v go >/dev/null 2>&1 || { echo "cluster: go is missing (1.26 or newer)" >&2; exit 1; }
+command -v go >/dev/null 2>&1 || { echo "cluster: go is missing (hack/tools.sh says which)" >&2; exit 1; }
 
 digest() { LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16; }
 cd "$src"
@@ -38,7 +38,7 @@ if [ ! -x "$bin" ]; then
   echo "cluster: its program is built now (minutes the first time, seconds after that)" >&2
   v=k8s.io/component-base/version
   # Without gitVersion the servers call themselves v0.0.0, which breaks helm's kubeVersion.
-  CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS="-trimpath -buildvcs=false" \
+  CGO_ENABLED=0 GOWORK=off GOFLAGS="-trimpath -buildvcs=false" \
     ../../hack/step.sh "the cluster's program" go build -o "$bin.$$" -ldflags "-s -w \
     -X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=36 -X $v.gitTreeState=clean \
     -X $v.gitCommit=modules -X $v.buildDate=2026-01-01T00:00:00Z" . >&2

@@ -217,7 +217,7 @@ func (b Builder) have(names ...string) bool {
 
 // env has the same flags for all modules, so that they share compiled packages.
 func (b Builder) env(extra ...string) []string {
-	return append(append(os.Environ(), "GOFLAGS=-trimpath -buildvcs=false", "GOTOOLCHAIN=local", "GOWORK=off", "CGO_ENABLED=0"), extra...)
+	return append(append(os.Environ(), "GOFLAGS=-trimpath -buildvcs=false", "GOWORK=off", "CGO_ENABLED=0"), extra...)
 }
 
 func (b Builder) run(ctx context.Context, dir string, extra []string, name string, args ...string) error {
