@@ -13,7 +13,7 @@ SITE=http://demo-site.$NAMESPACE.svc.cluster.local:8080
 if [ "${1:-}" = down ]; then
   # All of the sample is in there. It is not deleted by its file, which fails where the definition of the kind is gone.
   if [ "$WHERE" = context ]; then kubectl delete namespace $NAMESPACE --ignore-not-found; fi
-  rm -rf $OUT
+  rm -rf "$OUT"
   exec hack/install.sh down
 fi
 
@@ -79,7 +79,7 @@ hack/step.sh "$step" kubectl -n $NAMESPACE rollout status deployment/demo-site -
 
 step=captures
 echo "== $step"
-mkdir -p $OUT
+mkdir -p "$OUT"
 : >"$work/forward.log" # Before it is read: what is started in the background may open it later.
 kubectl -n $NAMESPACE port-forward service/demo :80 >>"$work/forward.log" 2>&1 &
 forward=$!
@@ -105,7 +105,7 @@ capture() { # capture FILE JSON
 capture scripts.png "{\"url\":\"$SITE/scripts\",\"window_width\":1280,\"window_height\":800,\"full_page\":true}"
 capture long.png "{\"url\":\"$SITE/long\",\"window_width\":1280,\"window_height\":800,\"full_page\":true}"
 capture metadata.png "{\"url\":\"$SITE/metadata\",\"window_width\":1280,\"window_height\":800}"
-refused=$(sed -n 's/^x-capture-refusals: //Ip' $OUT/metadata.png.headers | tr -d '\r')
+refused=$(sed -n 's/^x-capture-refusals: //Ip' "$OUT/metadata.png.headers" | tr -d '\r')
 case $refused in
   *metadata_address*) echo "   what the third page was refused: $refused" ;;
   *) echo "   the third page was not refused the metadata address; refused was: ${refused:-nothing}" >&2; false ;;

@@ -82,7 +82,10 @@ cat >"$work/go/go" <<'G'
 case $* in "env GOVERSION") echo "go$GO" ;; esac
 G
 printf '#!/bin/sh\necho install ok installed\n' >"$work/go/dpkg-query"
-printf '#!/bin/sh\ncase $1 in -u) echo 0 ;; *) echo Linux ;; esac\n' | tee "$work/go/uname" >"$work/go/id"
+tee "$work/go/uname" >"$work/go/id" <<'I'
+#!/bin/sh
+case $1 in -u) echo 0 ;; *) echo Linux ;; esac
+I
 chmod +x "$work"/go/*
 newest=$(cd "$project" && find hack tests -name go.mod -exec sed -n 's/^go //p' {} + | sort -V | tail -n 1)
 with_go() { (cd "$project" && GO=$1 PATH=$work/go:$work/bin:$PATH hack/tools.sh demo >"$work/out" 2>&1); }
@@ -164,7 +167,10 @@ mkdir -p dist/images
 for image in screenshot-operator capture-server demo-site; do echo "${BUILT:-first} $image" >dist/images/$image.tar; done
 I
 echo >hack/e2e_audit.py
-printf '#!/bin/sh\ncase $1 in -m) echo x86_64 ;; *) echo Linux ;; esac\n' >"$work/local/uname"
+cat >"$work/local/uname" <<'U'
+#!/bin/sh
+case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac
+U
 printf '#!/bin/sh\necho 0\n' >"$work/local/id"
 chmod +x tests/cluster/cluster.sh "$work/local/uname" "$work/local/id"
 locally() { # locally COMMAND...: as root on Linux, and without CONTEXT
