@@ -32,7 +32,7 @@ func TestTheEndIsMovedByAnotherUpAndByNothingElse(t *testing.T) {
 			c.now.Started = spec.Started
 		}
 		why := waitForEnd(spec, func() (layout.Spec, error) { return c.now, c.err }, nil)
-		if took := time.Since(spec.Started); took < c.ends || took > c.ends+200*time.Millisecond {
+		if took := time.Since(spec.Started); took < c.ends {
 			t.Errorf("%s: it ended after %v, want %v", what, took, c.ends)
 		}
 		if want := "time limit of " + c.ends.String(); !strings.Contains(why, want) {
