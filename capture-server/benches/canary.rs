@@ -19,7 +19,8 @@ use std::time::Duration;
 use bench_rows::Rows;
 use capture_server::config::{JailerMode, ServeArgs};
 use capture_server::server::Server;
-use screenshot_policy::attest::{InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use jiff::Timestamp;
+use screenshot_policy::attest::{InternalKey, MAC_HEADER, NONCE_HEADER, nonce, nonce_text};
 use screenshot_policy::canary::{CANARY_HEADER, Canary, CanaryKey};
 use screenshot_policy::keyset::{Key, KeyState, Keyset, Scope};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
@@ -143,8 +144,9 @@ fn main() {
         let key = CanaryKey::from_bytes([6; 32]);
         let at = [canary(&key).await, canary(&key).await];
         let asked = |n: u8| {
-            let canary = Canary::new(&[at[usize::from(n % 2)]], &key.answer(&[n; 32])).unwrap();
-            (health, [n; 32], canary.text())
+            let nonce = nonce(Timestamp::now(), [n; 24]);
+            let canary = Canary::new(&[at[usize::from(n % 2)]], &key.answer(&nonce)).unwrap();
+            (health, nonce, canary.text())
         };
         let question = async |n: u8| {
             let (health, nonce, canary) = asked(n);

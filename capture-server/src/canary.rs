@@ -20,9 +20,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 
-/// For a connection. Many engines drop what they do not let through, so this is what an attempt mostly takes. TCP's first
-/// repetition comes after a second (RFC 6298): waiting longer than this, but less than that, would find nothing more.
+/// For a connection. Many engines drop what they do not let through, so this is what an attempt mostly takes.
 const CONNECT: Duration = Duration::from_millis(500);
+/// After which it is asked for once more: TCP repeats its first packet only after a second (RFC 6298), and one lost packet
+/// shall not pass for a NetworkPolicy.
+const AGAIN: Duration = Duration::from_millis(200);
 /// For the canary's answer.
 const ANSWER: Duration = Duration::from_millis(500);
 /// For as long an attempt at the same addresses is not repeated.
@@ -42,22 +44,52 @@ pub struct Prober {
     found: Shared<Option<(Instant, bool)>>,
 }
 
-#[derive(Debug, Clone)]
+/// What came of an attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// For whoever asked.
+    pub facts: CanaryFacts,
+    /// What this server goes by. Once the canary was reached, it takes two attempts to believe that it no longer is: the
+    /// operator that listened may just have gone. In a pod that has only just started it is the policies that come late.
+    pub believed: Option<Finding>,
+}
+
+#[derive(Debug)]
 struct Attempt {
     at: Instant,
-    tries: Vec<Try>,
+    facts: CanaryFacts,
+    /// Whether the canary was reached before, and never out of reach since.
+    after_open: bool,
 }
 
 impl Attempt {
-    fn begun() -> Self {
+    fn of(tries: Vec<Try>, after_open: bool) -> Self {
+        let facts = CanaryFacts {
+            tries,
+            ..CanaryFacts::default()
+        };
         Self {
             at: clock::monotonic(),
-            tries: Vec::new(),
+            facts,
+            after_open,
+        }
+    }
+
+    fn believed(&self) -> Option<Finding> {
+        let finding = self.facts.finding();
+        (finding != Finding::Closed || !self.after_open).then_some(finding)
+    }
+
+    fn leaves_open(&self) -> bool {
+        match self.facts.finding() {
+            Finding::Open => true,
+            Finding::Closed => false,
+            Finding::Unproven(_) => self.after_open,
         }
     }
 
     fn is_of(&self, canary: &Canary) -> bool {
-        let tried = self.tries.iter().map(|one| one.address);
+        let tried = self.facts.tries.iter().map(|one| one.address);
         tried.eq(canary.addresses().iter().copied())
     }
 }
@@ -75,37 +107,39 @@ impl Default for Prober {
 impl Prober {
     /// Tries every address of the canary, or says again what a try within the last seconds found. `refused` is the
     /// proxy's own decision about each address.
-    pub async fn attempt(&self, canary: &Canary, challenge: [u8; LENGTH], refused: &[bool]) -> CanaryFacts {
+    pub async fn attempt(&self, canary: &Canary, challenge: [u8; LENGTH], refused: &[bool]) -> Found {
         let mut last = self.last.lock().await;
         let since = |attempt: &Attempt| clock::monotonic().saturating_duration_since(attempt.at);
-        let attempt = match last.take() {
-            Some(attempt) if attempt.is_of(canary) && since(&attempt) < FRESH => attempt,
-            other => {
-                let pause = other.map_or(Duration::ZERO, |attempt| GAP.saturating_sub(since(&attempt)));
-                sleep(pause).await;
-                // Counts even if whoever asked hangs up meanwhile.
-                *last = Some(Attempt::begun());
-                Attempt {
-                    tries: every(canary, challenge, refused).await,
-                    at: clock::monotonic(),
-                }
-            }
-        };
-        let mut facts = CanaryFacts {
-            age_seconds: since(&attempt).as_secs(),
-            early: false,
-            tries: attempt.tries.clone(),
-        };
-        *last = Some(attempt);
-        match facts.finding() {
-            Finding::Open => {
-                facts.early = self.began.elapsed() < EARLY;
-                self.note(false);
-            }
-            Finding::Closed => self.note(true),
-            Finding::Unproven(_) => {}
+        if !last
+            .as_ref()
+            .is_some_and(|known| known.is_of(canary) && since(known) < FRESH)
+        {
+            let pause = last.as_ref().map(|known| GAP.saturating_sub(since(known)));
+            sleep(pause.unwrap_or_default()).await;
+            let after_open = !self.is_early() && last.as_ref().is_some_and(Attempt::leaves_open);
+            // Counts even if whoever asked hangs up meanwhile.
+            *last = Some(Attempt::of(Vec::new(), after_open));
+            *last = Some(Attempt::of(every(canary, challenge, refused).await, after_open));
         }
-        facts
+        let Some(attempt) = &*last else {
+            return Found::default();
+        };
+        let believed = attempt.believed();
+        if let Some(finding @ (Finding::Open | Finding::Closed)) = believed {
+            self.note(finding == Finding::Closed);
+        }
+        Found {
+            facts: CanaryFacts {
+                age_seconds: since(attempt).as_secs(),
+                early: believed == Some(Finding::Open) && self.is_early(),
+                ..attempt.facts.clone()
+            },
+            believed,
+        }
+    }
+
+    fn is_early(&self) -> bool {
+        self.began.elapsed() < EARLY
     }
 
     fn note(&self, closed: bool) {
@@ -149,7 +183,17 @@ async fn every(canary: &Canary, challenge: [u8; LENGTH], refused: &[bool]) -> Ve
     reason = "past the proxy is the point; the address came from the operator"
 )]
 async fn dial(address: SocketAddr, challenge: &[u8; LENGTH], canary: &Canary) -> Outcome {
-    let mut stream = match timeout(CONNECT, TcpStream::connect(address)).await {
+    let again = async {
+        sleep(AGAIN).await;
+        TcpStream::connect(address).await
+    };
+    let connected = async {
+        tokio::select! {
+            first = TcpStream::connect(address) => first,
+            second = again => second,
+        }
+    };
+    let mut stream = match timeout(CONNECT, connected).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return unconnected(&error),
         Err(_) => return Outcome::TimedOut,
@@ -183,8 +227,8 @@ fn unconnected(error: &std::io::Error) -> Outcome {
 
 /// What a finding means for readiness: `Some(true)` that this server takes captures as far as this goes, `Some(false)`
 /// that it does not, `None` that it stays as it was. Without an operator nothing is found, and nothing changes.
-pub fn follows(finding: Finding, enforcement: Enforcement) -> Option<bool> {
-    match (finding, enforcement) {
+pub fn follows(believed: Option<Finding>, enforcement: Enforcement) -> Option<bool> {
+    match (believed?, enforcement) {
         (Finding::Open, Enforcement::Required) => Some(false),
         (Finding::Open, Enforcement::Advisory) | (Finding::Closed, _) => Some(true),
         (Finding::Unproven(_), _) => None,
@@ -223,9 +267,21 @@ mod tests {
         (address, asked)
     }
 
-    async fn found(prober: &Prober, address: SocketAddr) -> CanaryFacts {
+    async fn attempted(prober: &Prober, address: SocketAddr) -> Found {
         let canary = Canary::new(&[address], &answer()).unwrap();
         prober.attempt(&canary, CHALLENGE, &[true]).await
+    }
+
+    async fn found(prober: &Prober, address: SocketAddr) -> CanaryFacts {
+        attempted(prober, address).await.facts
+    }
+
+    /// An address of loopback where nobody listens.
+    fn nobody() -> SocketAddr {
+        std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
     }
 
     #[tokio::test]
@@ -242,12 +298,60 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_out_of_reach() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
         let prober = Prober::default();
         assert_eq!(prober.closed(), None);
-        assert_eq!(found(&prober, address).await.finding(), Finding::Closed);
+        assert_eq!(found(&prober, nobody()).await.finding(), Finding::Closed);
+        assert_eq!(prober.closed(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_lost_packet_is_no_policy() {
+        // A queue of one that is full: the system drops what comes, and TCP itself asks again after a second only.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            waiting.push(connected.unwrap());
+            assert!(waiting.len() < 10, "the queue is never full");
+        }
+        let serving = async {
+            sleep(AGAIN / 2).await;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut challenge = [0; LENGTH];
+                    if stream.read_exact(&mut challenge).await.is_ok() {
+                        let _ = stream.write_all(&answer()).await;
+                    }
+                });
+            }
+        };
+        let prober = Prober::default();
+        let facts = tokio::select! {
+            facts = found(&prober, address) => facts,
+            () = serving => unreachable!(),
+        };
+        assert_eq!(facts.finding(), Finding::Open);
+    }
+
+    #[tokio::test]
+    async fn once_it_was_reached_it_is_out_of_reach_when_that_is_found_twice() {
+        let (canary, _) = listener(answer().to_vec()).await;
+        let (stray, _) = listener(Vec::new()).await;
+        let prober = Prober {
+            began: clock::monotonic().checked_sub(EARLY).unwrap(),
+            ..Prober::default()
+        };
+        let believed = async |address| attempted(&prober, address).await.believed;
+        assert_eq!(believed(canary).await, Some(Finding::Open));
+        // Each is another canary, or what was just found would be said again.
+        assert_eq!(believed(stray).await, Some(Finding::Unproven(Outcome::Mistaken)));
+        let once = attempted(&prober, nobody()).await;
+        assert_eq!((once.facts.finding(), once.believed), (Finding::Closed, None));
+        assert_eq!(prober.closed(), Some(false));
+        assert_eq!(believed(nobody()).await, Some(Finding::Closed));
         assert_eq!(prober.closed(), Some(true));
     }
 
@@ -297,7 +401,11 @@ mod tests {
             (Finding::Unproven(Outcome::Mistaken), required, None),
             (Finding::Unproven(Outcome::NotTried), advisory, None),
         ] {
-            assert_eq!(follows(finding, enforcement), expected, "{finding:?} {enforcement:?}");
+            assert_eq!(
+                follows(Some(finding), enforcement),
+                expected,
+                "{finding:?} {enforcement:?}"
+            );
         }
     }
 }

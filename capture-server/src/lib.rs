@@ -28,6 +28,7 @@ pub mod file;
 pub mod http;
 pub mod image;
 pub mod limits;
+pub mod nonces;
 pub mod probe;
 pub mod server;
 pub mod service;

@@ -22,14 +22,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::keyset::{self, State as KeyState};
-use crate::canary::{self, Prober};
+use crate::canary::{self, Found, Prober};
 use crate::capture::pool::Counters;
 use crate::child::Child;
+use crate::clock;
 use crate::cluster_ranges;
 use crate::config::{self, JailerMode, ServeArgs};
 use crate::http::listener::{self, Bounds};
 use crate::http::{self, observe::Metrics};
 use crate::image;
+use crate::nonces::Nonces;
 use crate::service::{self, Network, Service};
 use crate::state::{Component, Status};
 
@@ -58,6 +60,7 @@ pub struct App {
     internal_key: PathBuf,
     browser_build: PathBuf,
     prober: Prober,
+    nonces: Nonces,
 }
 
 impl App {
@@ -93,6 +96,15 @@ impl App {
         keys
     }
 
+    /// Takes a nonce that was proven to be the operator's, once and at its time.
+    pub fn take_nonce(&self, nonce: [u8; 32]) -> bool {
+        let taken = self.nonces.take(nonce, clock::wall());
+        if !taken {
+            tracing::warn!("a message with the operator's code is not taken: it was before, or its clock is another");
+        }
+        taken
+    }
+
     /// Tries the canary and draws the consequence. `None` without a policy, as then there is no proxy to be asked.
     pub async fn try_canary(&self, canary: &Canary, challenge: [u8; LENGTH]) -> Option<CanaryFacts> {
         let service = self.service()?;
@@ -100,11 +112,11 @@ impl App {
         for address in canary.addresses() {
             refused.push(service.refuses(*address).await);
         }
-        let facts = self.prober.attempt(canary, challenge, &refused).await;
+        let Found { facts, believed } = self.prober.attempt(canary, challenge, &refused).await;
         for one in &facts.tries {
             self.metrics.canary_tried(one.outcome.reason());
         }
-        match canary::follows(facts.finding(), service.policy.enforcement()) {
+        match canary::follows(believed, service.policy.enforcement()) {
             Some(true) => self.status.cleared(Component::Egress),
             Some(false) => self.status.against(
                 Component::Egress,
@@ -205,6 +217,7 @@ impl Server {
             internal_key: args.internal_key,
             browser_build: args.browser_build,
             prober: Prober::default(),
+            nonces: Nonces::default(),
         };
         Ok(Self {
             app: Arc::new(app),

@@ -9,15 +9,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::DATE;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, MAX_SKEW, NONCE_HEADER, nonce_text};
 use screenshot_policy::canary::{CANARY_HEADER, Canary};
 use screenshot_policy::keyset::Keyset;
 use screenshot_policy::layout;
+
+use crate::clock;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_BODY: usize = 64 * 1024;
@@ -36,6 +42,9 @@ pub enum Unattested {
     /// No connection or no answer in time.
     #[error("does not answer on its health port")]
     Unreachable,
+    /// It refused, and by its answer's date its clock is another than this one.
+    #[error("does not take the operator's questions: the clock of its node differs by more than five minutes")]
+    Clock,
     /// It answered, but not with a report.
     #[error("answered without a report")]
     Refused,
@@ -162,7 +171,7 @@ impl Attester {
             .await
             .map_err(|_| Unattested::Unreachable)?;
         if response.status() != http::StatusCode::OK {
-            return Err(Unattested::Refused);
+            return Err(refused(response.headers(), clock::wall()));
         }
         let code = response
             .headers()
@@ -172,6 +181,18 @@ impl Attester {
         let code = code.ok_or(Unattested::Forged)?;
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         Ok((body.map_err(|_| Unattested::Unreadable)?.to_bytes(), code))
+    }
+}
+
+/// Why a pod refuses, as far as its answer tells.
+fn refused(headers: &HeaderMap, now: Timestamp) -> Unattested {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| rfc2822::parse(date).ok());
+    let apart = date.map(|date| now.duration_since(date.timestamp()).unsigned_abs());
+    if apart.is_some_and(|apart| apart > MAX_SKEW) {
+        Unattested::Clock
+    } else {
+        Unattested::Refused
     }
 }
 

@@ -2,7 +2,7 @@
 //! in the keyset that the operator brings ahead of the kubelet.
 //!
 //! In: a nonce, and a canary to try or a keyset, with their code under an internal key. Out: the report with a code over
-//! nonce and body; 401 and nothing else for whoever does not hold a key. Must not: answer without a key, try a canary that
+//! nonce and body; 401 and nothing else for whoever does not hold a key, or plays back a message of who does. Must not: answer without a key, try a canary that
 //! did not come under the code, or say anything that was not found out by this very process.
 
 use std::sync::Arc;
@@ -32,14 +32,14 @@ const ARRIVAL: Duration = Duration::from_secs(3);
 pub async fn handle(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let canary = text(&headers, CANARY_HEADER).unwrap_or_default();
     let keys = app.internal_keys().await;
-    let Some(asked) = Asked::with(&headers, &keys, |key, nonce, code| {
+    let Some(asked) = Asked::of(&app, &headers, &keys, |key, nonce, code| {
         key.verify_request(nonce, canary, code)
     }) else {
         return refusal();
     };
-    let facts = match (Canary::parse(canary), nonce_bytes(asked.nonce)) {
-        (Some(canary), Some(challenge)) => app.try_canary(&canary, challenge).await,
-        _ => None,
+    let facts = match Canary::parse(canary) {
+        Some(canary) => app.try_canary(&canary, asked.challenge).await,
+        None => None,
     };
     asked.answer(&report(&app, &keys, facts))
 }
@@ -51,7 +51,7 @@ pub async fn bring(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) 
         return refusal();
     };
     let keys = app.internal_keys().await;
-    let Some(asked) = Asked::with(&headers, &keys, |key, nonce, code| {
+    let Some(asked) = Asked::of(&app, &headers, &keys, |key, nonce, code| {
         key.verify_keyset(nonce, &keyset, code)
     }) else {
         return refusal();
@@ -68,19 +68,22 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 struct Asked<'a> {
     key: &'a InternalKey,
     nonce: &'a str,
+    challenge: [u8; 32],
 }
 
 impl<'a> Asked<'a> {
     /// The first of the keys that proves it. They are read for each question: those are rare, and a key that was changed
-    /// counts at once.
-    fn with(
+    /// counts at once. `None` for a message that was taken before, too.
+    fn of(
+        app: &App,
         headers: &'a HeaderMap,
         keys: &'a [InternalKey],
         proven: impl Fn(&InternalKey, &str, &str) -> bool,
     ) -> Option<Self> {
         let (nonce, code) = (text(headers, NONCE_HEADER)?, text(headers, MAC_HEADER)?);
         let key = keys.iter().find(|key| proven(key, nonce, code))?;
-        Some(Self { key, nonce })
+        let challenge = nonce_bytes(nonce)?;
+        app.take_nonce(challenge).then_some(Self { key, nonce, challenge })
     }
 
     fn answer(&self, report: &AttestReport) -> Response {

@@ -1,11 +1,12 @@
 //! The canary: tried only for the operator, believed only for its own answer, and what follows for readiness.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use jiff::Timestamp;
+use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce, nonce_text};
 use screenshot_policy::canary::{CANARY_HEADER, Canary, CanaryKey, Finding, Outcome};
 use screenshot_policy::policy::{Ceiling, EffectivePolicy, Enforcement, PolicyDocument};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,13 +59,19 @@ impl Listener {
 
     /// The canary of a question with the nonce `n`, at this listener or at another address.
     fn canary(&self, n: u8, at: SocketAddr) -> String {
-        Canary::new(&[at], &self.key.answer(&[n; 32])).unwrap().text()
+        Canary::new(&[at], &self.key.answer(&nonce_of(n))).unwrap().text()
     }
+}
+
+/// A nonce of this test's time, which a server takes once.
+fn nonce_of(n: u8) -> [u8; 32] {
+    static AT: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+    nonce(*AT, [n; 24])
 }
 
 /// A question with a canary; `signed` is what the code covers.
 async fn ask(server: &Running, n: u8, key: u8, canary: &str, signed: &str) -> Answer {
-    let nonce = nonce_text([n; 32]);
+    let nonce = nonce_text(nonce_of(n));
     let mac = InternalKey::from_bytes([key; 32]).request_mac(&nonce, signed);
     let headers = [
         format!("{NONCE_HEADER}: {nonce}"),
@@ -121,6 +128,10 @@ async fn nothing_is_dialled_that_did_not_come_under_the_operators_code() {
         Finding::Open
     );
     assert_eq!(listener.visits(), 1);
+    // The same message once more, by whoever listened on the way.
+    tokio::time::sleep(PAST_FRESH).await;
+    assert_eq!(ask(&server, 1, 9, &canary, &canary).await.status, 401);
+    assert_eq!(listener.visits(), 1);
     server.stop().await;
 }
 
@@ -170,19 +181,22 @@ async fn advisory_tells_and_stops_nothing() {
 async fn both_keys_are_accepted_while_one_replaces_the_other() {
     let (server, old, new) = (server(Enforcement::Required).await, 9, 10);
     let ids = |keys: &[u8]| -> Vec<String> { keys.iter().map(|n| InternalKey::from_bytes([*n; 32]).id()).collect() };
+    let asked = AtomicU8::new(0);
+    let another = || asked.fetch_add(1, Ordering::Relaxed);
     let knows = async |key| {
-        let answer = ask(&server, 1, key, "", "").await;
+        let answer = ask(&server, another(), key, "", "").await;
         let report: Option<AttestReport> = serde_json::from_slice(&answer.body).ok();
         (answer.status == 200).then(|| report.unwrap().internal_keys)
     };
     assert_eq!((knows(old).await, knows(new).await), (Some(ids(&[old])), None));
     server.site.write("next", &InternalKey::from_bytes([new; 32]).to_text());
     for key in [old, new] {
-        let answer = ask(&server, 1, key, "", "").await;
+        let n = another();
+        let answer = ask(&server, n, key, "", "").await;
         let mac = answer.header(MAC_HEADER).unwrap();
         let key = InternalKey::from_bytes([key; 32]);
         assert!(
-            key.verify_response(&nonce_text([1; 32]), &answer.body, mac),
+            key.verify_response(&nonce_text(nonce_of(n)), &answer.body, mac),
             "answered with the key of the question"
         );
     }

@@ -1,10 +1,19 @@
 //! Keys, policy, attestation: what the operator steers by.
 
-use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_text};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use jiff::Timestamp;
+use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce, nonce_text};
 use screenshot_policy::layout::BROWSER_HEALTH_PATH;
 use serde_json::json;
 
 use crate::harness::{Answer, Running, Site, get, key, keyset, limits, policy, send, until};
+
+/// A nonce that was never used before.
+fn fresh_nonce() -> String {
+    static USED: AtomicU8 = AtomicU8::new(0);
+    nonce_text(nonce(Timestamp::now(), [USED.fetch_add(1, Ordering::Relaxed); 24]))
+}
 
 async fn attest(server: &Running, with: &InternalKey, nonce: &str) -> Answer {
     let (nonce_header, mac) = (
@@ -34,8 +43,7 @@ async fn a_retired_key_is_refused_soon_after_the_keyset_changes_and_a_bad_keyset
         .write("keyset.json", "{\"version\":1,\"revision\":3,\"keys\":[]}");
     let key = InternalKey::from_bytes([9; 32]);
     until("the stale mark", async || {
-        let report: AttestReport =
-            serde_json::from_slice(&attest(&server, &key, &nonce_text([1; 32])).await.body).unwrap();
+        let report: AttestReport = serde_json::from_slice(&attest(&server, &key, &fresh_nonce()).await.body).unwrap();
         report.keyset.unwrap().stale.as_deref() == Some("keyset_empty")
     })
     .await;
@@ -48,7 +56,7 @@ async fn a_retired_key_is_refused_soon_after_the_keyset_changes_and_a_bad_keyset
 
 /// Brings a keyset as the operator does, with a code over `signed`.
 async fn bring(server: &Running, with: &InternalKey, signed: &str, keyset: &str) -> Answer {
-    let nonce = nonce_text([7; 32]);
+    let nonce = fresh_nonce();
     let headers = [
         format!("{NONCE_HEADER}: {nonce}"),
         format!("{MAC_HEADER}: {}", with.keyset_mac(&nonce, signed.as_bytes())),
@@ -91,7 +99,7 @@ async fn a_keyset_that_the_operator_brings_counts_at_once_and_nobody_else_can_br
     };
     assert_eq!(report(&third).await, 3);
     assert_eq!((status(1).await, status(2).await, status(3).await), (503, 401, 503));
-    // An older message played again changes nothing, and is answered with the truth.
+    // An older keyset changes nothing, and is answered with the truth.
     assert_eq!(report(&second).await, 3);
     assert_eq!(report("{").await, 3);
     assert_eq!((status(2).await, status(3).await), (401, 503));
@@ -151,12 +159,12 @@ async fn without_keyset_or_policy_the_server_lives_and_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attestation_answers_only_the_key_holder_and_is_signed_over_the_nonce() {
     let (server, _jailer) = Running::ready(limits(20_000)).await;
-    let (key, nonce) = (InternalKey::from_bytes([9; 32]), nonce_text([3; 32]));
+    let (key, nonce) = (InternalKey::from_bytes([9; 32]), fresh_nonce());
     let answer = attest(&server, &key, &nonce).await;
     assert_eq!(answer.status, 200);
     let mac = answer.header(MAC_HEADER).unwrap();
     assert!(key.verify_response(&nonce, &answer.body, mac));
-    assert!(!key.verify_response(&nonce_text([4; 32]), &answer.body, mac));
+    assert!(!key.verify_response(&fresh_nonce(), &answer.body, mac));
     let report: AttestReport = serde_json::from_slice(&answer.body).unwrap();
     assert!(report.ready && report.sandbox.verified, "{report:?}");
     assert!(report.sandbox.checks.len() >= 6 && report.sandbox.checks.values().all(|held| *held));
@@ -166,7 +174,9 @@ async fn attestation_answers_only_the_key_holder_and_is_signed_over_the_nonce() 
 
     let wrong = InternalKey::from_bytes([8; 32]);
     for refused in [
-        attest(&server, &wrong, &nonce).await,
+        attest(&server, &wrong, &fresh_nonce()).await,
+        // Played back.
+        attest(&server, &key, &nonce).await,
         get(server.health, "/internal/attest", &[]).await,
     ] {
         assert_eq!(refused.status, 401);

@@ -4,11 +4,13 @@
 //! The request is `GET /internal/attest` with the headers [`NONCE_HEADER`] and [`MAC_HEADER`] and, if a canary is to be
 //! tried, [`CANARY_HEADER`](crate::canary::CANARY_HEADER), which the code covers; the answer carries [`MAC_HEADER`] over
 //! nonce and body. HMAC-SHA-256 (RFC 2104) with a label per direction, so that neither side's message can be played back
-//! as the other's. `PUT /internal/keyset` brings a keyset before the kubelet does, with the
+//! as the other's. A nonce begins with the time that it was made at, so that a message that somebody kept is not taken
+//! again: see [`nonce_time`]. `PUT /internal/keyset` brings a keyset before the kubelet does, with the
 //! code over nonce and body, and is answered like a question.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,10 +22,13 @@ use sha2::{Digest as _, Sha256};
 use crate::canary::CanaryFacts;
 use crate::policy::{Enforcement, SandboxMode};
 
-/// Header with 32 random bytes, base64url without padding (43 characters).
+/// Header with the 32 bytes of [`nonce`], base64url without padding (43 characters).
 pub const NONCE_HEADER: &str = "attest-nonce";
 /// Header with the code of request or answer, base64url without padding.
 pub const MAC_HEADER: &str = "attest-mac";
+
+/// How far the clocks of operator and pod may differ; a nonce is taken for as long, once.
+pub const MAX_SKEW: Duration = Duration::from_mins(5);
 
 const REQUEST_LABEL: &[u8] = b"screenshot-operator attest request v1\0";
 const KEYSET_LABEL: &[u8] = b"screenshot-operator keyset v1\0";
@@ -126,6 +131,21 @@ impl fmt::Debug for InternalKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InternalKey(…)")
     }
+}
+
+/// A nonce made at this time: the seconds since 1970, big-endian, then the random bytes.
+pub fn nonce(at: Timestamp, random: [u8; 24]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let (time, rest) = bytes.split_at_mut(8);
+    time.copy_from_slice(&at.as_second().to_be_bytes());
+    rest.copy_from_slice(&random);
+    bytes
+}
+
+/// When a nonce was made. `None` if that is no time.
+pub fn nonce_time(nonce: &[u8; 32]) -> Option<Timestamp> {
+    let (seconds, _) = nonce.split_first_chunk()?;
+    Timestamp::from_second(i64::from_be_bytes(*seconds)).ok()
 }
 
 /// The text form of a nonce.
@@ -274,6 +294,16 @@ mod tests {
         }
         assert_eq!(nonce_bytes(&nonce), Some([5; 32]));
         assert_eq!(nonce_bytes("short"), None);
+    }
+
+    #[test]
+    fn a_nonce_says_when_it_was_made() {
+        for second in [-377_705_023_201, 0, 1_790_000_000, 253_402_207_200] {
+            let at = Timestamp::from_second(second).unwrap();
+            assert_eq!(nonce_time(&nonce(at, [0xff; 24])), Some(at));
+        }
+        assert_eq!(nonce_time(&[0xff; 32]), Timestamp::from_second(-1).ok());
+        assert_eq!(nonce_time(&[0x7f; 32]), None);
     }
 
     #[test]

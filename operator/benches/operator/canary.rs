@@ -14,7 +14,7 @@ use bench_rows::Rows;
 use screenshot_operator::attest::Attester;
 use screenshot_operator::canary::Canary;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce_bytes};
-use screenshot_policy::canary::{CANARY_HEADER, Canary as Asked};
+use screenshot_policy::canary::{CANARY_HEADER, Canary as Asked, CanaryFacts, Outcome, Try};
 use screenshot_policy::layout;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,6 +71,10 @@ async fn rounds() -> Vec<f64> {
             let question = attester.ask("pod", LOCALHOST, &key, nonce, asked.as_ref());
             let (report, let_in) = futures_util::join!(question, attester.is_let_in(LOCALHOST));
             assert!(report.unwrap().ready && let_in);
+            // What a pod mostly finds, which is looked into.
+            let mut found = Some(closed(canary.addresses()[0]));
+            canary.confirm(&mut found).await;
+            assert!(found.is_some());
         }
         let spent = spent_by_this_thread().saturating_sub(before);
         rounds.push(spent.as_secs_f64() * 1e3 / f64::from(PODS));
@@ -78,6 +82,18 @@ async fn rounds() -> Vec<f64> {
     stop.cancel();
     served.await.unwrap();
     rounds
+}
+
+fn closed(address: SocketAddr) -> CanaryFacts {
+    let tried = Try {
+        address,
+        outcome: Outcome::TimedOut,
+        proxy_refuses: true,
+    };
+    CanaryFacts {
+        tries: vec![tried],
+        ..CanaryFacts::default()
+    }
 }
 
 /// A pod on every one of its ports.

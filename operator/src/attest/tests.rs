@@ -79,6 +79,21 @@ async fn a_pod_refuses_an_operator_without_the_key() {
     );
 }
 
+#[test]
+fn a_pod_that_refuses_because_of_its_clock_says_so_by_its_date() {
+    let now = "2026-11-29T10:00:00Z".parse().unwrap();
+    for (date, expected) in [
+        (Some("Sun, 29 Nov 2026 10:05:00 GMT"), Unattested::Refused),
+        (Some("Sun, 29 Nov 2026 10:05:01 GMT"), Unattested::Clock),
+        (Some("Sun, 29 Nov 2026 09:54:59 GMT"), Unattested::Clock),
+        (Some("yesterday"), Unattested::Refused),
+        (None, Unattested::Refused),
+    ] {
+        let dates = date.map(|date| (DATE, date.parse().unwrap()));
+        assert_eq!(refused(&dates.into_iter().collect(), now), expected, "{date:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_pod_that_does_not_listen_is_unreachable() {
     let listener = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.unwrap();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use screenshot_policy::canary::{self, Canary as Asked, CanaryKey, LENGTH};
+use screenshot_policy::canary::{self, Canary as Asked, CanaryFacts, CanaryKey, Finding, LENGTH};
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -143,12 +143,28 @@ impl Canary {
 
     /// Whether the listener answers through each address of the pod. Asked at most every ten seconds.
     pub async fn answers(&self) -> bool {
+        self.answered(|at| at.elapsed() < CHECKED).await
+    }
+
+    /// Takes back that a pod found the canary out of reach, if it does not answer this process any more: then nobody was
+    /// there, and nothing is proven.
+    pub async fn confirm(&self, found: &mut Option<CanaryFacts>) {
+        let told = Instant::now();
+        let closed = found.as_ref().map(CanaryFacts::finding) == Some(Finding::Closed);
+        if closed && !self.answered(|at| at >= told).await {
+            *found = None;
+        }
+    }
+
+    /// What a check said that counts by the time it began at, or one that is made now.
+    async fn answered(&self, counts: impl Fn(Instant) -> bool) -> bool {
         let mut checked = self.checked.lock().await;
         if let Some((at, answered)) = *checked
-            && at.elapsed() < CHECKED
+            && counts(at)
         {
             return answered;
         }
+        let began = Instant::now();
         let mut answered = !self.addresses.is_empty();
         for address in &self.addresses {
             answered = answered && timeout(SELF_CHECK, self.check(*address)).await.unwrap_or(false);
@@ -156,7 +172,7 @@ impl Canary {
         if !answered && !self.addresses.is_empty() {
             tracing::warn!("the canary does not answer through this pod's own address");
         }
-        *checked = Some((Instant::now(), answered));
+        *checked = Some((began, answered));
         answered
     }
 

@@ -1,5 +1,6 @@
 //! The listener answers everybody, and is believed only when it does so through the pod's own address.
 
+use screenshot_policy::canary::{Outcome, Try};
 use screenshot_policy::policy::{Ceiling, PolicyDocument};
 
 use super::*;
@@ -70,6 +71,34 @@ async fn pods_are_asked_only_while_it_is_certain_to_answer() {
     assert_eq!(offer(&Canary::absent()).await, Offer::NoAddress);
     let on_the_node = Canary::at(&[LOCALHOST], &[LOCALHOST], 1).unwrap();
     assert_eq!(offer(&on_the_node).await, Offer::NoAddress);
+}
+
+#[tokio::test]
+async fn that_a_pod_was_shut_out_counts_only_if_somebody_was_there() {
+    let (canary, stop) = listening().await;
+    let tried = |outcome| {
+        let address = canary.addresses()[0];
+        Some(CanaryFacts {
+            tries: vec![Try {
+                address,
+                outcome,
+                proxy_refuses: true,
+            }],
+            ..CanaryFacts::default()
+        })
+    };
+    let confirmed = async |outcome| {
+        let mut found = tried(outcome);
+        canary.confirm(&mut found).await;
+        found
+    };
+    assert_eq!(confirmed(Outcome::TimedOut).await, tried(Outcome::TimedOut));
+    stop.cancel();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // What was checked before the pod tried is no proof.
+    assert!(canary.answers().await);
+    assert_eq!(confirmed(Outcome::TimedOut).await, None);
+    assert_eq!(confirmed(Outcome::Reached).await, tried(Outcome::Reached));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use futures_util::future::{join, join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use screenshot_policy::attest::{AttestReport, InternalKey};
+use screenshot_policy::attest::{AttestReport, InternalKey, nonce};
 use screenshot_policy::canary::{CanaryFacts, Finding};
 use screenshot_policy::keyset::Keyset;
 use screenshot_policy::policy::Enforcement;
@@ -19,6 +19,7 @@ use super::creation;
 use crate::apply::call;
 use crate::attest::Unattested;
 use crate::canary::Offer;
+use crate::clock;
 use crate::context::{Context, random};
 use crate::error::Error;
 use crate::memory::Proof;
@@ -81,7 +82,8 @@ pub async fn bring(
     let behind = pods.iter_mut().filter(|pod| pod.takes(keyset));
     let taken = behind.map(async |pod| {
         let Some(ip) = pod.ip else { return Ok(false) };
-        let answer = context.attester.bring(&pod.name, ip, key, random()?, keyset).await;
+        let nonce = nonce(clock::wall(), random()?);
+        let answer = context.attester.bring(&pod.name, ip, key, nonce, keyset).await;
         // What it attested before it was asked to take the keyset stands if it does not answer now.
         let Ok(mut report) = answer else { return Ok(false) };
         // Who brings a keyset does not ask for the canary: what was found before stands, and is no younger for it.
@@ -221,9 +223,15 @@ async fn ask(
     key: &InternalKey,
     asking: &Asking<'_>,
 ) -> Result<Answer, Error> {
-    let nonce = random()?;
+    let nonce = nonce(clock::wall(), random()?);
     let canary = context.canary.asked(&nonce).filter(|_| asking.offer == Offer::Made);
-    let attest = context.attester.ask(&pod.name, ip, key, nonce, canary.as_ref());
+    let attest = async {
+        let mut answer = context.attester.ask(&pod.name, ip, key, nonce, canary.as_ref()).await;
+        if let Ok(report) = &mut answer {
+            context.canary.confirm(&mut report.egress.canary).await;
+        }
+        answer
+    };
     let knock = async { asking.knock && context.attester.is_let_in(ip).await };
     Ok(join(attest, knock).await)
 }

@@ -159,10 +159,14 @@ impl EffectivePolicy {
     }
 
     /// After the look-up, the names on the way: a public name must not be an alias of one that is denied or only means
-    /// something inside, or the cluster's own name server would be made to answer for it.
+    /// something inside, or the cluster's own name server would be made to answer for it. A Service that an exception
+    /// opens without a range is no alias: whoever may edit it would choose the address (`ExternalName`).
     pub fn admit_aliases(&self, verdict: &HostVerdict, aliases: &[HostName]) -> Result<(), Refusal> {
         if aliases.len() > MAX_ALIASES {
             return Err(Refusal::TooManyAliases);
+        }
+        if !aliases.is_empty() && self.trusts_service(verdict) {
+            return Err(Refusal::OutsideException);
         }
         let rules = self.egress();
         for alias in aliases {
@@ -174,6 +178,13 @@ impl EffectivePolicy {
             }
         }
         Ok(())
+    }
+
+    /// Whether an exception opens a Service of the cluster wherever it points to.
+    fn trusts_service(&self, verdict: &HostVerdict) -> bool {
+        let service = verdict.host.in_cluster_service(&self.egress().cluster.domain);
+        let unbounded = |exception: &EgressException| exception.host == verdict.host && exception.cidr.is_none();
+        verdict.excepted && service.is_some() && self.exceptions().iter().any(unbounded)
     }
 
     fn special(&self, name: &HostName) -> Option<&'static str> {

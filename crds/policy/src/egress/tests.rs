@@ -330,6 +330,32 @@ fn a_name_may_be_an_alias_of_public_names_only_and_not_of_too_many() {
 }
 
 #[test]
+fn a_service_that_is_opened_without_a_range_is_no_alias() {
+    let judge = |exceptions: &[(&str, Option<&str>)], host: &str, aliases: &[&str]| {
+        let exceptions = exceptions.iter().map(|(host, cidr)| exception(host, *cidr));
+        let policy = policy(exceptions.collect());
+        let verdict = policy
+            .admit_host(&host.parse().unwrap(), 8080, NOW.parse().unwrap())
+            .unwrap();
+        policy
+            .admit_aliases(&verdict, &all(aliases))
+            .map_err(|refusal| refusal.reason())
+    };
+    let service = "web.t1.svc.cluster.local";
+    assert_eq!(judge(&[(service, None)], service, &[]), Ok(()));
+    for alias in ["db.corp.example", "kubernetes.default.svc.cluster.local"] {
+        assert_eq!(judge(&[(service, None)], service, &[alias]), Err("outside_exception"));
+        assert_eq!(
+            judge(&[(service, Some("10.0.0.0/8"))], service, &[alias]),
+            Ok(()),
+            "its range says where it may lead"
+        );
+        let both = [(service, Some("10.0.0.0/8")), (service, None)];
+        assert_eq!(judge(&both, service, &[alias]), Err("outside_exception"));
+    }
+}
+
+#[test]
 fn an_exception_that_a_deny_list_takes_away_is_known_as_such() {
     let policy = with(|rules| {
         rules.domains.deny = all(&["web.t1.svc", "*.evil.com"]);
