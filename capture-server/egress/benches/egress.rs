@@ -23,7 +23,7 @@ use bench_rows::Rows;
 use capture_egress::{Answers, Budget, Dial, Egress, Pinned, ResolveError, Resolver, Scope, Session};
 use futures_util::future::BoxFuture;
 use screenshot_policy::host::{Host, HostName};
-use screenshot_policy::policy::{Ceiling, EffectivePolicy, PolicyDocument};
+use screenshot_policy::policy::{Ceiling, EffectivePolicy, MAX_CIDRS, MAX_DOMAINS, PolicyDocument};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,19 +35,21 @@ const PUBLIC: &str = "93.184.216.34";
 const ROUNDS: usize = 7;
 const NOW: &str = "2026-06-01T00:00:00Z";
 
-fn policy(rich: bool) -> EffectivePolicy {
+/// A policy with so many names, half of them allowed, so many ranges, half of them the cluster's own, and, if there are
+/// any, 32 exceptions.
+fn policy(names: usize, ranges: usize) -> EffectivePolicy {
     let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
-    if rich {
+    if names > 0 {
         let rules = &mut document.egress;
-        rules.domains.allow = (0..64)
+        rules.domains.allow = (1..names / 2)
             .map(|n| format!("*.a{n}.example.com").parse().unwrap())
             .collect();
-        rules.domains.deny = (0..64)
+        rules.domains.deny = (0..names / 2)
             .map(|n| format!("*.b{n}.example.com").parse().unwrap())
             .collect();
         rules.domains.allow.push("www.site.com".parse().unwrap());
-        rules.cidrs.deny = (0..32).map(|n| format!("1.{n}.0.0/16").parse().unwrap()).collect();
-        rules.cluster.cidrs = (0..32).map(|n| format!("2.{n}.0.0/16").parse().unwrap()).collect();
+        let some = |first: u8| (0..ranges / 2).map(move |n| format!("{first}.{n}.0.0/16").parse().unwrap());
+        (rules.cidrs.deny, rules.cluster.cidrs) = (some(1).collect(), some(2).collect());
         rules.exceptions = serde_json::from_value(json!(
             (0..32)
                 .map(|n| json!({"host": format!("web{n}.shop.svc"), "ports": [8080], "reason": "r", "expires": "2027-01-01T00:00:00Z"}))
@@ -132,7 +134,7 @@ async fn proxy(target: SocketAddr) -> (Session, SocketAddr) {
     let egress = Egress::new(
         Arc::new(Everyone),
         Arc::new(Loopback(target)),
-        Arc::new(policy(false)),
+        Arc::new(policy(0, 0)),
         Arc::new(move || now),
     );
     let scope = Scope {
@@ -254,12 +256,18 @@ fn runtime() -> Runtime {
 
 fn main() {
     let mut rows = Rows::default();
-    rows.at_most("policy decision, default policy", "us", 5.0, &decision(&policy(false)));
+    rows.at_most("policy decision, default policy", "us", 5.0, &decision(&policy(0, 0)));
     rows.at_most(
         "policy decision, 128 names, 64 ranges, 32 exceptions",
         "us",
         5.0,
-        &decision(&policy(true)),
+        &decision(&policy(128, 64)),
+    );
+    rows.at_most(
+        "policy decision at the bounds of the schema: 512 names, 256 ranges, 32 exceptions",
+        "us",
+        5.0,
+        &decision(&policy(2 * MAX_DOMAINS, 2 * MAX_CIDRS)),
     );
     runtime().block_on(async {
         let target = target().await;

@@ -134,6 +134,28 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
         let told = refused.json()["type"].as_str().unwrap_or_default().to_owned();
         assert!(told.ends_with(&format!("/{kind}")), "{url}: {}", refused.json());
     }
+    // Within a page, too: frames that would show a file of the container are as empty as those of one that is not there.
+    let frames = |of: &str| {
+        let html =
+            format!("<iframe src='{of}'></iframe><object data='{of}'></object><embed src='{of}'><img src='{of}'>");
+        shoot(json!({"html_content": html, "window_width": 1000, "window_height": 400})).body
+    };
+    let empty = frames("file:///no/such/file");
+    assert!(
+        frames(&format!("{site}/long")) != empty,
+        "frames show what they may have"
+    );
+    for file in [
+        "file:///etc/passwd",
+        "FILE:/etc/passwd",
+        "file://localhost/etc/passwd",
+        "file:////etc/passwd",
+        r"\\localhost\etc\passwd",
+        "view-source:file:///etc/passwd",
+        "filesystem:file:///etc/passwd",
+    ] {
+        assert!(frames(file) == empty, "{file}");
+    }
     let policy = get(&namespace.0, Kind::ScreenshotService, "demo").unwrap()["status"]["policyDigest"].clone();
     assert_eq!(scripts.header("x-policy-digest"), policy.as_str().unwrap());
 }
