@@ -6,7 +6,7 @@ In: all objects of one rendering. Out: reports (check, object). Must not: read f
 
 import re
 
-from objects import (budgets_of, containers, effective, of_kind, policies_of, selected, template, title, workloads)
+from objects import (budgets_of, containers, effective, labels, of_kind, policies_of, selected, template, title, workloads)
 
 SECRET_NAME = re.compile("secret", re.IGNORECASE)
 SENSITIVE_HOST = ("/", "/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr")
@@ -141,6 +141,26 @@ def sorted_names(pod, container):
     return len(names) == len(set(names))
 
 
+def sorted_keys(value):
+    if isinstance(value, list):
+        return all(map(sorted_keys, value))
+    return not isinstance(value, dict) or (list(value) == sorted(value) and all(map(sorted_keys, value.values())))
+
+
+def backends_exist(thing, things):
+    spec, namespace = thing["spec"], thing["metadata"].get("namespace")
+    paths = [path for rule in spec.get("rules", []) for path in rule.get("http", {}).get("paths", [])]
+    backends = [path["backend"] for path in paths] + ([spec["defaultBackend"]] if "defaultBackend" in spec else [])
+    services = {service["metadata"]["name"] for service in of_kind(things, "Service")
+                if service["metadata"].get("namespace") == namespace}
+    return all(backend["service"]["name"] in services for backend in backends if "service" in backend)
+
+
+def monitors_services(thing, things):
+    wanted = thing["spec"]["selector"].get("matchLabels", {})
+    return any(wanted.items() <= labels(service).items() for service in of_kind(things, "Service"))
+
+
 DEFAULT = {
     "duplicate-env-var": per_container(sorted_names),
     "dangling-service": per_object(finds_pods(lambda t: t["spec"].get("selector")), "Service"),
@@ -184,16 +204,20 @@ OPTIONAL = {
     "cluster-admin-role-binding": per_object(lambda t, _: t["roleRef"]["name"] != "cluster-admin",
                                              "ClusterRoleBinding", "RoleBinding"),
     "dangling-horizontalpodautoscaler": per_object(hpa_exists, "HorizontalPodAutoscaler"),
+    "dangling-ingress": per_object(backends_exist, "Ingress"),
     "dangling-networkpolicy": per_object(finds_pods(lambda t: t["spec"]["podSelector"].get("matchLabels")),
                                          "NetworkPolicy"),
     "dangling-networkpolicypeer-podselector": per_object(dangling_peer, "NetworkPolicy"),
+    "dangling-servicemonitor": per_object(monitors_services, "ServiceMonitor"),
     "default-service-account": per_pod(lambda pod: pod.get("serviceAccountName", "default") != "default"),
+    "dnsconfig-options": per_pod(lambda pod: {"name": "ndots", "value": "2"} in pod.get("dnsConfig", {}).get("options", [])),
     "env-value-from": per_container(envs(lambda e: "secretKeyRef" in e.get("valueFrom", {}))),
     "exposed-services": per_object(lambda t, _: t["spec"].get("type", "ClusterIP") == "ClusterIP", "Service"),
     "hpa-minimum-three-replicas": per_object(lambda t, _: t["spec"].get("minReplicas", 1) >= 3,
                                              "HorizontalPodAutoscaler"),
     "minimum-three-replicas": per_object(replicas, "Deployment"),
     "no-liveness-probe": per_container(lambda pod, c: "livenessProbe" in c, *LASTING),
+    "no-node-affinity": per_pod(lambda pod: "nodeAffinity" in pod.get("affinity", {}), *LASTING),
     "no-readiness-probe": per_container(lambda pod, c: "readinessProbe" in c, *LASTING),
     "no-rolling-update-strategy": per_object(rolling, "Deployment", "DaemonSet"),
     "non-isolated-pod": per_object(lambda t, things: bool(policies_of(things, t)), *LASTING, "Pod", "Job"),
@@ -201,7 +225,10 @@ OPTIONAL = {
     "priority-class-name": per_pod(lambda pod: "priorityClassName" in pod),
     "privileged-ports": per_container(lambda pod, c: all(p["containerPort"] >= 1024 for p in c.get("ports", []))),
     "read-secret-from-env-var": per_container(envs(lambda e: "secretKeyRef" in e.get("valueFrom", {}))),
+    "required-annotation-email": per_object(lambda t, _: "email" in t["metadata"].get("annotations", {}), *LASTING),
+    "required-label-owner": per_object(lambda t, _: "owner" in labels(t), *LASTING),
     "restart-policy": per_pod(lambda pod: pod.get("restartPolicy", "Always") == "Always", *LASTING),
+    "sorted-keys": lambda things: [title(t) for t in things if not sorted_keys(t)],
     "ssh-port": per_container(lambda pod, c: all(p["containerPort"] != 22 for p in c.get("ports", []))),
     "unsafe-proc-mount": per_container(lambda pod, c: effective(pod, c, "procMount") in (None, "Default")),
     "use-namespace": lambda things: [title(t) for t in things if t["metadata"].get("namespace") == "default"],

@@ -79,6 +79,26 @@ def no_sensitive_data(thing, _):
     return not any(SENSITIVE.search(key) for key in thing.get("data", {}))
 
 
+def scaled_by(autoscaler):
+    return autoscaler["spec"]["scaleTargetRef"]["name"], autoscaler["metadata"].get("namespace")
+
+
+def room_to_evict(thing, things):
+    """A budget that keeps as many pods as an autoscaler may go down to lets none go."""
+    least = thing["spec"].get("minAvailable")
+    if not isinstance(least, int):
+        return True
+    mine = {(t["metadata"]["name"], t["metadata"].get("namespace")) for t in of_kind(things, "Deployment")
+            if thing in budgets_of(things, t)}
+    return all(least < scaler["spec"].get("minReplicas", 1) for scaler in of_kind(things, "HorizontalPodAutoscaler")
+               if scaled_by(scaler) in mine)
+
+
+def host_process(pod):
+    contexts = [pod, *containers(pod)]
+    return any(c.get("securityContext", {}).get("windowsOptions", {}).get("hostProcess") for c in contexts)
+
+
 MAKES_PODS = ("Deployment", "DaemonSet", "StatefulSet")
 CHECKS = [
     (WARNING, "deploymentMissingReplicas", whole(("Deployment",), lambda t, all: "replicas" not in t["spec"]
@@ -93,6 +113,9 @@ CHECKS = [
     (WARNING, "pdbDisruptionsIsZero", whole(("PodDisruptionBudget",), no_block)),
     (WARNING, "topologySpreadConstraint", whole(("Deployment",), spread)),
     (WARNING, "hpaMinAvailability", whole(("HorizontalPodAutoscaler",), lambda t, all: t["spec"]["minReplicas"] > 1)),
+    (WARNING, "hpaMaxAvailability", whole(("HorizontalPodAutoscaler",), lambda t, all:
+                                          t["spec"]["maxReplicas"] > t["spec"].get("minReplicas", 1))),
+    (WARNING, "pdbMinAvailableGreaterThanHPAMinReplicas", whole(("PodDisruptionBudget",), room_to_evict)),
     (WARNING, "cpuRequestsMissing", has("requests", "cpu")),
     (WARNING, "cpuLimitsMissing", has("limits", "cpu")),
     (WARNING, "memoryRequestsMissing", has("requests", "memory")),
@@ -100,6 +123,7 @@ CHECKS = [
     (WARNING, "automountServiceAccountToken", pods(lambda pod: pod.get("automountServiceAccountToken") is False)),
     (DANGER, "hostIPCSet", pods(lambda pod: not pod.get("hostIPC"))),
     (DANGER, "hostPIDSet", pods(lambda pod: not pod.get("hostPID"))),
+    (DANGER, "hostProcess", pods(lambda pod: not host_process(pod))),
     (WARNING, "hostNetworkSet", pods(lambda pod: not pod.get("hostNetwork"))),
     (WARNING, "hostPathSet", pods(lambda pod: not any("hostPath" in v for v in pod.get("volumes", [])))),
     (WARNING, "hostPortSet", each(lambda pod, c: not any("hostPort" in p for p in c.get("ports", [])))),
