@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/cache.sh
 site=192.168.77.10
-# As hack/images.sh builds them, so that what is measured is what is shipped, and is built once.
+# As hack/images.sh builds them on a development machine, so that they are built once. A release is compiled with more care
+# (PROFILE=release): its own code is a small part of what a capture costs.
 programs=$(hack/programs.sh capture-server capture-jail screenshot-bench)
 bench=("$programs/screenshot-bench" run --site "$site:8088" --programs "$programs" "$@")
 # shellcheck disable=SC2016 # the inner shell's own arguments

@@ -141,6 +141,8 @@ apply_to_picture() {
     picture
     took next
   done
+  for ((round = 1; round <= rounds; round++)); do pod_to_ready; done
+  row pod "a pod's containers running until it is proven ready" s 2
   row ready "apply to Ready" s ""
   row first "apply to the first PNG" s ""
   row next "a PNG of the demo page through the cluster, curl and kubectl included" s ""
@@ -148,6 +150,30 @@ apply_to_picture() {
 
 pods() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o name; }
 pod_image() { kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o jsonpath='{.items[0].status.containerStatuses[0].imageID}'; }
+
+# What a new pod of the service is: nothing, "running" once all its containers are, "ready" once their probes say so.
+new_pod() { # new_pod OLD...
+  kubectl -n $namespace get pods -l app.kubernetes.io/instance=demo -o json | jq -r --arg old "$*" '
+    .items[] | select(.metadata.name as $name | $old | split(" ") | index("pod/" + $name) | not) | .status |
+    if any(.conditions[]?; .type == "Ready" and .status == "True") then "ready"
+    elif (.containerStatuses // [] | length > 0 and all(.[]; .state.running)) then "running" else empty end'
+}
+
+pod_to_ready() { # deletes the service's pod and looks at the next one, some ten times a second
+  local old state running=
+  # shellcheck disable=SC2207 # words
+  old=($(pods))
+  quiet kubectl -n $namespace delete "${old[@]}" --wait=false
+  for _ in $(seq 600); do
+    state=$(new_pod "${old[@]}")
+    if [ -n "$state" ] && [ -z "$running" ]; then begin; running=yes; fi
+    if [ "$state" = ready ]; then took pod; break; fi
+    sleep 0.02
+  done
+  [ "$state" = ready ] || { echo "bench: the new pod is not ready" >&2; return 1; }
+  quiet kubectl -n $namespace wait --for=delete "${old[@]}" --timeout=60s
+  quiet kubectl -n $namespace wait --for=condition=Ready shot/demo --timeout=60s
+}
 
 in_force() { kubectl -n $namespace get shot demo -o jsonpath='{.status.policyDigest} {.status.conditions[?(@.type=="PolicyInForce")].status}'; }
 

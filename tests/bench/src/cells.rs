@@ -16,6 +16,8 @@ pub enum Cell {
     Single(Page),
     /// As many at a time as there are cores.
     Cores(Page),
+    /// Twice as many.
+    TwiceCores(Page),
     /// Eight at a time.
     Saturated(Page),
     /// The article, one at a time, in another format than the fast PNG of the other cells.
@@ -46,7 +48,7 @@ pub const SATURATED: u32 = 8;
 
 impl Cell {
     /// In the order of a round. `Saturated` stands before `Open`, which needs its rate.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Paced(Page::Trivial),
         Self::Paced(Page::Article),
         Self::Paced(Page::Demo),
@@ -54,6 +56,7 @@ impl Cell {
         Self::Single(Page::Article),
         Self::Single(Page::Long),
         Self::Cores(Page::Article),
+        Self::TwiceCores(Page::Article),
         Self::Saturated(Page::Trivial),
         Self::Saturated(Page::Article),
         Self::Open(Page::Article, 30),
@@ -74,6 +77,7 @@ impl Cell {
             Self::Paced(page) => format!("paced/{}", page.name()),
             Self::Single(page) => format!("single/{}", page.name()),
             Self::Cores(page) => format!("cores/{}", page.name()),
+            Self::TwiceCores(page) => format!("twice-cores/{}", page.name()),
             Self::Saturated(page) => format!("saturated/{}", page.name()),
             Self::Open(page, share) => format!("open/{}-{share}", page.name()),
             Self::Encoded(format) => format!("encoded/{}", format.name()),
@@ -100,7 +104,10 @@ impl Cell {
             (Self::Single(Page::Article), _) => kind != Kind::Http || primary,
             (Self::Saturated(_), _) => kind == Kind::Raw || service && primary,
             (Self::Beside | Self::Hostile | Self::Mix, _) => kind == Kind::Http && primary,
-            (Self::Single(_) | Self::Cores(_) | Self::Open(..) | Self::Encoded(_), Extent::Goals) => false,
+            (
+                Self::Single(_) | Self::Cores(_) | Self::TwiceCores(_) | Self::Open(..) | Self::Encoded(_),
+                Extent::Goals,
+            ) => false,
         }
     }
 
@@ -112,16 +119,18 @@ impl Cell {
             warmup_ms,
         };
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let cores = u32::try_from(cores).unwrap_or(2);
         let (page, load) = match self {
             Self::Paced(page) => (
                 page,
                 Load::Paced {
-                    count: 3,
+                    count: 10,
                     pause_ms: 400,
                 },
             ),
             Self::Single(page) => (page, closed(1, 1_600, 0)),
-            Self::Cores(page) => (page, closed(u32::try_from(cores).unwrap_or(2), 2_000, 500)),
+            Self::Cores(page) => (page, closed(cores, 2_000, 500)),
+            Self::TwiceCores(page) => (page, closed(2 * cores, 2_000, 500)),
             Self::Saturated(page) => (page, closed(SATURATED, 2_200, 800)),
             Self::Encoded(_) => (Page::Article, closed(1, 1_600, 0)),
             Self::Open(page, share) => {
@@ -152,6 +161,7 @@ impl Cell {
     fn background(self, site: Site) -> Option<Background> {
         let hostile = |path: &str| Job {
             url: site.at(path),
+            of_another: true,
             ..job(site, Page::Trivial)
         };
         let (jobs, manner) = match self {
@@ -173,6 +183,7 @@ pub fn job(site: Site, page: Page) -> Job {
         height: if page == Page::Demo { 800 } else { 720 },
         full_page: page == Page::Long,
         format: Format::Png,
+        of_another: false,
     }
 }
 

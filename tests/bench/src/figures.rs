@@ -22,7 +22,7 @@ use crate::stats::Spread;
 pub struct Row {
     /// What it is.
     pub figure: String,
-    /// The median of the rounds; none if it was not measured.
+    /// The median of the rounds, of a p95 that of all captures together; none if it was not measured.
     pub value: Option<f64>,
     /// What it should be; none if it is only shown.
     pub goal: Option<f64>,
@@ -34,6 +34,9 @@ pub struct Row {
     pub rounds: usize,
     /// Smallest and largest round.
     pub spread: Option<[f64; 2]>,
+    /// Whether an earlier run measured it, which left it in the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier: bool,
 }
 
 impl Row {
@@ -46,6 +49,7 @@ impl Row {
             at_least: false,
             rounds: measured.as_ref().map_or(0, |measured| measured.rounds),
             spread: measured.map(|measured| [measured.spread.min, measured.spread.max]),
+            earlier: false,
         }
     }
 
@@ -163,14 +167,18 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
             }
         }
     }
-    let cell = Cell::Cores(Page::Article);
-    let both = ((cell, &arm(Kind::Engine, isolation)), (cell, &ArmName::RAW));
-    let ratio = results.ratio(both.0, both.1, Metric::Rate);
-    rows.push(Row::new(format!("{word}: captures/s at c=cores, article"), "÷ raw", None, ratio).at_least());
+    for (cell, what) in [
+        (Cell::Cores(Page::Article), "c=cores"),
+        (Cell::TwiceCores(Page::Article), "c=2×cores"),
+    ] {
+        let both = ((cell, &arm(Kind::Engine, isolation)), (cell, &ArmName::RAW));
+        let ratio = results.ratio(both.0, both.1, Metric::Rate);
+        rows.push(Row::new(format!("{word}: captures/s at {what}, article"), "÷ raw", None, ratio).at_least());
+    }
     for share in [30, 60, 90] {
         let cell = Cell::Open(Page::Article, share);
         let both = ((cell, &arm(Kind::Http, isolation)), (cell, &ArmName::RAW));
-        let ratio = results.ratio(both.0, both.1, Metric::Latency(0.95));
+        let ratio = results.pooled(both.0, both.1, 0.95);
         let figure = format!("{word}: p95 over HTTP, article, Poisson arrivals at {share} % of raw's rate");
         rows.push(Row::new(figure, "÷ raw", None, ratio));
     }
@@ -199,7 +207,7 @@ fn neighbour_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
     ] {
         for (kind, way) in [(Kind::Engine, "engine"), (Kind::Http, "over HTTP")] {
             let arm = arm(kind, isolation);
-            let ratio = results.ratio((cell, &arm), (alone, &arm), Metric::Latency(0.95));
+            let ratio = results.pooled((cell, &arm), (alone, &arm), 0.95);
             let figure = format!("{}: trivial p95 beside {what}, {way}", isolation.word());
             rows.push(Row::new(figure, "÷ alone", default_goal(isolation, kind, 1.5), ratio));
         }

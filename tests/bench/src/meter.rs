@@ -70,6 +70,35 @@ pub fn cpu_ms(group: Option<&Path>, pid: u32) -> io::Result<f64> {
     Ok(ticks * 1000.0 / TICKS_PER_SECOND)
 }
 
+/// What this machine's processors did since its start, in clock ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticks {
+    all: f64,
+    stolen: f64,
+}
+
+impl Ticks {
+    /// Now; `None` if the kernel does not say.
+    pub fn now() -> Option<Self> {
+        Self::read(fs::read_to_string("/proc/stat").ok()?.lines().next()?)
+    }
+
+    /// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
+    fn read(line: &str) -> Option<Self> {
+        let fields = line.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let fields: Vec<f64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self {
+            stolen: *fields.get(7)?,
+            all: fields.iter().sum(),
+        })
+    }
+
+    /// The share of the time since `before` that the machine's host gave to others, in percent.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        100.0 * (self.stolen - before.stolen) / (self.all - before.all).max(1.0)
+    }
+}
+
 /// CPU milliseconds of the calling process's living threads alone.
 pub fn own_cpu_ms() -> io::Result<f64> {
     let mut nanoseconds = 0.0;
@@ -204,6 +233,14 @@ mod tests {
         let line = "7 (a) b (c)) S 3 7 7 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.parent, stat.ticks()), (3, Some(100.0)));
+    }
+
+    #[test]
+    fn what_the_host_gave_to_others_is_the_eighth_field() {
+        let before = Ticks::read("cpu  10 10 10 50 5 5 5 5 99 99").unwrap();
+        let after = Ticks::read("cpu  20 20 20 100 10 10 10 10 99 99").unwrap();
+        assert!((after.stolen_since(before) - 5.0).abs() < 1e-9);
+        assert!(Ticks::read("cpu0 1 2 3").is_none() && Ticks::read("cpu  1 2 3").is_none());
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct Job {
     /// How it is encoded.
     #[serde(default)]
     pub format: Format,
+    /// Whether another client of the service asks for it than for what is measured.
+    #[serde(default)]
+    pub of_another: bool,
 }
 
 /// How captures follow each other.

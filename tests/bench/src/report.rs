@@ -38,10 +38,11 @@ pub fn table(rows: &[Row]) -> String {
         let spread = row
             .spread
             .map_or_else(String::new, |[min, max]| format!("{}..{}", number(min), number(max)));
+        let earlier = if row.earlier { ", of an earlier run" } else { "" };
         let (figure, unit, rounds) = (&row.figure, &row.unit, row.rounds);
         let _ = writeln!(
             text,
-            "{figure:width$}  {value:>9} {unit:8} {goal:>8}  {verdict:8} {spread:>15}  {rounds}"
+            "{figure:width$}  {value:>9} {unit:8} {goal:>8}  {verdict:8} {spread:>15}  {rounds}{earlier}"
         );
     }
     text
@@ -174,6 +175,7 @@ mod tests {
             at_least: false,
             rounds: 5,
             spread: Some([0.9, 1.2]),
+            earlier: false,
         }
     }
 
@@ -183,6 +185,11 @@ mod tests {
         let hit = table(&[row(Some(1.0))]);
         assert!(hit.contains(" ok ") && !hit.contains("MISSED"), "{hit}");
         assert!(table(&[row(None)]).contains("no value"));
+        let earlier = Row {
+            earlier: true,
+            ..row(Some(1.0))
+        };
+        assert!(table(&[earlier]).contains("of an earlier run") && !hit.contains("earlier"));
     }
 
     #[test]

@@ -90,6 +90,21 @@ impl Results {
         measured(&ratios.collect::<Vec<_>>())
     }
 
+    /// The share of all captures of one cell divided by that of another's: for shares that a round has too few captures for.
+    /// The spread is that of the rounds.
+    pub fn pooled(&self, over: (Cell, &ArmName), under: (Cell, &ArmName), share: f64) -> Option<Measured> {
+        let all = |(cell, arm): (Cell, &ArmName)| {
+            let reports = self.reports(cell, arm);
+            let all: Vec<f64> = reports
+                .flat_map(|(_, report)| report.latencies_ms.iter().copied())
+                .collect();
+            percentile(&all, share)
+        };
+        let value = all(over)? / all(under)?;
+        let rounds = self.ratio(over, under, Metric::Latency(share))?;
+        Some(Measured { value, ..rounds })
+    }
+
     /// One number less another of the same round, over the rounds.
     pub fn difference(&self, cell: Cell, more: &ArmName, less: &ArmName, metric: Metric) -> Option<Measured> {
         let less = self.by_round(cell, less, metric);
@@ -210,6 +225,24 @@ mod tests {
         );
         let cpu = results.absolute(CELL, &ArmName::RAW, Metric::Cpu).unwrap();
         assert!((cpu.value - 25.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_share_is_of_all_rounds_together() {
+        // Of 40 captures in four rounds one took long: it is a round's p95, and not the whole's.
+        let mut results = Results::default();
+        for round in 0..4 {
+            let mut own = report(10.0, "a");
+            own.latencies_ms = vec![10.0; 10];
+            if round == 0 {
+                own.latencies_ms[3] = 90.0;
+            }
+            results.add(CELL, &engine(), round, own);
+            results.add(CELL, &ArmName::RAW, round, report(10.0, "a"));
+        }
+        let pooled = results.pooled((CELL, &engine()), (CELL, &ArmName::RAW), 0.95).unwrap();
+        assert!((pooled.value - 1.0).abs() < 1e-9);
+        assert_eq!((pooled.spread, pooled.rounds), (Spread { min: 1.0, max: 9.0 }, 4));
     }
 
     #[test]

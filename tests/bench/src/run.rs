@@ -16,6 +16,7 @@ use crate::cells::{Cell, Extent};
 use crate::crew::{ArmName, Member, Peer};
 use crate::figures::{self, Alone, Row};
 use crate::memory;
+use crate::meter::Ticks;
 use crate::protocol::{Load, Order};
 use crate::results::Results;
 use crate::site::{Page, Site};
@@ -71,6 +72,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         isolation: Isolation::PerCapture,
         deadline_ms: DEADLINE_MS,
     };
+    let before = Ticks::now();
     let (results, browser) = rounds(options, &setup, &known, site)?;
     let mut memories = Vec::new();
     if options.wants("memory") {
@@ -89,7 +91,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         eprintln!("soak of http {}, {} captures", isolation.word(), options.soak);
         soaks.push(soak::measure(&setup, *isolation, site, options.soak)?);
     }
-    conclude(options, &results, &Alone { memories, soaks }, &browser)
+    let stolen = before.and_then(|before| Some(Ticks::now()?.stolen_since(before)));
+    conclude(
+        options,
+        &results,
+        &Alone { memories, soaks },
+        &machine(&browser, stolen),
+    )
 }
 
 fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> Result<(Results, String), Failure> {
@@ -170,7 +178,7 @@ fn warm_up(name: &ArmName, member: &mut Member, site: Site) -> Result<(), Failur
     Ok(())
 }
 
-fn conclude(options: &Options, results: &Results, alone: &Alone, browser: &str) -> Result<(), Failure> {
+fn conclude(options: &Options, results: &Results, alone: &Alone, machine: &Value) -> Result<(), Failure> {
     let mut rows = figures::rows(results, alone);
     if !options.only.is_empty() {
         keep_earlier(&mut rows, &options.out);
@@ -188,7 +196,7 @@ fn conclude(options: &Options, results: &Results, alone: &Alone, browser: &str) 
     let missed = rows.iter().filter(|row| row.reached() == Some(false)).count();
     let reached = rows.iter().filter(|row| row.reached() == Some(true)).count();
     println!("{reached} goals reached, {missed} missed; {}", options.out.display());
-    write(options, &rows, &machine(browser), &noisy)?;
+    write(options, &rows, machine, &noisy)?;
     if !faults.is_empty() {
         return Err(format!("failed captures or wrong pictures:\n  {}", faults.join("\n  ")).into());
     }
@@ -201,7 +209,7 @@ fn conclude(options: &Options, results: &Results, alone: &Alone, browser: &str) 
     )
 }
 
-/// A run of some cells leaves the rows of the others as they were.
+/// A run of some cells leaves the rows of the others as they were, and says so.
 fn keep_earlier(rows: &mut [Row], file: &std::path::Path) {
     let earlier = std::fs::read(file)
         .ok()
@@ -211,12 +219,15 @@ fn keep_earlier(rows: &mut [Row], file: &std::path::Path) {
     });
     for row in rows.iter_mut().filter(|row| row.value.is_none()) {
         if let Some(before) = earlier.iter().find(|before| before.figure == row.figure) {
-            *row = before.clone();
+            *row = Row {
+                earlier: before.value.is_some(),
+                ..before.clone()
+            };
         }
     }
 }
 
-fn machine(browser: &str) -> Value {
+fn machine(browser: &str, stolen: Option<f64>) -> Value {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu
@@ -228,6 +239,7 @@ fn machine(browser: &str) -> Value {
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "load": read("/proc/loadavg").split(' ').next(),
         "browser": browser,
+        "stolenPercent": stolen,
         "time": jiff::Timestamp::now().to_string(),
     })
 }

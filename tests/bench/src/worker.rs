@@ -325,6 +325,7 @@ mod tests {
             height: 1,
             full_page: false,
             format: Format::Png,
+            of_another: false,
         };
         let order = Order {
             job,

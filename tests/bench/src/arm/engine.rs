@@ -25,7 +25,7 @@ const READY: Duration = Duration::from_secs(20);
 /// A server in this process.
 pub struct Engine {
     app: Arc<App>,
-    headers: HeaderMap,
+    headers: [HeaderMap; 2],
     deadline: Duration,
     number: AtomicU64,
     _server: Server,
@@ -45,8 +45,10 @@ impl Engine {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, files.authorization().parse()?);
+        let mut headers = [HeaderMap::new(), HeaderMap::new()];
+        for (headers, authorization) in headers.iter_mut().zip(files.authorizations()) {
+            headers.insert(AUTHORIZATION, authorization.parse()?);
+        }
         let browser = app.status.browser().unwrap_or_default();
         let engine = Self {
             app,
@@ -63,7 +65,8 @@ impl Engine {
     pub async fn capture(&self, job: &Job) -> Result<Shot, Failure> {
         let began = Instant::now();
         let service = self.app.service().ok_or("no policy")?;
-        let caller = access::authenticate(&self.headers, self.app.keyset().as_deref(), clock::wall())?;
+        let headers = &self.headers[usize::from(job.of_another)];
+        let caller = access::authenticate(headers, self.app.keyset().as_deref(), clock::wall())?;
         let request = CaptureRequest::parse(body(job).as_bytes(), service.policy.limits())?;
         let permit = caller.permit_capture(request.scope())?;
         let now = clock::monotonic();

@@ -32,7 +32,7 @@ const END: Duration = Duration::from_secs(5);
 /// A server process with an HTTP client.
 pub struct Http {
     api: SocketAddr,
-    authorization: String,
+    authorizations: [String; 2],
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     process: Child,
     _files: Files,
@@ -70,7 +70,7 @@ impl Http {
         // From here on the value's end ends the process.
         let mut http = Self {
             api: arguments.listen,
-            authorization: files.authorization(),
+            authorizations: files.authorizations(),
             idle: Mutex::default(),
             process,
             _files: files,
@@ -104,7 +104,7 @@ impl Http {
     pub async fn capture(&self, job: &Job) -> Result<Shot, Failure> {
         let request = Request::post("/v1/capture")
             .header(HOST, "bench")
-            .header(AUTHORIZATION, &self.authorization)
+            .header(AUTHORIZATION, &self.authorizations[usize::from(job.of_another)])
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body(job)))?;
         let began = Instant::now();

@@ -80,8 +80,8 @@ fn policy(site: SocketAddr, isolation: Isolation, deadline_ms: u64) -> Result<St
 /// A server's directory.
 pub struct Files {
     dir: TempDir,
-    /// What the API accepts.
-    pub token: Token,
+    /// What the API accepts: of the client that is measured, and of another one.
+    tokens: [Token; 2],
 }
 
 impl Files {
@@ -94,22 +94,24 @@ impl Files {
         for open in [dir.path(), &run] {
             std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777))?;
         }
-        let kid = Kid::from_bytes([1; 5]);
-        let token = Token::generate(&kid, [1; 32]);
+        let kids = [1, 2].map(|n| Kid::from_bytes([n; 5]));
+        let tokens = [0, 1].map(|n: u8| Token::generate(&kids[usize::from(n)], [n; 32]));
+        let key = |((kid, token), client): ((Kid, &Token), &str)| Key {
+            kid,
+            client: client.into(),
+            scopes: Scope::ALL.into(),
+            digest: token.digest_hex(),
+            state: KeyState::Active,
+            not_before: None,
+            retire_after: None,
+        };
+        let keys = kids.into_iter().zip(&tokens).zip(["bench", "another"]).map(key);
         let keyset = Keyset {
             version: VERSION,
             revision: 1,
-            keys: vec![Key {
-                kid,
-                client: "bench".into(),
-                scopes: Scope::ALL.into(),
-                digest: token.digest_hex(),
-                state: KeyState::Active,
-                not_before: None,
-                retire_after: None,
-            }],
+            keys: keys.collect(),
         };
-        let files = Self { dir, token };
+        let files = Self { dir, tokens };
         let policy = policy(setup.site, setup.isolation, setup.deadline_ms)?;
         std::fs::write(files.path("policy.json"), policy)?;
         std::fs::write(files.path("keyset.json"), keyset.canonical_json())?;
@@ -117,9 +119,9 @@ impl Files {
         Ok(files)
     }
 
-    /// The value of `Authorization`.
-    pub fn authorization(&self) -> String {
-        format!("Bearer {}", self.token.text())
+    /// The values of `Authorization`; see [`Job::of_another`] for which is whose.
+    pub fn authorizations(&self) -> [String; 2] {
+        self.tokens.each_ref().map(|token| format!("Bearer {}", token.text()))
     }
 
     fn path(&self, name: &str) -> PathBuf {
