@@ -129,6 +129,7 @@ mod tests {
             height: 720,
             full_page: false,
             format: Format::Png,
+            of_another: false,
         }
     }
 
