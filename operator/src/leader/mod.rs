@@ -109,6 +109,17 @@ impl Elector {
     /// # Errors
     /// What the API server reports; the Lease then runs out by itself.
     pub async fn release(&mut self) -> Result<(), Error> {
+        match self.give_back().await {
+            // A renewal was under way when the work ended, and nobody waited for its answer.
+            Err(Error::Conflict { .. }) => {
+                self.look().await?;
+                self.give_back().await
+            }
+            other => other,
+        }
+    }
+
+    async fn give_back(&mut self) -> Result<(), Error> {
         let Some((mut lease, _)) = self.seen.take() else {
             return Ok(());
         };

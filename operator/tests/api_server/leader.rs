@@ -138,6 +138,22 @@ async fn a_lease_taken_by_another_one_is_not_taken_back() {
     assert_eq!(holder(&stage).await.as_deref(), Some("thief"));
 }
 
+#[tokio::test]
+async fn a_lease_that_was_written_since_it_was_seen_is_given_back_all_the_same() {
+    let stage = Stage::new("unheard").await;
+    let mut first = elector(stage.client.clone(), &stage, "first");
+    first.campaign().await;
+    // As a renewal does whose answer nobody waits for.
+    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let renewed = serde_json::json!({"spec": {"leaseDurationSeconds": 7}});
+    let params = kube::api::PatchParams::default();
+    api.patch("lease", &params, &kube::api::Patch::Merge(renewed))
+        .await
+        .unwrap();
+    first.release().await.unwrap();
+    assert_eq!(holder(&stage).await.as_deref(), Some(""));
+}
+
 /// A whole operator, as its program runs it; ends when asked to.
 fn candidate(
     context: &Arc<Context>,
