@@ -55,8 +55,9 @@ async fn a_clients_captures_share_a_browser_and_another_clients_do_not() {
     let before = launched(&server).await;
     for _ in 0..5 {
         assert_eq!(server.html("<p>again").await.status, 200);
+        // On a machine that does other things a capture that follows at once may find its browser still clearing up.
+        settled(&server).await;
     }
-    settled(&server).await;
     assert_eq!(
         launched(&server).await,
         before,
