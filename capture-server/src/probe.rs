@@ -201,16 +201,9 @@ mod tests {
 
     fn bare(degraded: bool) -> JailFacts {
         JailFacts {
-            jailer: JailerFacts::default(),
-            jail: None,
             degraded,
-            landlock: LandlockFacts::default(),
-            secrets: SecretFacts::default(),
-            ports: PortFacts::default(),
-            processes: Vec::new(),
-            truncated: false,
             interfaces: vec!["lo".into(), "eth0".into()],
-            routes: 0,
+            ..JailFacts::default()
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! In: planned children, and the metadata of what exists. Out: writes, in the order of the plan, and what was put back.
 //! While a child looks as it was left (`memory::Sent`), nothing is sent. If somebody touched it, or nothing is remembered,
-//! it is read and compared first: with the plan, and the plan with what our last apply held. Every write names the object it means, by uid: what was replaced meanwhile is refused.
+//! it is read and compared first: with the plan, and the plan with what our last apply held. Every write names the object
+//! it means, by uid: what was replaced meanwhile is refused.
 //! Must not: overwrite an object that belongs to somebody else, or delete one that is not ours by owner and labels.
 
 use std::time::Duration;

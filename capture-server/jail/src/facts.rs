@@ -129,8 +129,8 @@ impl LandlockFacts {
     }
 }
 
-/// Everything that was read about a jail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything that was read about a jail; by default nothing was, and that is no confined browser.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JailFacts {
     /// The jailer.

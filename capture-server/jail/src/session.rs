@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::brake::Brake;
 use crate::census::{self, Census, Table};
-use crate::facts::{JailFacts, LandlockFacts, PortFacts, SecretFacts};
+use crate::facts::JailFacts;
 use crate::inside;
 use crate::inspect::{self, ProcessUsage};
 use crate::launch::{Jail, Late, Settings, end_strays, launch};
@@ -156,14 +156,7 @@ impl<'a> Session<'a> {
         let mut facts = JailFacts {
             jailer: inspect::jailer(),
             jail: id,
-            degraded: false,
-            landlock: LandlockFacts::default(),
-            secrets: SecretFacts::default(),
-            ports: PortFacts::default(),
-            processes: Vec::new(),
-            truncated: false,
-            interfaces: Vec::new(),
-            routes: 0,
+            ..JailFacts::default()
         };
         if let Some(id) = id {
             let jail = self.living.get(&id).ok_or(request_error(SandboxReason::UnknownJail))?;

@@ -2,8 +2,9 @@
 //! in the keyset that the operator brings ahead of the kubelet.
 //!
 //! In: a nonce, and a canary to try or a keyset, with their code under an internal key. Out: the report with a code over
-//! nonce and body; 401 and nothing else for whoever does not hold a key, or plays back a message of who does. Must not: answer without a key, try a canary that
-//! did not come under the code, or say anything that was not found out by this very process.
+//! nonce and body; 401 and nothing else for whoever does not hold a key, or plays back a message of who does. Must not:
+//! answer without a key, try a canary that did not come under the code, or say anything that was not found out by this very
+//! process.
 
 use std::sync::Arc;
 use std::time::Duration;

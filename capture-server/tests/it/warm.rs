@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use capture_jail::client::Jailer;
 use capture_jail::protocol::{
-    self, Call, Exit, ExitCause, JailFacts, JailId, JailerFacts, LandlockFacts, Mode, Outcome, PortFacts, Request,
-    Response, SecretFacts, VERSION,
+    self, Call, Exit, ExitCause, JailFacts, JailId, Mode, Outcome, Request, Response, VERSION,
 };
 use capture_jail::report;
 use capture_server::browser::Strays;
@@ -116,16 +115,9 @@ async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_op
 /// Facts of a jail of which nothing is known but whether it is a degraded one, which is what is asked for here.
 fn reading(degraded: bool) -> JailFacts {
     JailFacts {
-        jailer: JailerFacts::default(),
         jail: Some(JailId(1)),
         degraded,
-        landlock: LandlockFacts::default(),
-        secrets: SecretFacts::default(),
-        ports: PortFacts::default(),
-        processes: Vec::new(),
-        truncated: false,
-        interfaces: Vec::new(),
-        routes: 0,
+        ..JailFacts::default()
     }
 }
 
