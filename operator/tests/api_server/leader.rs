@@ -13,7 +13,7 @@ use screenshot_operator::http::trouble;
 use screenshot_operator::leader::{Elector, Times};
 use screenshot_operator::plan::Kind;
 use screenshot_operator::run::{Ended, Ports, run};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -120,17 +120,21 @@ async fn a_leader_that_is_cut_off_gives_up_before_another_one_begins() {
     second.release().await.unwrap();
 }
 
+/// Writes fields of the Lease past its holder.
+async fn write_lease(stage: &Stage, spec: &Value) {
+    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let patch = kube::api::Patch::Merge(json!({"spec": spec}));
+    api.patch("lease", &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_lease_taken_by_another_one_is_not_taken_back() {
     let stage = Stage::new("stolen").await;
     let mut first = elector(stage.client.clone(), &stage, "first");
     first.campaign().await;
-    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let theirs = serde_json::json!({"spec": {"holderIdentity": "thief"}});
-    let params = kube::api::PatchParams::default();
-    api.patch("lease", &params, &kube::api::Patch::Merge(theirs))
-        .await
-        .unwrap();
+    write_lease(&stage, &json!({"holderIdentity": "thief"})).await;
     tokio::time::timeout(Duration::from_secs(2), first.keep())
         .await
         .expect("it gives up");
@@ -144,12 +148,7 @@ async fn a_lease_that_was_written_since_it_was_seen_is_given_back_all_the_same()
     let mut first = elector(stage.client.clone(), &stage, "first");
     first.campaign().await;
     // As a renewal does whose answer nobody waits for.
-    let api: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let renewed = serde_json::json!({"spec": {"leaseDurationSeconds": 7}});
-    let params = kube::api::PatchParams::default();
-    api.patch("lease", &params, &kube::api::Patch::Merge(renewed))
-        .await
-        .unwrap();
+    write_lease(&stage, &json!({"leaseDurationSeconds": 7})).await;
     first.release().await.unwrap();
     assert_eq!(holder(&stage).await.as_deref(), Some(""));
 }
