@@ -1,17 +1,18 @@
 //! Death of one part of one client's jail, with another client's captures beside it, in a jail of their own.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use screenshot_policy::policy::CaptureLimits;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::harness::{Answer, Jailer, Running, Site, key, keyset, limits};
-use crate::kills::{ENDLESS, busiest_renderer, kill};
+use crate::kills::{ENDLESS, kill, renderers};
 
-/// Computes for two seconds, and is green then.
+/// Computes for four seconds, and is green then.
 const SLOW: &str =
-    "<body style='margin:0;background:#0f0'><script>const t=Date.now();while(Date.now()-t<2000){}</script>";
+    "<body style='margin:0;background:#0f0'><script>const t=Date.now();while(Date.now()-t<4000){}</script>";
 
 async fn world() -> (Running, Jailer) {
     let site = Site::new(CaptureLimits {
@@ -52,21 +53,40 @@ fn gpu_processes(jail: i32) -> Vec<i32> {
     pids
 }
 
-/// The second client's capture of a page while `blow` falls on a process of its jail, which is told by its busy renderer;
-/// the first client's captures meanwhile are all pictures. Returns the answer, and how long after the blow it came.
+/// The renderer that has computed for 150 ms since `before`.
+async fn renderer_busy_since(jailer: i32, before: &HashMap<i32, u64>) -> i32 {
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let spent = |(pid, ms): (&i32, &u64)| (ms - before.get(pid).copied().unwrap_or(0).min(*ms), *pid);
+        if let Some((150.., pid)) = renderers(jailer).iter().map(spent).max() {
+            return pid;
+        }
+        assert!(Instant::now() < end, "no renderer is busy");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The second client's capture of a page while `blow` falls on a process of its jail, which is told by its busy renderer
+/// before the first client begins; the first client's captures are all pictures. Returns the answer, and how long after
+/// the blow it came.
 async fn struck(server: &Running, jailer: &Jailer, html: &str, blow: impl Fn(i32)) -> (Answer, Duration) {
     let (ended, watch) = watch::channel(false);
+    let (found, busy) = oneshot::channel();
+    let before = renderers(jailer.pid());
     let attack = async {
         let answer = second(server, 2, html).await;
         ended.send_replace(true);
         (answer, Instant::now())
     };
     let strike = async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        blow(busiest_renderer(jailer.pid()));
+        let renderer = renderer_busy_since(jailer.pid(), &before).await;
+        found.send(()).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        blow(renderer);
         Instant::now()
     };
     let neighbour = async {
+        busy.await.unwrap();
         let mut count = 0;
         while !*watch.borrow() || count < 10 {
             let began = Instant::now();

@@ -1,5 +1,6 @@
 //! Death in every place, a full disk, and no memory: captures may be lost, the server and the next capture never.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,12 +26,19 @@ fn two_at_once(deadline_ms: u64) -> CaptureLimits {
     }
 }
 
+/// The renderers below a process, with the CPU time in ms that each has used.
+pub fn renderers(below: i32) -> HashMap<i32, u64> {
+    let mut pids = capture_jail::inspect::descendants(below);
+    pids.retain(|pid| capture_jail::inspect::is_renderer(*pid));
+    pids.into_iter()
+        .map(|pid| (pid, capture_jail::inspect::usage(pid).cpu_ms))
+        .collect()
+}
+
 /// The renderer that has used the most CPU time of all below a process.
-pub fn busiest_renderer(below: i32) -> i32 {
-    let pids = capture_jail::inspect::descendants(below).into_iter();
-    let renderers = pids.filter(|pid| capture_jail::inspect::is_renderer(*pid));
-    let busiest = renderers.max_by_key(|pid| capture_jail::inspect::usage(*pid).cpu_ms);
-    busiest.expect("no renderer")
+fn busiest_renderer(below: i32) -> i32 {
+    let busiest = renderers(below).into_iter().max_by_key(|(_, ms)| *ms);
+    busiest.expect("no renderer").0
 }
 
 pub fn kill(pid: i32) {

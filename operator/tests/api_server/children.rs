@@ -137,7 +137,7 @@ async fn what_left_the_plan_while_no_operator_ran_is_taken_away_by_the_next_one(
 }
 
 /// What we hold of an object, and since when.
-fn ours(object: &DynamicObject) -> Vec<Value> {
+pub fn ours(object: &DynamicObject) -> Vec<Value> {
     let entries = object.metadata.managed_fields.iter().flatten();
     let ours = entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER));
     ours.map(|entry| serde_json::to_value(entry).unwrap()).collect()

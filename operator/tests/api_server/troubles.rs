@@ -8,6 +8,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use screenshot_operator::plan::Kind;
 use serde_json::{Value, json};
 
+use crate::children::ours;
 use crate::proxy::Proxy;
 use crate::support::{Operator, PATIENCE, Stage};
 
@@ -236,13 +237,15 @@ async fn everything_that_can_be_asked_for_is_made_and_a_second_pass_changes_noth
                 .get(name)
                 .await
                 .unwrap_or_else(|e| panic!("{kind:?} {name}: {e}"));
-            // Where the kind counts generations its controller's writes to the status do not count.
+            // Their controllers write the status when they will, which is no generation. The autoscaler counts none: what
+            // we hold of it, and since when.
+            let held = json!([found.data["spec"], ours(&found)]).to_string();
             let meta = found.metadata;
-            versions.push((
-                kind,
-                name,
-                meta.generation.map_or(meta.resource_version, |n| Some(n.to_string())),
-            ));
+            let version = match kind {
+                Kind::HorizontalPodAutoscaler => Some(held),
+                _ => meta.generation.map(|n| n.to_string()).or(meta.resource_version),
+            };
+            versions.push((kind, name, version));
         }
         versions
     };
