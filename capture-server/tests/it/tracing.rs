@@ -1,5 +1,6 @@
 //! The trace: a span for each phase, below that of its request, as long as `Server-Timing` says.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -56,41 +57,41 @@ async fn each_phase_is_a_span_below_its_request_and_as_long_as_the_answer_says()
         .with_writer(move || writer.clone())
         .init();
     let (server, _jailer) = Running::ready(limits(20_000)).await;
-    let body = json!({"html_content": "<p>traced", "window_width": 200, "window_height": 100,
-                      "format": "png", "png_compression": "small"});
-    let answer = server.capture(body).await;
-    assert_eq!(answer.status, 200);
-    let id = answer.header("x-request-id").unwrap();
-    let told: Vec<(String, f64)> = answer
-        .header("server-timing")
-        .unwrap()
-        .split(", ")
-        .map(|entry| {
+    let mut differences: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..3 {
+        let body = json!({"html_content": "<p>traced", "window_width": 200, "window_height": 100,
+                          "format": "png", "png_compression": "small"});
+        let answer = server.capture(body).await;
+        assert_eq!(answer.status, 200);
+        let id = answer.header("x-request-id").unwrap();
+        let spans: Vec<(String, f64)> = lines
+            .all()
+            .into_iter()
+            .filter(|line| line["target"] == "trace" && line["message"] == "close")
+            .filter(|line| line["spans"][0]["request_id"] == id && line["span"]["name"] != "capture")
+            .map(|line| {
+                let [busy, idle] = ["time.busy", "time.idle"].map(|field| millis(line[field].as_str().unwrap()));
+                (line["span"]["name"].as_str().unwrap().to_owned(), busy + idle)
+            })
+            .collect();
+        let names: Vec<_> = spans.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["queue", "open", "navigate", "load", "settle", "shot", "encode"],
+            "{:#?}",
+            lines.all()
+        );
+        for entry in answer.header("server-timing").unwrap().split(", ") {
             let (phase, spent) = entry.split_once(";dur=").unwrap();
-            (phase.to_owned(), spent.parse().unwrap())
-        })
-        .collect();
-    let spans: Vec<(String, f64)> = lines
-        .all()
-        .into_iter()
-        .filter(|line| line["target"] == "trace" && line["message"] == "close")
-        .filter(|line| line["spans"][0]["request_id"] == id && line["span"]["name"] != "capture")
-        .map(|line| {
-            let [busy, idle] = ["time.busy", "time.idle"].map(|field| millis(line[field].as_str().unwrap()));
-            (line["span"]["name"].as_str().unwrap().to_owned(), busy + idle)
-        })
-        .collect();
-    let names: Vec<_> = spans.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["queue", "open", "navigate", "load", "settle", "shot", "encode"],
-        "{:#?}",
-        lines.all()
-    );
-    for (phase, spent) in told {
-        let (_, span) = spans.iter().find(|(name, _)| *name == phase).unwrap();
-        assert!((span - spent).abs() < 5.0, "{phase}: {span} {spent}");
+            let (_, span) = spans.iter().find(|(name, _)| name == phase).unwrap();
+            let difference = (span - spent.parse::<f64>().unwrap()).abs();
+            let least = differences.entry(phase.to_owned()).or_insert(f64::MAX);
+            *least = least.min(difference);
+        }
     }
+    // Two clocks: on a busy machine another process may run between their looks, but hardly three times.
+    assert!(differences.len() > 3, "{differences:?}");
+    assert!(differences.values().all(|ms| *ms < 5.0), "{differences:?}");
     // What the caller asked for and who asked stays out of the trace.
     let text = lines.all().iter().map(Value::to_string).collect::<String>();
     assert!(!text.contains("traced") && !text.contains("sst_"));

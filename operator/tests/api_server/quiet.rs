@@ -38,6 +38,8 @@ async fn a_service_at_rest_costs_no_call_and_no_pass() {
 /// makes a pass does not hang on it.
 const WRITERS: u32 = 4;
 const WRITES: u32 = 125;
+/// No longer than this: a service at rest is looked at again after forty seconds.
+const FLOOD: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_flood_of_status_writes_on_an_owned_deployment_makes_no_pass() {
@@ -56,6 +58,9 @@ async fn a_flood_of_status_writes_on_an_owned_deployment_makes_no_pass() {
         writers.spawn(async move {
             let mut written = 0_u32;
             for n in 0..WRITES {
+                if begun.elapsed() > FLOOD {
+                    break;
+                }
                 let message = format!("{writer} {n}");
                 let condition = json!({"type": "Noise", "status": "True", "message": message, "reason": "Flood",
                     "lastUpdateTime": null, "lastTransitionTime": null});
@@ -72,7 +77,7 @@ async fn a_flood_of_status_writes_on_an_owned_deployment_makes_no_pass() {
     }
     let written: u32 = writers.join_all().await.into_iter().sum();
     eprintln!("{:.0} writes/s", f64::from(written) / begun.elapsed().as_secs_f64());
-    assert!(written > WRITERS * WRITES / 2, "{written} writes");
+    assert!(written > WRITES, "{written} writes");
     assert_ne!(
         api.get("shots").await.unwrap().metadata.resource_version,
         before,
