@@ -200,6 +200,11 @@ impl Member {
         Ok(serde_json::from_str(&self.answer()?)?)
     }
 
+    /// The most memory in bytes that its control group has held; `None` if nobody counts it.
+    pub fn highest_memory(&self) -> Option<f64> {
+        meter::highest_memory(self.group.as_deref()?)
+    }
+
     /// Whether its report is there.
     pub fn try_report(&self) -> Option<Result<Report, Failure>> {
         let line = self.answers.try_recv().ok()?;

@@ -164,6 +164,9 @@ fn throughput_rows(results: &Results, isolation: Isolation) -> Vec<Row> {
                 let cpu = ratio(cell, kind, Metric::Cpu);
                 let figure = format!("{word}: CPU per capture{load}, {way}, {name}");
                 rows.push(Row::new(figure, "÷ raw", goal, cpu));
+                let driver = results.absolute(cell, &arm(kind, isolation), Metric::Driver);
+                let figure = format!("{word}: the server's own CPU per capture{load}, {way}, {name}");
+                rows.push(Row::new(figure, "ms", None, driver));
             }
         }
     }
@@ -235,6 +238,12 @@ fn service_rows(results: &Results, memory: &[Memory], isolation: Isolation) -> V
             "MB",
             goal(600.0),
             of(Memory::busy),
+        ),
+        Row::new(
+            format!("{word}: memory at c=8, the control group's highest"),
+            "MB",
+            None,
+            of(Memory::group),
         ),
         Row::new(
             format!("{word}: server start to proven ready"),

@@ -1,7 +1,7 @@
 //! Memory and start of the whole service, alone on the machine: other browsers' shared pages would flatter it.
 //!
-//! In: the arms with a server process. Out: proportional set sizes at rest and at c=8, and the time to readiness, each
-//! from so many fresh starts. Must not: run while another arm does.
+//! In: the arms with a server process. Out: proportional set sizes at rest and at c=8, the highest that the control group
+//! counted, and the time to readiness, each from so many fresh starts. Must not: run while another arm does.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub struct Memory {
     pub isolation: Isolation,
     idle_mb: Vec<f64>,
     busy_mb: Vec<f64>,
+    group_mb: Vec<f64>,
     ready_s: Vec<f64>,
 }
 
@@ -39,6 +40,11 @@ impl Memory {
     /// The highest at c=8, in MB.
     pub fn busy(&self) -> Option<Measured> {
         measured(&self.busy_mb)
+    }
+
+    /// The most that the control group held in all that time, in MB: the page cache and the benchmark's own client included.
+    pub fn group(&self) -> Option<Measured> {
+        measured(&self.group_mb)
     }
 
     /// From the start to readiness, in seconds.
@@ -62,6 +68,7 @@ pub fn measure(setup: &Setup, isolation: Isolation, site: Site, starts: usize) -
         isolation,
         idle_mb: Vec::new(),
         busy_mb: Vec::new(),
+        group_mb: Vec::new(),
         ready_s: Vec::new(),
     };
     for _ in 0..starts {
@@ -72,6 +79,9 @@ pub fn measure(setup: &Setup, isolation: Isolation, site: Site, starts: usize) -
             .idle_mb
             .extend(meter::pss(member.hello.service).map(|bytes| bytes / MEGABYTE));
         memory.busy_mb.extend(under_load(&mut member, site)?);
+        memory
+            .group_mb
+            .extend(member.highest_memory().map(|bytes| bytes / MEGABYTE));
     }
     Ok(memory)
 }

@@ -1,8 +1,9 @@
 //! CPU time and memory of an arm: itself and everything it started.
 //!
-//! In: a process id, a control group if this user may make one. Out: CPU milliseconds so far, proportional set size in
-//! bytes. The control group counts exactly, dead processes included. Without one the process tree is summed up, in which
-//! the dead count through those who waited for them. Must not: move any process but the one that calls [`join`].
+//! In: a process id, a control group if this user may make one. Out: CPU milliseconds so far, proportional set size and
+//! the control group's highest memory in bytes. The control group counts exactly, dead processes included. Without one the
+//! process tree is summed up, in which the dead count through those who waited for them. Must not: move any process but
+//! the one that calls [`join`].
 
 use std::fs;
 use std::io;
@@ -11,19 +12,10 @@ use std::path::{Path, PathBuf};
 /// The clock of /proc/PID/stat: fixed for user space on every Linux architecture that the project runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Makes a control group (v2) for one arm, if this user may. The caller removes it with [`remove_group`].
+/// Makes a control group (v2) for one arm, if this user may, and beside it one that counts memory where that is still of
+/// v1. The caller removes both with [`remove_group`].
 pub fn make_group(name: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let root = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields.get(2) == Some(&"cgroup2"))
-        .and_then(|fields| Some(PathBuf::from(fields.get(1)?)))?;
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
-    let group = root
-        .join(own)
-        .join(format!("screenshot-bench-{}-{name}", std::process::id()));
+    let group = own_group("cgroup2", "", "0::/")?.join(format!("screenshot-bench-{}-{name}", std::process::id()));
     fs::create_dir(&group).ok()?;
     if fs::OpenOptions::new()
         .write(true)
@@ -31,24 +23,62 @@ pub fn make_group(name: &str) -> Option<PathBuf> {
         .is_ok()
         && cpu_of_group(&group).is_ok()
     {
+        if let Some(memory) = memory_of(&group) {
+            let _ = fs::create_dir(memory);
+        }
         return Some(group);
     }
     remove_group(&group);
     None
 }
 
+/// Where the calling process is among the control groups of a file system with this option, by its line's beginning in
+/// /proc/self/cgroup.
+fn own_group(file_system: &str, option: &str, line: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let root = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| {
+            let mut options = fields.get(3).unwrap_or(&"").split(',');
+            fields.get(2) == Some(&file_system) && (option.is_empty() || options.any(|one| one == option))
+        })
+        .and_then(|fields| Some(PathBuf::from(fields.get(1)?)))?;
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own
+        .lines()
+        .find_map(|text| text.split_once(line).filter(|(before, _)| !before.contains('/')))?;
+    Some(root.join(own.1))
+}
+
+/// The group of v1 that counts an arm's memory; `None` where v2 does.
+fn memory_of(group: &Path) -> Option<PathBuf> {
+    Some(own_group("cgroup", "memory", ":memory:/")?.join(group.file_name()?))
+}
+
+/// The most memory in bytes that the group has held since it was made, page cache included; `None` if nobody counts it.
+pub fn highest_memory(group: &Path) -> Option<f64> {
+    let read = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse().ok();
+    read(group.join("memory.peak")).or_else(|| read(memory_of(group)?.join("memory.max_usage_in_bytes")))
+}
+
 /// Removes a group whose processes have ended.
 pub fn remove_group(group: &Path) {
-    for _ in 0..50 {
-        if fs::remove_dir(group).is_ok() {
-            return;
+    for group in memory_of(group).iter().map(PathBuf::as_path).chain([group]) {
+        for _ in 0..50 {
+            if !group.exists() || fs::remove_dir(group).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
 /// Moves the calling process into the group.
 pub fn join(group: &Path) -> io::Result<()> {
+    if let Some(memory) = memory_of(group).filter(|memory| memory.exists()) {
+        fs::write(memory.join("cgroup.procs"), "0")?;
+    }
     fs::write(group.join("cgroup.procs"), "0")
 }
 
@@ -67,6 +97,14 @@ pub fn cpu_ms(group: Option<&Path>, pid: u32) -> io::Result<f64> {
         return cpu_of_group(group);
     }
     let ticks: f64 = tree(pid).into_iter().filter_map(|member| stat(member)?.ticks()).sum();
+    Ok(ticks * 1000.0 / TICKS_PER_SECOND)
+}
+
+/// CPU milliseconds of one process alone, its threads that have ended included.
+pub fn process_cpu_ms(pid: u32) -> io::Result<f64> {
+    let ticks = stat(pid)
+        .and_then(|stat| stat.own_ticks())
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok(ticks * 1000.0 / TICKS_PER_SECOND)
 }
 
@@ -189,6 +227,12 @@ impl Stat {
         let four = self.fields.get(11..15)?;
         Some(four.iter().filter_map(|field| field.parse::<f64>().ok()).sum())
     }
+
+    /// utime and stime alone.
+    fn own_ticks(&self) -> Option<f64> {
+        let two = self.fields.get(11..13)?;
+        Some(two.iter().filter_map(|field| field.parse::<f64>().ok()).sum())
+    }
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -232,7 +276,10 @@ mod tests {
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
         let line = "7 (a) b (c)) S 3 7 7 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.parent, stat.ticks()), (3, Some(100.0)));
+        assert_eq!(
+            (stat.parent, stat.ticks(), stat.own_ticks()),
+            (3, Some(100.0), Some(30.0))
+        );
     }
 
     #[test]
@@ -249,6 +296,38 @@ mod tests {
         let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
         assert!(Command::new("sh").args(["-c", busy]).status().unwrap().success());
         assert!(cpu_ms(None, std::process::id()).unwrap() >= before + 20.0);
+    }
+
+    #[test]
+    fn a_group_is_made_counts_what_joins_it_and_is_removed() {
+        let Some(group) = make_group("test") else {
+            println!("not run: no control groups for this user");
+            return;
+        };
+        // tail holds all of it.
+        let script =
+            "for group; do echo $$ >$group/cgroup.procs; done; head -c 30000000 /dev/zero | tail -c 30000000 | wc -c";
+        let groups = memory_of(&group).into_iter().chain([group.clone()]);
+        let run = Command::new("sh").args(["-c", script, "sh"]).args(groups).output();
+        assert_eq!(run.unwrap().stdout.trim_ascii(), b"30000000");
+        assert!(cpu_ms(Some(&group), 0).unwrap() > 0.0);
+        assert!(
+            highest_memory(&group).is_none_or(|bytes| bytes > 30e6),
+            "{:?}",
+            highest_memory(&group)
+        );
+        remove_group(&group);
+        assert!(!group.exists() && memory_of(&group).is_none_or(|of| !of.exists()));
+    }
+
+    #[test]
+    fn a_process_alone_has_its_own_work_and_not_its_childs() {
+        let before = process_cpu_ms(std::process::id()).unwrap();
+        let busy = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
+        let all = cpu_ms(None, std::process::id()).unwrap();
+        assert!(Command::new("sh").args(["-c", busy]).status().unwrap().success());
+        let childs = cpu_ms(None, std::process::id()).unwrap() - all;
+        assert!(process_cpu_ms(std::process::id()).unwrap() - before < childs / 2.0);
     }
 
     #[test]

@@ -173,6 +173,9 @@ pub struct Report {
     pub captures: u64,
     /// CPU milliseconds of everything the arm runs, from before the first capture until it is at rest again.
     pub cpu_ms: f64,
+    /// The part of it that the process which drives the browsers spent itself, its HTTP and its proxy included.
+    #[serde(default)]
+    pub driver_ms: f64,
     /// What failed, by its reason.
     pub errors: BTreeMap<String, u64>,
     /// The different pictures of the job's page.

@@ -59,8 +59,8 @@ fn number(value: f64) -> String {
 /// Absolute numbers of every cell and arm: good for this machine and this run only.
 pub fn absolute(results: &Results) -> String {
     let mut text = format!(
-        "{:18} {:20} {:>5} {:>8} {:>8} {:>8} {:>7} {:>9}  phases (median ms)\n",
-        "cell", "arm", "n", "p50 ms", "p95 ms", "max ms", "rate/s", "CPU ms"
+        "{:18} {:20} {:>5} {:>8} {:>8} {:>8} {:>7} {:>9} {:>7} {:>6}  phases (median ms)\n",
+        "cell", "arm", "n", "p50 ms", "p95 ms", "max ms", "rate/s", "CPU ms", "own ms", "kB"
     );
     for (cell, arm) in results.keys() {
         let number_of = |metric| {
@@ -78,7 +78,7 @@ pub fn absolute(results: &Results) -> String {
             .collect();
         let _ = writeln!(
             text,
-            "{:18} {:20} {n:>5} {:>8} {:>8} {:>8} {:>7} {:>9}  {}",
+            "{:18} {:20} {n:>5} {:>8} {:>8} {:>8} {:>7} {:>9} {:>7} {:>6}  {}",
             cell.name(),
             arm.word(),
             number_of(Metric::Latency(0.5)),
@@ -86,6 +86,8 @@ pub fn absolute(results: &Results) -> String {
             number_of(Metric::Latency(1.0)),
             number_of(Metric::Rate),
             number_of(Metric::Cpu),
+            number_of(Metric::Driver),
+            number_of(Metric::Size),
             phases.join(", ")
         );
     }

@@ -16,6 +16,10 @@ pub enum Metric {
     Rate,
     /// CPU milliseconds per capture.
     Cpu,
+    /// CPU milliseconds per capture of the process alone that drives the browsers.
+    Driver,
+    /// Kilobytes of a picture of the job's page, as encoded.
+    Size,
     /// Milliseconds that are left beside the phases: credential, parsing, the answer's way.
     Frame,
 }
@@ -40,6 +44,9 @@ pub fn read(report: &Report, metric: Metric) -> Option<f64> {
         Metric::Latency(share) => percentile(&report.latencies_ms, share),
         Metric::Rate => (report.rate > 0.0).then_some(report.rate),
         Metric::Cpu => (captures > 0.0).then(|| report.cpu_ms / captures),
+        Metric::Driver => (captures > 0.0 && report.driver_ms > 0.0).then(|| report.driver_ms / captures),
+        #[allow(clippy::cast_precision_loss)] // some megabytes
+        Metric::Size => Some(report.pixels.first()?.bytes as f64 / 1000.0),
         Metric::Frame => median(report.phases_ms.get("close")?),
     }
 }

@@ -167,6 +167,10 @@ impl Worker {
         })
     }
 
+    fn driver(&self) -> Result<f64, Failure> {
+        Ok(meter::process_cpu_ms(self.arm.service())?)
+    }
+
     /// One capture that does not count, and the time that a spare needs to be there again. A failure shows in the order.
     async fn wake(&self, order: &Order) {
         if matches!(order.load, Load::Launch { .. }) {
@@ -177,7 +181,7 @@ impl Worker {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<Report, Failure> {
-        let cpu_before = self.cpu()?;
+        let (cpu_before, driver_before) = (self.cpu()?, self.driver()?);
         let bench = Bench {
             arm: Arc::clone(&self.arm),
             began: Instant::now(),
@@ -199,8 +203,12 @@ impl Worker {
         }
         tokio::time::sleep(SETTLE).await;
         let cpu_ms = self.cpu()? - cpu_before;
+        let driver_ms = self.driver()? - driver_before;
         let collected = std::mem::take(&mut *bench.collected());
-        Ok(report(order, &counted, collected, cpu_ms))
+        Ok(Report {
+            driver_ms,
+            ..report(order, &counted, collected, cpu_ms)
+        })
     }
 }
 
