@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cluster=tests/cluster/cluster.sh
 name=chart-tests
 trap '"$cluster" down --name $name' EXIT
-"$cluster" up --control-plane-only --name $name --time-limit 15 --port 16446
+"$cluster" up --control-plane-only --name $name --time-limit 15 --port 16448
 KUBECONFIG=$("$cluster" kubeconfig --name $name)
 export KUBECONFIG PATH
 PATH=$("$cluster" path):/usr/bin:$PATH

@@ -74,7 +74,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let before = Ticks::now();
     let (results, browser) = rounds(options, &setup, &known, site)?;
-    let mut memories = Vec::new();
+    let mut alone = Alone::default();
+    // What was measured is told although this fails.
+    let measured = measure_alone(options, &setup, &known, site, &mut alone);
+    let stolen = before.and_then(|before| Some(Ticks::now()?.stolen_since(before)));
+    let concluded = conclude(options, &results, &alone, &machine(&browser, stolen));
+    measured.and(concluded)
+}
+
+/// Memory and soak.
+fn measure_alone(
+    options: &Options,
+    setup: &Setup,
+    known: &[Isolation],
+    site: Site,
+    alone: &mut Alone,
+) -> Result<(), Failure> {
     if options.wants("memory") {
         let first = if options.extent == Extent::Whole {
             known.len()
@@ -83,21 +98,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         };
         for isolation in known.iter().take(first) {
             eprintln!("memory of http {}, {} starts", isolation.word(), options.rounds);
-            memories.push(memory::measure(&setup, *isolation, site, options.rounds)?);
+            let memory = memory::measure(setup, *isolation, site, options.rounds)?;
+            alone.memories.push(memory);
         }
     }
-    let mut soaks = Vec::new();
     for isolation in known.iter().filter(|_| options.soak > 0) {
         eprintln!("soak of http {}, {} captures", isolation.word(), options.soak);
-        soaks.push(soak::measure(&setup, *isolation, site, options.soak)?);
+        alone.soaks.push(soak::measure(setup, *isolation, site, options.soak)?);
     }
-    let stolen = before.and_then(|before| Some(Ticks::now()?.stolen_since(before)));
-    conclude(
-        options,
-        &results,
-        &Alone { memories, soaks },
-        &machine(&browser, stolen),
-    )
+    Ok(())
 }
 
 fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> Result<(Results, String), Failure> {
