@@ -49,7 +49,18 @@ impl Cidr {
 
     /// Whether the address lies in the range; an IPv4-mapped one counts as the IPv4 address.
     pub fn contains(self, ip: IpAddr) -> bool {
-        self.0.contains(&ip.to_canonical())
+        // The bits that both begin with. Every address of every answer is held against every range: `IpNet::contains` works
+        // out both ends of the range each time, at three times the cost.
+        let (alike, length) = match (self.0, ip.to_canonical()) {
+            (IpNet::V4(net), IpAddr::V4(ip)) => {
+                ((net.addr().to_bits() ^ ip.to_bits()).leading_zeros(), net.prefix_len())
+            }
+            (IpNet::V6(net), IpAddr::V6(ip)) => {
+                ((net.addr().to_bits() ^ ip.to_bits()).leading_zeros(), net.prefix_len())
+            }
+            _ => return false,
+        };
+        alike >= u32::from(length)
     }
 }
 
@@ -126,6 +137,29 @@ mod tests {
             ("::ffff:0:0/96", CidrError::Mapped),
         ] {
             assert_eq!(text.parse::<Cidr>(), Err(rule), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_holds_the_addresses_from_its_first_to_its_last() {
+        for base in [
+            "93.184.216.34",
+            "0.0.0.0",
+            "255.255.255.255",
+            "2606:4700::1",
+            "::",
+            "ffff:ffff::ffff",
+        ] {
+            let base: IpAddr = base.parse().unwrap();
+            let longest = if base.is_ipv4() { 32 } else { 128 };
+            for length in 0..=longest {
+                let cidr = Cidr::try_from(IpNet::new(base, length).unwrap().trunc()).unwrap();
+                for ip in crate::address::edges(cidr.net()).filter(|ip| *ip == ip.to_canonical()) {
+                    assert_eq!(cidr.contains(ip), cidr.net().contains(&ip), "{cidr} {ip}");
+                }
+                let other: IpAddr = if base.is_ipv4() { "2000::1" } else { "1.2.3.4" }.parse().unwrap();
+                assert!(!cidr.contains(other));
+            }
         }
     }
 

@@ -110,6 +110,12 @@ impl HostName {
         by_suffix.or_else(|| (self.labels().count() == 1).then_some("single_label_name"))
     }
 
+    /// The names that it lies below, the longest first.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        let dots = self.0.match_indices('.');
+        dots.filter_map(|(at, _)| self.0.get(at + 1..))
+    }
+
     /// Whether the name is `other` or lies below it. Takes time in proportion to the length of `other`.
     pub fn is_or_under(&self, other: &str) -> bool {
         self.0
