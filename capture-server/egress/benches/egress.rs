@@ -16,6 +16,7 @@
 use std::hint::black_box;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -246,9 +247,18 @@ impl Alone {
     }
 }
 
-/// Milliseconds of processor time of a capture of the benchmark's article (`make bench-capture`, the browser alone), and the
-/// connections that it makes.
-const ARTICLE: (f64, f64) = (204.0, 15.0);
+/// Connections of a capture of the benchmark's article.
+const CONNECTIONS: f64 = 15.0;
+
+/// Milliseconds of processor time of a capture of the benchmark's article, the browser alone: what `make bench-capture` wrote
+/// beside `rows`, or else what it once wrote.
+fn article(rows: &Path) -> f64 {
+    let file = std::fs::read(rows.with_file_name("capture.json")).unwrap_or_default();
+    let rows: serde_json::Value = serde_json::from_slice(&file).unwrap_or_default();
+    let rows = rows["rows"].as_array().into_iter().flatten();
+    let mut row = rows.filter(|row| row["figure"] == "the browser alone: CPU per capture, article");
+    row.find_map(|row| row["value"].as_f64()).unwrap_or(204.0)
+}
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -288,7 +298,9 @@ fn main() {
             500.0,
             &rates,
         );
-        let shares: Vec<f64> = costs.iter().map(|cost| 100.0 * cost * ARTICLE.1 / ARTICLE.0).collect();
+        let article = article(&bench_rows::path());
+        let shares: Vec<f64> = costs.iter().map(|cost| 100.0 * cost * CONNECTIONS / article).collect();
+        rows.shown("an article's capture, the browser's processor time", "ms", &[article]);
         rows.at_most(
             "the proxy's own processor time in an article's capture",
             "%",

@@ -57,7 +57,7 @@ fn gpu_processes(jail: i32) -> Vec<i32> {
 async fn renderer_busy_since(jailer: i32, before: &HashMap<i32, u64>) -> i32 {
     let end = Instant::now() + Duration::from_secs(15);
     loop {
-        let spent = |(pid, ms): (&i32, &u64)| (ms - before.get(pid).copied().unwrap_or(0).min(*ms), *pid);
+        let spent = |(pid, ms): (&i32, &u64)| (ms.saturating_sub(before.get(pid).copied().unwrap_or(0)), *pid);
         if let Some((150.., pid)) = renderers(jailer).iter().map(spent).max() {
             return pid;
         }

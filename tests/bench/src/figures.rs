@@ -93,6 +93,9 @@ pub fn rows(results: &Results, alone: &Alone) -> Vec<Row> {
         rows.extend(soak_rows(&alone.soaks, isolation));
     }
     rows.push(floor_row(results));
+    let raw = results.absolute(Cell::Single(Page::Article), &ArmName::RAW, Metric::Cpu);
+    // The proxy's benchmark reads it: what a capture is, in which the proxy has a share.
+    rows.push(Row::new("the browser alone: CPU per capture, article", "ms", None, raw));
     rows.extend(peer_rows(results));
     rows.retain(|row| row.goal.is_some() || row.value.is_some());
     rows

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The clock of /proc/PID/stat: fixed for user space on every Linux architecture that the project runs on.
@@ -226,14 +227,20 @@ struct Stat {
 impl Stat {
     /// utime, stime, cutime, cstime: fields 14 to 17 of proc(5), of which the first two stand before the list.
     fn ticks(&self) -> Option<f64> {
-        let four = self.fields.get(11..15)?;
-        Some(four.iter().filter_map(|field| field.parse::<f64>().ok()).sum())
+        self.sum(11..15)
     }
 
     /// utime and stime alone.
     fn own_ticks(&self) -> Option<f64> {
-        let two = self.fields.get(11..13)?;
-        Some(two.iter().filter_map(|field| field.parse::<f64>().ok()).sum())
+        self.sum(11..13)
+    }
+
+    fn sum(&self, range: Range<usize>) -> Option<f64> {
+        self.fields
+            .get(range)?
+            .iter()
+            .map(|field| field.parse::<f64>().ok())
+            .sum()
     }
 }
 

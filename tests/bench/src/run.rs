@@ -73,10 +73,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         deadline_ms: DEADLINE_MS,
     };
     let before = Ticks::now();
-    let (results, browser) = rounds(options, &setup, &known, site)?;
-    let mut alone = Alone::default();
-    // What was measured is told although this fails.
-    let measured = measure_alone(options, &setup, &known, site, &mut alone);
+    let (mut results, mut browser, mut alone) = (Results::default(), String::new(), Alone::default());
+    // What was measured is told although one of these fails.
+    let measured = rounds(options, &setup, &known, site, &mut results, &mut browser)
+        .and_then(|()| measure_alone(options, &setup, &known, site, &mut alone));
     let stolen = before.and_then(|before| Some(Ticks::now()?.stolen_since(before)));
     let concluded = conclude(options, &results, &alone, &machine(&browser, stolen));
     measured.and(concluded)
@@ -109,14 +109,20 @@ fn measure_alone(
     Ok(())
 }
 
-fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> Result<(Results, String), Failure> {
+fn rounds(
+    options: &Options,
+    setup: &Setup,
+    known: &[Isolation],
+    site: Site,
+    results: &mut Results,
+    browser: &mut String,
+) -> Result<(), Failure> {
     let cells: Vec<Cell> = Cell::ALL
         .into_iter()
         .filter(|cell| options.wants(&cell.name()))
         .collect();
-    let mut results = Results::default();
     if cells.is_empty() {
-        return Ok((results, String::new()));
+        return Ok(());
     }
     let mut crew = Vec::new();
     for name in ArmName::all(known, &options.peers) {
@@ -130,10 +136,9 @@ fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> 
         eprintln!("arm {}: ready after {:.0} ms", name.word(), member.hello.ready_ms);
         crew.push((name, member));
     }
-    let browser = crew
-        .first()
-        .map(|(_, member)| member.hello.browser.clone())
-        .unwrap_or_default();
+    if let Some((_, member)) = crew.first() {
+        browser.clone_from(&member.hello.browser);
+    }
     let primary = known.first().copied();
     for round in 0..options.rounds {
         let began = Instant::now();
@@ -167,7 +172,7 @@ fn rounds(options: &Options, setup: &Setup, known: &[Isolation], site: Site) -> 
             began.elapsed().as_secs_f64()
         );
     }
-    Ok((results, browser))
+    Ok(())
 }
 
 fn warm_up(name: &ArmName, member: &mut Member, site: Site) -> Result<(), Failure> {
