@@ -80,27 +80,6 @@ fn a_jail_that_only_clears_away_is_used_before_another_is_launched() {
 }
 
 #[test]
-fn a_client_whose_last_page_is_still_cleared_away_stays_in_its_jail_if_a_page_is_ready_there() {
-    let started = || {
-        let mut world = world(Isolation::PerClient);
-        let one = world.served(&want("a"));
-        let warm = world.fleet.adopt(1, world.now).unwrap();
-        assert_eq!(world.fleet.leaving(one, None), None);
-        (world, one, warm)
-    };
-    let (mut world, _, warm) = started();
-    assert_eq!(world.claim(&want("a")), Claim::Use(warm), "there a page is ready");
-    let (mut world, one, warm) = started();
-    for _ in 1..world.fleet.rules.per_jail {
-        world.fleet.pages(one, 1);
-        assert_eq!(world.claim(&want("a")), Claim::Use(one));
-        assert_eq!(world.fleet.leaving(one, None), None);
-    }
-    world.fleet.pages(one, 1);
-    assert_eq!(world.claim(&want("a")), Claim::Use(warm), "no more at once in one jail");
-}
-
-#[test]
 fn a_clients_captures_share_a_jail_and_two_clients_never_do() {
     let mut world = world(Isolation::PerClient);
     let first = world.served(&want("a"));
