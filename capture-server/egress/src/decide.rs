@@ -146,10 +146,10 @@ impl Decider {
     /// The upstream's own addresses, checked now; IPv4 first.
     pub(crate) async fn upstream(&self, upstream: &UpstreamProxy) -> Result<Vec<Pinned>, UpstreamError> {
         let answers = self.answers(&upstream.host).await;
-        let addresses = answers.map_err(|_| UpstreamError::Unresolved)?.addresses;
+        let answers = answers.map_err(|_| UpstreamError::Unresolved)?;
         let policy = Arc::clone(&self.policy.borrow());
         let mut admitted = policy
-            .admit_upstream(upstream, &addresses)
+            .admit_upstream(upstream, &answers.aliases, &answers.addresses)
             .map_err(|_| UpstreamError::Address)?;
         admitted.sort_by_key(IpAddr::is_ipv6);
         Ok(pin(admitted, upstream.port.get()))

@@ -83,6 +83,7 @@ pub struct Egress {
     /// Present if the policy names hosts whose keys are checked here.
     tls: Option<Arc<tls::Terminator>>,
     timings: Timings,
+    heard: log::Heard,
 }
 
 impl Egress {
@@ -111,6 +112,16 @@ impl Egress {
             access: watch::channel(Arc::default()).1,
             tls,
             timings: Timings::default(),
+            heard: log::Heard::default(),
+        }
+    }
+
+    /// The same, and `heard` is told the outcome of each decision of every session as it is made, by its bounded word.
+    #[must_use]
+    pub fn heard_by(self, heard: Arc<dyn Fn(&'static str) + Send + Sync>) -> Self {
+        Self {
+            heard: log::Heard(heard),
+            ..self
         }
     }
 
@@ -168,7 +179,7 @@ impl Egress {
             timings: self.timings,
             synthetic: scope.synthetic,
             meter: budget::Meter::new(scope.budget),
-            log: log::Log::new(scope.capture_id),
+            log: log::Log::new(scope.capture_id, self.heard.clone()),
         };
         Session::start(context, listener, scope.deadline)
     }

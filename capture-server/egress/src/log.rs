@@ -4,16 +4,18 @@
 //! when it has ended, with its bytes. Bounded, lines and list: what does not fit is counted. It must not hold text that
 //! was not parsed into a host first.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::refusal::Refusal;
 
-/// How many decisions one session keeps.
+/// How many refusals one session keeps. What is let through is bounded by its budget of requests, and always kept: a page
+/// that is refused often enough would hide where its other connections went.
 pub const MAX_DECISIONS: usize = 4096;
 
-/// How many of them it writes to the log; a page that is refused all day must not be the log.
-const MAX_LINES: u64 = 256;
+/// How many refusals it writes to the log; a page that is refused all day must not be the log.
+const MAX_LINES: usize = 256;
 
 /// The outcome of a destination that was let through.
 pub const ALLOWED: &str = "allowed";
@@ -95,33 +97,41 @@ pub(crate) struct Route {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry(Option<usize>);
 
+/// Hears the outcome of every decision as it is made.
+#[derive(Clone)]
+pub(crate) struct Heard(pub(crate) Arc<dyn Fn(&'static str) + Send + Sync>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heard")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Log {
     capture: String,
+    heard: Heard,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     decisions: Vec<Decision>,
-    omitted: u64,
-    /// Lines that were written, or would have been.
-    lines: u64,
-}
-
-impl Kept {
-    fn tell(&mut self, at: usize, capture: &str) {
-        self.lines += 1;
-        if let Some(decision) = self.decisions.get(at).filter(|_| self.lines <= MAX_LINES) {
-            decision.tell(capture);
-        }
-    }
+    /// Refusals, those that are not kept included.
+    refused: usize,
 }
 
 impl Log {
-    pub(crate) fn new(capture: String) -> Self {
+    pub(crate) fn new(capture: String, heard: Heard) -> Self {
         Self {
             capture,
+            heard,
             kept: Mutex::default(),
         }
     }
@@ -137,8 +147,8 @@ impl Log {
         let Some(at) = entry.0 else { return };
         if let Some(decision) = kept.decisions.get_mut(at) {
             decision.bytes = bytes;
+            decision.tell(&self.capture);
         }
-        kept.tell(at, &self.capture);
     }
 
     pub(crate) fn refused(&self, site: Option<&Site>, route: Route, refusal: Refusal) {
@@ -149,38 +159,41 @@ impl Log {
         let (host, port) = site.map_or_else(nowhere, Site::place);
         let outcome = refusal.as_ref().map_or(ALLOWED, Refusal::reason);
         let Route { address, via_upstream } = route;
+        let decision = Decision {
+            host,
+            port,
+            address,
+            via_upstream,
+            outcome,
+            refusal,
+            bytes: 0,
+        };
+        (self.heard.0)(outcome);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.decisions.len() < MAX_DECISIONS {
-            kept.decisions.push(Decision {
-                host,
-                port,
-                address,
-                via_upstream,
-                outcome,
-                refusal,
-                bytes: 0,
-            });
-            let at = kept.decisions.len() - 1;
-            if outcome != ALLOWED {
-                kept.tell(at, &self.capture);
+        if !decision.is_allowed() {
+            kept.refused += 1;
+            if kept.refused > MAX_DECISIONS {
+                return Entry(None);
             }
-            Entry(Some(at))
-        } else {
-            kept.omitted = kept.omitted.saturating_add(1);
-            Entry(None)
+            if kept.refused <= MAX_LINES {
+                decision.tell(&self.capture);
+            }
         }
+        kept.decisions.push(decision);
+        Entry(Some(kept.decisions.len() - 1))
     }
 
     /// The decisions so far, in order, and how many more there were than are kept.
     pub(crate) fn snapshot(&self) -> (Vec<Decision>, u64) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.decisions.clone(), kept.omitted)
+        let omitted = kept.refused.saturating_sub(MAX_DECISIONS);
+        (kept.decisions.clone(), u64::try_from(omitted).unwrap_or(u64::MAX))
     }
 
     /// Says how much was not written, once all is over.
     fn conclude(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let omitted = kept.lines.saturating_sub(MAX_LINES).saturating_add(kept.omitted);
+        let omitted = kept.refused.saturating_sub(MAX_LINES);
         if omitted > 0 {
             tracing::info!(target: "egress.decision", capture = %self.capture, omitted);
         }
@@ -209,17 +222,25 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_and_counts_what_it_leaves_out() {
-        let log = Log::new("c".into());
+        let log = Log::new("c".into(), Heard::default());
         for _ in 0..MAX_DECISIONS + 3 {
             log.refused(None, Route::default(), Refusal::Budget(Spent::Requests));
         }
         let (decisions, omitted) = log.snapshot();
         assert_eq!((decisions.len(), omitted), (MAX_DECISIONS, 3));
+        // What is let through after that is kept.
+        let site = Site {
+            host: "a.com".parse().unwrap(),
+            port: 80,
+        };
+        let entry = log.allowed(&site, Route::default());
+        log.moved(entry, 7);
+        assert_eq!(log.snapshot().0.last().map(|last| last.bytes), Some(7));
     }
 
     #[test]
     fn every_spelling_of_a_host_is_found_under_one() {
-        let log = Log::new("c".into());
+        let log = Log::new("c".into(), Heard::default());
         let site = |host: &str| Site {
             host: host.parse().unwrap(),
             port: 80,
@@ -240,7 +261,7 @@ mod tests {
 
     #[test]
     fn refusals_leave_out_what_was_allowed() {
-        let log = Log::new("c".into());
+        let log = Log::new("c".into(), Heard::default());
         let site = Site {
             host: "a.com".parse().unwrap(),
             port: 80,

@@ -223,7 +223,7 @@ impl Proxy {
         {
             return Err("not_the_upstream");
         }
-        let admitted = self.policy.admit_upstream(upstream, &[address]);
+        let admitted = self.policy.admit_upstream(upstream, &[], &[address]);
         admitted
             .map(|_| upstream.host.clone())
             .map_err(|refusal| refusal.reason())

@@ -325,6 +325,33 @@ async fn the_upstreams_own_address_is_looked_up_and_checked_for_every_connection
     assert_eq!(reason(&proxy.get("http://site.com/").await), "upstream_unresolved");
 }
 
+/// An `ExternalName` is an alias: whoever may edit the Service would choose where all that the pages ask for goes.
+#[tokio::test]
+async fn an_upstream_that_is_a_service_is_no_alias_unless_a_range_holds_it() {
+    const SQUID: &str = "squid.proxies.svc.cluster.local";
+    let server = honest(UpstreamScheme::Http).await;
+    let mut world = behind(&server, UpstreamScheme::Http);
+    let aliased = Answers {
+        aliases: vec!["db.corp.example".parse().unwrap()],
+        addresses: vec!["10.9.9.9".parse().unwrap()],
+    };
+    for (range, passes) in [(None, false), (Some("10.9.0.0/16"), true)] {
+        change(&mut world, |upstream| {
+            upstream.host = SQUID.parse().unwrap();
+            upstream.cidr = range.map(|range| range.parse().unwrap());
+        });
+        world.names.script(SQUID, [Ok(aliased.clone())].into());
+        let proxy = world.open().await;
+        let answer = proxy.get("http://site.com/").await;
+        if passes {
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        } else {
+            assert_eq!(reason(&answer), "upstream_address");
+            assert!(dialled(&world).is_empty());
+        }
+    }
+}
+
 #[tokio::test]
 async fn only_where_the_policy_says_so_the_upstream_resolves_and_the_rules_for_names_hold() {
     for scheme in SCHEMES {

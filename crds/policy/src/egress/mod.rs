@@ -86,6 +86,8 @@ pub struct HostVerdict {
     host: Host,
     port: u16,
     excepted: bool,
+    /// Whether an exception that holds says nothing of where the host may lead.
+    unbounded: bool,
 }
 
 impl HostVerdict {
@@ -124,7 +126,9 @@ impl EffectivePolicy {
         if self.denies_host(host) {
             return Err(Refusal::DeniedName);
         }
-        let excepted = self.excepting(host, port, now).next().is_some();
+        let exceptions = self.excepting(host, port, now);
+        let excepted = exceptions.clone().next().is_some();
+        let unbounded = exceptions.clone().any(|exception| exception.cidr.is_none());
         if !excepted {
             match host {
                 Host::Name(name) => self.admit_name(name)?,
@@ -138,6 +142,7 @@ impl EffectivePolicy {
             host: host.clone(),
             port,
             excepted,
+            unbounded,
         })
     }
 
@@ -183,8 +188,7 @@ impl EffectivePolicy {
     /// Whether an exception opens a Service of the cluster wherever it points to.
     fn trusts_service(&self, verdict: &HostVerdict) -> bool {
         let service = verdict.host.in_cluster_service(&self.egress().cluster.domain);
-        let unbounded = |exception: &EgressException| exception.host == verdict.host && exception.cidr.is_none();
-        verdict.excepted && service.is_some() && self.exceptions().iter().any(unbounded)
+        verdict.unbounded && service.is_some()
     }
 
     fn special(&self, name: &HostName) -> Option<&'static str> {

@@ -353,6 +353,18 @@ fn a_service_that_is_opened_without_a_range_is_no_alias() {
         let both = [(service, Some("10.0.0.0/8")), (service, None)];
         assert_eq!(judge(&both, service, &[alias]), Err("outside_exception"));
     }
+    // One that does not hold here and now says nothing of where the others may lead.
+    let (mut ended, mut elsewhere) = (exception(service, None), exception(service, None));
+    ended.expires = "2020-01-01T00:00:00Z".parse().unwrap();
+    elsewhere.ports = vec![Port::try_from(9090u64).unwrap()];
+    let policy = policy(vec![exception(service, Some("10.0.0.0/8")), ended, elsewhere]);
+    let alias = all(&["db.corp.example"]);
+    for (port, expected) in [(8080, Ok(())), (9090, Err(Refusal::OutsideException))] {
+        let verdict = policy
+            .admit_host(&service.parse().unwrap(), port, NOW.parse().unwrap())
+            .unwrap();
+        assert_eq!(policy.admit_aliases(&verdict, &alias), expected, "{port}");
+    }
 }
 
 #[test]

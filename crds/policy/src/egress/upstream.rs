@@ -13,7 +13,7 @@ use super::exception::check_range;
 use super::{ExceptionError, MAX_ADDRESSES, Reach, Refusal};
 use crate::address::{self, Block};
 use crate::cidr::Cidr;
-use crate::host::Host;
+use crate::host::{Host, HostName};
 use crate::policy::{CidrLists, EffectivePolicy, EgressRules};
 use crate::unit::Port;
 
@@ -106,11 +106,17 @@ impl EffectivePolicy {
         self.upstream().is_some() && !self.egress_ports().is_empty()
     }
 
-    /// The addresses of the upstream that may be dialled: all that it has, else none.
+    /// The addresses of the upstream that may be dialled: all that it has, else none. A Service without a range is no alias,
+    /// as none is that an exception opens: whoever may edit it would choose the address (`ExternalName`).
     ///
     /// # Errors
     /// The first reason against one of them.
-    pub fn admit_upstream(&self, upstream: &UpstreamProxy, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refusal> {
+    pub fn admit_upstream(
+        &self,
+        upstream: &UpstreamProxy,
+        aliases: &[HostName],
+        addresses: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, Refusal> {
         if addresses.is_empty() {
             return Err(Refusal::NoAddress);
         }
@@ -120,6 +126,9 @@ impl EffectivePolicy {
         let rules = self.without_lists();
         let reach = Reach::within(&rules, self.cluster_ranges().cidrs());
         let service = upstream.host.in_cluster_service(&self.egress().cluster.domain);
+        if !aliases.is_empty() && service.is_some() && upstream.range().is_none() {
+            return Err(Refusal::OutsideException);
+        }
         let against = |ip: IpAddr| match upstream.range() {
             Some(range) => reach
                 .never(ip)

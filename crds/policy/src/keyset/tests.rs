@@ -80,13 +80,23 @@ fn bad_keysets_are_refused_whole() {
         }),
         KeysetError::Version(2)
     );
-    assert_eq!(
-        parse(&keyset(vec![Key {
-            digest: "AB".into(),
+    for digest in ["ab".into(), "A".repeat(64), "g".repeat(64), "0".repeat(65)] {
+        let key = Key {
+            digest,
             ..key(1, KeyState::Active)
-        }])),
-        KeysetError::Digest(token(1).kid().clone())
-    );
+        };
+        assert_eq!(parse(&keyset(vec![key])), KeysetError::Digest(token(1).kid().clone()));
+    }
+    for client in [String::new(), "x".repeat(64)] {
+        let key = Key {
+            client,
+            ..key(1, KeyState::Active)
+        };
+        assert_eq!(parse(&keyset(vec![key])), KeysetError::Client(token(1).kid().clone()));
+    }
+    let many = |count: u8| keyset((1..=count).map(|number| key(number, KeyState::Active)).collect());
+    assert_eq!(parse(&many(65)), KeysetError::TooMany);
+    assert!(Keyset::parse(many(64).canonical_json().as_bytes()).is_ok());
     for scopes in [vec![], vec![Scope::CaptureUrl; 2]] {
         let scoped = Key {
             scopes,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{PUBLIC, Target, World, reason, refusal, with_site};
+use crate::harness::{OK, PUBLIC, Target, World, reason, refusal, with_site};
 
 /// What a log line is made of: everything that is written while the subscriber is the thread's own.
 #[derive(Clone, Default)]
@@ -124,8 +124,14 @@ async fn a_page_that_is_refused_all_day_does_not_fill_the_log() {
     for _ in 0..300 {
         proxy.get("http://127.0.0.1/").await;
     }
+    // That it was refused so often hides nothing of where it gets to.
+    world.names.set("site.com", &[&[PUBLIC]]);
+    world
+        .wires
+        .route(&format!("{PUBLIC}:80"), Target::new().await.answering(OK));
+    assert!(proxy.get("http://site.com/").await.starts_with("HTTP/1.1 200"));
     let (report, _) = proxy.session.finish().await;
-    assert_eq!(report.decisions.len(), 300);
+    assert_eq!(report.decisions.len(), 301);
     for _ in 0..100 {
         if lines.text().contains("omitted") {
             break;
@@ -138,6 +144,8 @@ async fn a_page_that_is_refused_all_day_does_not_fill_the_log() {
         256
     );
     assert!(text.contains("omitted=44"), "{text}");
+    let allowed = text.lines().find(|line| line.contains("allowed")).expect("its line");
+    assert!(allowed.contains("site.com") && allowed.contains("bytes="), "{allowed}");
 }
 
 /// Pixashot's hole H2 as it was used: metadata, cluster services and the server's own health port read as pixels.

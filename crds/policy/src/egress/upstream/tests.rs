@@ -31,7 +31,7 @@ fn resolved(upstream: &UpstreamProxy, change: impl FnOnce(&mut EgressRules)) -> 
 fn judged(upstream: &UpstreamProxy, addresses: &[&str]) -> Result<usize, &'static str> {
     let policy = resolved(upstream, |_| {}).unwrap();
     let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-    let admitted = policy.admit_upstream(upstream, &addresses);
+    let admitted = policy.admit_upstream(upstream, &[], &addresses);
     admitted.map(|list| list.len()).map_err(|refusal| refusal.reason())
 }
 
@@ -133,7 +133,7 @@ fn the_blocks_of_an_upstream_hold_exactly_the_addresses_that_may_be_dialled() {
         );
         for ip in nets.into_iter().flat_map(edges).filter(|ip| *ip == ip.to_canonical()) {
             assert_eq!(
-                policy.admit_upstream(&named, &[ip]).is_ok(),
+                policy.admit_upstream(&named, &[], &[ip]).is_ok(),
                 blocks.iter().any(|block| block.opens(ip)),
                 "{ip} of {named:?}"
             );
