@@ -142,7 +142,12 @@ impl Service {
         let mode = policy.sandbox_mode();
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let in_force = Arc::new(InForce::new(Arc::clone(&policy)));
-        let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall));
+        let decisions = counters.decisions.clone();
+        let egress = Egress::following(resolver, dial, in_force.watch(), Arc::new(clock::wall)).heard_by(Arc::new(
+            move |reason| {
+                decisions.get_or_create(&pool::Reason { reason }).inc();
+            },
+        ));
         let jails = pool::Config {
             mode: match mode {
                 SandboxMode::Required => Mode::Required,
@@ -322,6 +327,73 @@ mod tests {
         let (lane, places, weight, pixels, request) = asked(large);
         assert_eq!((lane, places, weight, pixels), (Lane::Bulk, 2, 19, 18_662_400));
         assert!(shown(&request, 3840, 2160) && !shown(&request, 3840, 2161));
+    }
+
+    /// What the gate has, once it is not what it began with.
+    #[expect(clippy::disallowed_methods, reason = "a made-up jailer")]
+    async fn followed(resources: Resources) -> Size {
+        use capture_jail::client::Jailer;
+        use capture_jail::protocol::{self, JailFacts, Outcome, Request, Response, VERSION};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while let Ok(request) = protocol::read_frame::<Request>(&mut stream) {
+                let mut facts = JailFacts::default();
+                facts.jailer.resources = resources;
+                let response = Response {
+                    version: VERSION,
+                    number: request.number,
+                    outcome: Outcome::Facts(facts),
+                };
+                std::io::Write::write_all(&mut stream, &protocol::encode(&response).unwrap()).unwrap();
+            }
+        });
+        let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), crate::state::Heard::default()).unwrap());
+        let limits = CaptureLimits::DEFAULT;
+        let before = machine(&limits, &Resources::default());
+        let admission = Admission::new(before);
+        let (_link, linked) = watch::channel(Some(link));
+        let jails = pool::Config {
+            mode: Mode::Required,
+            accepted_key: None,
+            rules: Rules::new(screenshot_policy::policy::Isolation::PerClient, 1),
+            max_frame: 1,
+            strays: crate::browser::Strays::default(),
+        };
+        let pool = Pool::new(linked.clone(), jails, Counters::default());
+        let mut size = before;
+        let changed = async {
+            for _ in 0..500 {
+                admission.resize(|now| {
+                    size = now;
+                    now
+                });
+                if size != before {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = watch_machine(linked, admission.clone(), pool.clone(), limits) => {}
+            () = changed => {}
+        }
+        size
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_gate_has_what_the_jailer_finds_on_the_machine() {
+        let resources = Resources {
+            cores: 3,
+            memory_limit: Some(1 << 30),
+            memory_used: 1 << 29,
+        };
+        let expected = machine(&CaptureLimits::DEFAULT, &resources);
+        assert!(expected.memory.is_some_and(|left| left < 1 << 29));
+        assert_eq!(followed(resources).await, expected);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use crate::error::{Blocker, JailError, SandboxReason, Step};
 pub use crate::facts::{JailFacts, JailerFacts, LandlockFacts, PortFacts, ProcessFacts, Role, SecretFacts};
 
 /// The protocol's version; a peer that speaks another is refused.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The longest frame, in bytes, without its four bytes of length.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// The most listeners (browser contexts) a jail can have.
@@ -236,6 +236,8 @@ pub struct JailStats {
     pub tasks: u32,
     /// Anonymous memory in bytes, summed over the processes.
     pub anonymous_bytes: u64,
+    /// Shared memory in bytes: of the process that has most of it. The budget is of both.
+    pub shared_bytes: u64,
     /// CPU time in milliseconds of the processes that live now.
     pub cpu_ms: u64,
     /// Set if the jail is dead.

@@ -129,12 +129,13 @@ impl<'a> Session<'a> {
     fn stats(&mut self, id: JailId) -> Result<JailStats, JailError> {
         self.collect_dead();
         if let Some(exit) = self.exits.get(&id).copied() {
-            let (processes, tasks, anonymous_bytes, cpu_ms) = (0, 0, 0, 0);
+            let (processes, tasks, anonymous_bytes, shared_bytes, cpu_ms) = (0, 0, 0, 0, 0);
             return Ok(JailStats {
                 age_ms: exit.lived_ms,
                 processes,
                 tasks,
                 anonymous_bytes,
+                shared_bytes,
                 cpu_ms,
                 exit: Some(exit),
             });
@@ -147,6 +148,7 @@ impl<'a> Session<'a> {
             processes: usage.processes,
             tasks: usage.tasks,
             anonymous_bytes: usage.anonymous_bytes,
+            shared_bytes: usage.shared_bytes,
             cpu_ms: usage.cpu_ms,
             exit: None,
         })

@@ -103,7 +103,8 @@ pub enum Relief {
 }
 
 /// Whose memory goes when it runs out: that of the jail which holds most, if ending it is worth it, else the next one's. Its
-/// largest process goes; the jail does if that is its browser, which has what pages store, or if none is large by itself.
+/// largest page goes; the jail does if its browser, which has what pages store, holds far more than that, as none does by
+/// itself, or if no page is large.
 pub fn relief(jails: impl Iterator<Item = (JailId, Vec<ProcessUsage>)>) -> Option<Relief> {
     let mut jails: Vec<_> = jails
         .map(|(id, processes)| (sum(&processes).bytes(), id, processes))
@@ -113,7 +114,7 @@ pub fn relief(jails: impl Iterator<Item = (JailId, Vec<ProcessUsage>)>) -> Optio
         let (browser, others) = processes.split_first()?;
         let largest = others.iter().max_by_key(|process| process.bytes());
         let page = largest.filter(|process| process.bytes() >= WORTHWHILE);
-        if *held >= WORTHWHILE_JAIL && page.is_none_or(|page| page.bytes() < browser.bytes()) {
+        if *held >= WORTHWHILE_JAIL && page.is_none_or(|page| page.bytes() + WORTHWHILE < browser.bytes()) {
             return Some(Relief::Jail(*id));
         }
         page.map(|page| Relief::Process(page.pid))
@@ -212,6 +213,12 @@ mod tests {
         let many = [process(5, 9, 30), process(6, 9, 90), process(7, 9, 100)];
         assert_eq!(relieved(&[&small, &many]), Some(Relief::Process(7)));
         assert_eq!(relieved(&[&small]), Some(Relief::Process(2)));
+        let pages = [process(5, 9, 110), process(6, 9, 70), process(7, 9, 60)];
+        assert_eq!(
+            relieved(&[&small, &pages]),
+            Some(Relief::Process(6)),
+            "a browser's usual size"
+        );
         let sharing = [process(5, 9, 30), sharing(6, 20, 300), sharing(7, 60, 100)];
         assert_eq!(relieved(&[&small, &sharing]), Some(Relief::Process(6)));
     }

@@ -82,6 +82,7 @@ fn responses() -> Vec<Vec<u8>> {
         processes: 2,
         tasks: 3,
         anonymous_bytes: 4,
+        shared_bytes: 5,
         cpu_ms: 5,
         exit: Some(exit),
     };

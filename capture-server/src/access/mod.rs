@@ -50,6 +50,11 @@ impl AccessError {
 /// ```compile_fail,E0451
 /// let _ = capture_server::access::Permit::<capture_server::access::Capture> { _proof: std::marker::PhantomData };
 /// ```
+/// Handing one on is fine (this is what shows that the one above fails for the right reason):
+/// ```
+/// use capture_server::access::{Capture, Permit};
+/// let _: fn(Permit<Capture>) -> Permit<Capture> = |permit| permit;
+/// ```
 #[derive(Debug)]
 pub struct Permit<For> {
     _proof: PhantomData<For>,

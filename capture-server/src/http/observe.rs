@@ -45,7 +45,6 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Outcome, Counter>,
     seconds: Histogram,
-    egress: Family<Outcome, Counter>,
     in_flight: Gauge,
     /// Captures waiting for a slot.
     pub waiting: Gauge,
@@ -102,7 +101,6 @@ impl Default for Metrics {
         let metrics = Self {
             requests: Family::default(),
             seconds: Histogram::new(buckets),
-            egress: Family::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             ready: Gauge::default(),
@@ -122,11 +120,6 @@ impl Default for Metrics {
             "capture_seconds",
             "Time from arrival to answer",
             metrics.seconds.clone(),
-        );
-        registry.register(
-            "egress_decisions",
-            "Connections that pages asked for, by outcome",
-            metrics.egress.clone(),
         );
         registry.register(
             "captures_in_flight",
@@ -172,10 +165,16 @@ impl Default for Metrics {
         registry.register("slots_in_use", "Captures that hold a place", metrics.slots.clone());
         registry.register("browsers", "Browsers by state", metrics.browsers.clone());
         let Counters {
+            decisions,
             retired,
             launched,
             strays,
         } = metrics.browser_counters.clone();
+        registry.register(
+            "egress_decisions",
+            "Connections that pages asked for, by outcome",
+            decisions,
+        );
         registry.register("browsers_retired", "Browsers that ended, by reason", retired);
         registry.register("browsers_launched", "Browsers that were launched", launched);
         registry.register(
@@ -256,15 +255,11 @@ impl Record {
         }
         let Some(report) = &finished.egress else { return };
         (self.requests, self.wire_bytes) = (report.requests, report.bytes);
-        for decision in &report.decisions {
-            self.refused += usize::from(!decision.is_allowed());
-            self.metrics
-                .egress
-                .get_or_create(&Outcome {
-                    reason: decision.outcome,
-                })
-                .inc();
-        }
+        self.refused = report
+            .decisions
+            .iter()
+            .filter(|decision| !decision.is_allowed())
+            .count();
     }
 
     /// Notes success.

@@ -74,7 +74,17 @@ pub struct Admission {
 }
 
 /// The right to run one capture. Dropping it frees the place and feeds the estimate, as one that was given up unless it
-/// [came to its end](Slot::completed).
+/// [came to its end](Slot::completed). Only [`Admission::enter`] makes one.
+///
+/// ```compile_fail,E0451
+/// use capture_server::limits::admission::Slot;
+/// let _: fn(Slot) -> Slot = |slot| Slot { ..slot };
+/// ```
+/// Handing one on is fine (this is what shows that the one above fails for the right reason):
+/// ```
+/// use capture_server::limits::admission::Slot;
+/// let _: fn(Slot) -> Slot = |slot| slot;
+/// ```
 #[derive(Debug)]
 pub struct Slot {
     gate: Arc<Gate>,

@@ -107,7 +107,9 @@ async fn a_page_that_spends_a_budget_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_hangs_up_frees_its_slot() {
     let (server, _jailer) = Running::ready(limits(20_000)).await;
-    let stream = server.begin(ENDLESS).await;
+    let stream = server
+        .begin("<script>fetch('http://169.254.169.254/').catch(()=>{for(;;);})</script>")
+        .await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     drop(stream);
     let began = Instant::now();
@@ -115,6 +117,9 @@ async fn a_caller_that_hangs_up_frees_its_slot() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
     assert!(metrics.contains("captures_total{reason=\"abandoned\"} 1"), "{metrics}");
+    // What it tried is counted although nobody waited for the answer.
+    let tried = "egress_decisions_total{reason=\"metadata_address\"} 1";
+    assert!(metrics.contains(tried), "{metrics}");
     server.stop().await;
 }
 

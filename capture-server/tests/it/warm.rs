@@ -6,17 +6,18 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use capture_jail::client::Jailer;
 use capture_jail::protocol::{
-    self, Call, Exit, ExitCause, JailFacts, JailId, Mode, Outcome, Request, Response, VERSION,
+    self, Call, Exit, ExitCause, JailFacts, JailId, JailStats, Mode, Outcome, Request, Response, VERSION,
 };
 use capture_jail::report;
 use capture_server::browser::Strays;
 use capture_server::capture::link::Link;
 use capture_server::capture::pool::cell::Cell;
 use capture_server::capture::pool::fleet::Rules;
-use capture_server::capture::pool::{Config, Counters, Pool};
+use capture_server::capture::pool::{Config, Counters, Pool, Reason};
 use capture_server::state::Heard;
 use screenshot_policy::policy::Isolation;
 use serde_json::{Value, json};
@@ -33,8 +34,10 @@ const EXIT: Exit = Exit {
     starved: false,
 };
 
-/// Answers until the other side hangs up, with these facts one after the other; of its last browser the orders are noted.
+/// Answers until the other side hangs up, with these facts one after the other; of its last browser the orders are noted. Each
+/// time that it is asked, a jail holds 200 MiB more.
 fn agree(mut stream: &UnixStream, facts: &Mutex<VecDeque<JailFacts>>, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>) {
+    let mut held = 0;
     while let Ok(request) = protocol::read_frame::<Request>(&mut stream) {
         let (mut fds, mut ports) = (Vec::new(), Vec::new());
         let outcome = match request.call {
@@ -54,7 +57,20 @@ fn agree(mut stream: &UnixStream, facts: &Mutex<VecDeque<JailFacts>>, orders: &M
                 }
             }
             Call::Facts { .. } => Outcome::Facts(facts.lock().unwrap().pop_front().unwrap()),
-            _ => Outcome::Killed(EXIT),
+            Call::Stats { .. } => {
+                let stats = JailStats {
+                    age_ms: 1,
+                    processes: 1,
+                    tasks: 1,
+                    anonymous_bytes: 0,
+                    shared_bytes: held,
+                    cpu_ms: 1,
+                    exit: None,
+                };
+                held += 200 << 20;
+                Outcome::Stats(stats)
+            }
+            Call::Kill { .. } => Outcome::Killed(EXIT),
         };
         let response = Response {
             version: VERSION,
@@ -146,4 +162,36 @@ async fn a_finding_that_is_gone_a_moment_later_costs_no_browser_and_one_that_sta
     assert_eq!(kept([reading(false), reading(true)]).await, (1, false));
     let stays = [reading(false), reading(false), reading(true)];
     assert_eq!(kept(stays).await, (2, true));
+}
+
+/// Keeps a browser warm under these rules until one is retired for this reason.
+async fn retires(rules: Rules, reason: &'static str) {
+    let readings = Mutex::new(VecDeque::from(vec![reading(true); 100]));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &readings, &Mutex::default()));
+    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
+    let (_link, linked) = watch::channel(Some(link));
+    let counters = Counters::default();
+    let config = Config {
+        rules,
+        ..config(Mode::Degraded)
+    };
+    let pool = Pool::new(linked, config, counters.clone());
+    let retired = || counters.retired.get_or_create(&Reason { reason }).get();
+    tokio::select! {
+        () = pool.keep() => {}
+        () = until(reason, async || retired() > 0 && counters.launched.get() > 1) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_is_old_or_holds_much_is_retired_and_another_one_is_there() {
+    let rules = Rules::new(Isolation::PerClient, 1);
+    let old = Rules {
+        max_age: Duration::from_millis(300),
+        ..rules
+    };
+    tokio::join!(retires(old, "age"), retires(rules, "memory"));
 }

@@ -157,10 +157,11 @@ fn shared() {
     let id = spawned.id;
     let mut cdp = pipe(spawned);
     cdp.call("Target.createTarget", &json!({"url": LAYERS}));
-    let (mut exit, mut anonymous) = (None, 0);
+    let (mut exit, mut anonymous, mut shared) = (None, 0, 0);
     eventually("the watchdog ends it", || {
         let stats = jailer.stats(id).unwrap();
         (exit, anonymous) = (stats.exit, anonymous.max(stats.anonymous_bytes));
+        shared = shared.max(stats.shared_bytes);
         exit.is_some()
     });
     assert_eq!(exit.unwrap().cause, ExitCause::MemoryBudget);
@@ -168,6 +169,7 @@ fn shared() {
         anonymous < u64::from(BUDGET_MB) << 20,
         "{anonymous} bytes alone are too much"
     );
+    assert!(shared > 100 << 20, "{shared} bytes are told");
 }
 
 /// Nice value and scheduling policy of a process.

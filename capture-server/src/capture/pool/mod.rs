@@ -115,9 +115,11 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// What has become of jails.
+/// What has become of jails, and of what their pages asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Counters {
+    /// Decisions of the proxy, by outcome: of captures that are given up, too.
+    pub decisions: Family<Reason, Counter>,
     /// Jails that ended, by reason.
     pub retired: Family<Reason, Counter>,
     /// Jails that were launched.
@@ -368,8 +370,9 @@ impl Pool {
         for id in self.shared.with(|inner| inner.fleet.resting()) {
             let Some(cell) = self.cell(id) else { continue };
             if let Ok(stats) = link.stats(cell.jail.id()).await {
-                self.shared
-                    .with(|inner| inner.fleet.measured(id, stats.anonymous_bytes));
+                // What the jailer's budget is of: a jail that keeps too much of it would take the next capture with it.
+                let held = stats.anonymous_bytes.saturating_add(stats.shared_bytes);
+                self.shared.with(|inner| inner.fleet.measured(id, held));
             }
         }
     }
