@@ -46,6 +46,7 @@ pub async fn reconcile(context: &Context, service: &ScreenshotService) -> Result
     let wanted = match validate(identity, service, &context.settings) {
         Ok(wanted) => wanted,
         Err(why) => {
+            context.memories.with(&key, |memory| memory.failing = None);
             let after = status::invalid(&before, &why, generation, (context.now)());
             publish(context, service, &before, &after, &[]).await?;
             context.metrics.pass("invalid");

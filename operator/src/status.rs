@@ -200,7 +200,7 @@ fn stuck(pass: &Pass<'_>) -> bool {
 }
 
 fn gave_up(pods: &[PodView]) -> String {
-    let message = "new capture pods were not ready in time and the Deployment gave up; those from before go on";
+    let message = "new capture pods were not ready in time and the Deployment gave up; the pods that are ready go on";
     controls::not_ready(pods).map_or_else(|| message.to_owned(), |why| format!("{message}: {why}"))
 }
 

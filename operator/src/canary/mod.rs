@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use screenshot_policy::canary::{self, Canary as Asked, CanaryFacts, CanaryKey, Finding, LENGTH};
+use screenshot_policy::canary::{self, Canary as Asked, CanaryFacts, CanaryKey, Finding, LENGTH, Outcome};
 use screenshot_policy::policy::EffectivePolicy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -147,12 +147,18 @@ impl Canary {
     }
 
     /// Takes back that a pod found the canary out of reach, if it does not answer this process any more: then nobody was
-    /// there, and nothing is proven.
+    /// there, and nothing is proven of the cluster's half. What the pod's proxy refuses stays.
     pub async fn confirm(&self, found: &mut Option<CanaryFacts>) {
         let told = Instant::now();
-        let closed = found.as_ref().map(CanaryFacts::finding) == Some(Finding::Closed);
-        if closed && !self.answered(|at| at >= told).await {
-            *found = None;
+        let Some(facts) = found.as_mut().filter(|facts| facts.finding() == Finding::Closed) else {
+            return;
+        };
+        // Once more: that one connection was slow is no absence.
+        if self.answered(|at| at >= told).await || self.answered(|_| false).await {
+            return;
+        }
+        for one in &mut facts.tries {
+            one.outcome = Outcome::NotTried;
         }
     }
 

@@ -117,7 +117,8 @@ fn follow<K>(
                             "the cluster's own addresses cannot be read"
                         );
                     }
-                    if reason == "NotServed" {
+                    // The others are always served: that they are not passes soon.
+                    if source == Source::ServiceCidrs && reason == "NotServed" {
                         tokio::time::sleep(context.health.bounds().discovery).await;
                     }
                 }

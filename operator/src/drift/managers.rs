@@ -31,18 +31,17 @@ impl<'a> Managers<'a> {
             .and_then(|entry| entry.manager.as_deref())
     }
 
-    /// Who else wrote last: the likely one for a field that is gone.
+    /// Who else wrote the object itself last: the likely one for a field that is gone. An autoscaler, which writes through
+    /// a subresource, takes none away.
     pub fn latest(&self) -> Option<&'a str> {
-        let entry = self.others().max_by_key(|entry| time(entry))?;
-        entry.manager.as_deref()
+        let whole = self.others().filter(|entry| is_whole(entry));
+        whole.max_by_key(|entry| time(entry))?.manager.as_deref()
     }
 
     /// Whether our last apply held a field that the plan lacks: it was planned once, and the next apply lets go of it.
     pub fn outgrown(&self, planned: &Value) -> bool {
         let ours = self.0.iter().filter(|entry| {
-            entry.manager.as_deref() == Some(MANAGER)
-                && entry.operation.as_deref() == Some("Apply")
-                && entry.subresource.as_deref().is_none_or(str::is_empty)
+            entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply") && is_whole(entry)
         });
         ours.filter_map(|entry| entry.fields_v1.as_ref())
             .any(|fields| !covers(planned, &fields.0))
@@ -54,6 +53,11 @@ impl<'a> Managers<'a> {
             .iter()
             .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref() != Some("status"))
     }
+}
+
+/// Whether it was written as a whole, not through a subresource.
+fn is_whole(entry: &ManagedFieldsEntry) -> bool {
+    entry.subresource.as_deref().is_none_or(str::is_empty)
 }
 
 fn time(entry: &ManagedFieldsEntry) -> Option<jiff::Timestamp> {

@@ -68,10 +68,13 @@ pub(super) fn find(
         .cloned()
 }
 
-/// A pause is left to who made it; that pods wait for its end has to be said. Their number counts meanwhile, too.
+/// A pause is left to who made it; that pods wait for its end has to be said. They are still added and taken away meanwhile,
+/// and those that are just being added wait for nobody.
 fn held(deployment: &DeploymentView) -> Option<Trouble> {
     let message = "the Deployment is paused and capture pods wait to be started or replaced: resume it (`kubectl rollout resume`)";
-    (deployment.paused && deployment.updated < deployment.desired).then(|| stalled("RolloutPaused", message))
+    let adding = (1..deployment.desired).contains(&deployment.replicas);
+    let waiting = deployment.updated < deployment.desired && !adding;
+    (deployment.paused && waiting).then(|| stalled("RolloutPaused", message))
 }
 
 /// The ReplicaSet controller passes on what the API server answered to the creation of a pod.

@@ -149,7 +149,7 @@ async fn ranges_of_services_that_are_not_served_stop_nothing_and_are_looked_for_
     // It reads everything and makes no passes: the services of other tests are not touched.
     let operator = Operator::adjusted(proxy.config(), Scope::Cluster, whole_seconds, |context| {
         context.health = Health::within(Bounds {
-            discovery: Duration::from_secs(4),
+            discovery: Duration::from_secs(20),
             ..Bounds::default()
         });
     });

@@ -166,7 +166,13 @@ fn candidate(
         metrics: any,
         canary: any,
     };
-    let elector = elector(context.client.clone(), stage, me);
+    // Long enough that a slow minute of the machine costs nobody the Lease, and that only one that is given back is taken soon.
+    let times = Times {
+        lease: Duration::from_secs(40),
+        renew_deadline: Duration::from_secs(30),
+        ..TIMES
+    };
+    let elector = Elector::new(context.client.clone(), &stage.namespace, "lease", me, times);
     tokio::spawn(run(
         Arc::clone(context),
         stage.scope(),
@@ -198,12 +204,14 @@ async fn the_one_in_waiting_has_read_everything_and_goes_on_where_the_leader_end
     .await;
     let count = |metric: &str, words: &[&str]| sum(&waiting.metrics.counters(), metric, words);
     let lists = || count("api_calls_total", &["verb=\"list\""]);
+    // Without pods the service may be settled before the children's controllers have written their first status.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     let (read, before) = (lists(), stage.versions().await);
     assert_eq!(count("reconciles_total", &[]), 0, "one that waits makes passes");
 
     stop.cancel();
     first.await.unwrap().expect("it ends as it was asked to");
-    until("the second one leads", Duration::from_secs(2), || async {
+    until("the second one leads", Duration::from_secs(10), || async {
         holder(&stage).await.as_deref() == Some("second")
     })
     .await;
