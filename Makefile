@@ -13,7 +13,7 @@ export GOFLAGS ?= -trimpath -buildvcs=false
 export CGO_ENABLED ?= 0
 CLUSTER := tests/cluster/cluster.sh
 NEXTEST := cargo nextest run --locked
-CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress -p bench-rows
+CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress -p bench-rows -p screenshot-bench
 
 .PHONY: help
 help: ## show this list
@@ -66,11 +66,13 @@ test-images: images ## the images: user, labels, no shell; each font and the cac
 test-capture: tools ## jail and capture server against real Chromium; killed processes, full disks and control groups at their limit
 	@cargo build -q --locked -p capture-jail
 	$(NEXTEST) -p capture-jail -p capture-server -E 'not (binary(hostile) and test(/^pages::/))'
+	cargo test -q --locked --doc -p capture-server
 test-hostile: tools ## hostile pages, each with a harmless capture beside it whose time is taken: nothing else may run
 	@cargo build -q --locked -p capture-jail
 	$(NEXTEST) -p capture-server -E 'binary(hostile) and test(/^pages::/)'
 test-chart: tools ## both charts: lint, rules over every rendering, copies in sync, a real API server's word
 	@renice -n 19 $$$$ >/dev/null # Nothing here is timed; what runs beside it waits for clusters and browsers.
+	{ echo 19 >/proc/$$$$/autogroup; } 2>/dev/null || true # Where each session is a group of its own, the group's weight counts.
 	cargo build -q --locked -p capture-jail -p screenshot-operator
 	$(CLUSTER) build
 	hack/lint.sh --mutate
@@ -116,8 +118,9 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --locked -p screenshot-policy -p capture-egress -p capture-jail --lib --test "*" fuzz_ -- --nocapture
 
 # The suites that `make test` runs, in this order: a line after the other, what stands between bars beside one another.
+# What compares the machine's settings before and after (test-cluster) has no cluster with a node beside it.
 .PHONY: suites
 suites:
-	@echo "lint test-unit test-operator test-cluster test-gitops | test-images test-argocd test-capture"
+	@echo "lint test-unit test-operator test-cluster test-argocd test-gitops | test-images test-capture"
 	echo "test-hostile"
 	echo "test-e2e | test-chart"

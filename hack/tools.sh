@@ -43,10 +43,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   hack/step.sh "Debian packages: ${missing[*]}" hack/quietly.sh apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 [ "${1:-}" != demo ] || exit 0
+# Unoptimised and without its own updates: it only starts programs and waits for them.
 nextest=0.9.143
 if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; then
   hack/step.sh "cargo-nextest $nextest from source, once, some minutes" env -u CARGO_TARGET_DIR \
-    cargo install -q cargo-nextest --locked --version "$nextest"
+    cargo install -q cargo-nextest --locked --debug --no-default-features --features default-no-update --version "$nextest"
 fi
 # Unoptimised and without the network features: it runs for a second and reads only what cargo has fetched.
 deny=0.19.0

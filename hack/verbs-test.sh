@@ -53,7 +53,7 @@ chmod +x "$work/bin/recorder"
 for program in kubectl helm curl docker podman kind buildah cargo go; do cp "$work/bin/recorder" "$work/bin/$program"; done
 export CALLS=$work/calls TMPDIR=$work/tmp XDG_CACHE_HOME=$work/cache CARGO_TARGET_DIR=$work/target
 export TOKEN=sst_only_for_this_test REFUSALS='169.254.169.254:80;metadata_address'
-unset KUBECONFIG
+unset KUBECONFIG CONTEXT IMAGES CLUSTER_NAME CLUSTER_PORT DEMO_OUT SHOT_KEEP
 
 fail() { echo "verbs: $*" >&2; cat "$CALLS" "$work/out" >&2; exit 1; }
 called() { grep -qE -- "$1" "$CALLS" || fail "no call: $1"; }
@@ -88,7 +88,11 @@ case $1 in -u) echo 0 ;; *) echo Linux ;; esac
 I
 chmod +x "$work"/go/*
 newest=$(cd "$project" && find hack tests -name go.mod -exec sed -n 's/^go //p' {} + | sort -V | tail -n 1)
-with_go() { (cd "$project" && GO=$1 PATH=$work/go:$work/bin:$PATH hack/tools.sh demo >"$work/out" 2>&1); }
+# It runs in the project itself, whose files hack/cache.sh must not take for another checkout's.
+mkdir "$work/go-target" && echo "$project" >"$work/go-target/checkout"
+with_go() {
+  (cd "$project" && CARGO_TARGET_DIR=$work/go-target GO=$1 PATH=$work/go:$work/bin:$PATH hack/tools.sh demo >"$work/out" 2>&1)
+}
 with_go "$newest" || fail "Go $newest is not new enough"
 with_go "${newest%.*}.1000" || fail "a newer Go is not new enough"
 if with_go "${newest%.*}.0"; then fail "a module asks for Go $newest, and an older one passes"; fi

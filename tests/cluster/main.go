@@ -91,6 +91,8 @@ func execute(ctx context.Context, c cli.Command) error {
 		return nil
 	case "load":
 		return host.Load(ctx, c.Name, c.Arg, os.Stdout)
+	case "check":
+		return host.Check(ctx, c.Name)
 	case "network-policy":
 		return host.SwitchPolicies(c.Name, c.Arg == "on")
 	case "logs":

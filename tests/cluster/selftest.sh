@@ -89,7 +89,10 @@ no "the node and DNS are not later than three times their goals" late "$out.up" 
 ok "its last words: DNS answers a pod" grep -q 'checked with real pods: DNS answers' "$out.up"
 ok "up again changes nothing but its end" ./cluster.sh up --port "$port" --time-limit 10
 ok "other options are refused while it is up" sh -c '! ./cluster.sh up --no-network-policy --port '"$port"
-ok "policies can be switched off and on" sh -c "./cluster.sh network-policy off && ./cluster.sh network-policy on"
+ok "policies can be switched off" ./cluster.sh network-policy off
+ok "and then the proof by pods fails, and says so" sh -c '! ./cluster.sh check >"$0" 2>&1 && grep -q "network policies do not act" "$0"' "$out.up"
+ok "policies can be switched on" ./cluster.sh network-policy on
+ok "and then it holds again" ./cluster.sh check
 ok "the node is there" ./cluster.sh kubectl get node node-1
 ok "logs show a component's last words" sh -c "./cluster.sh logs kubelet | grep -q kubelet"
 ok "an image can be loaded" ./cluster.sh load "$(./cluster.sh status --json | sed -n 's/.*"binDir": "\(.*\)".*/\1/p')/../images/testapp.tar"

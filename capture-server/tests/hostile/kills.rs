@@ -155,7 +155,7 @@ const LARGE: &str = "<body><script>window.a=new Uint8Array(100<<20).fill(1)</scr
 async fn a_page_that_fills_its_browsers_own_process_takes_that_browser_down_and_no_neighbours_page() {
     let site = Site::new(two_at_once(15_000));
     site.write("keyset.json", &crate::harness::keyset(1, &[1, 2]));
-    let jailer = Jailer::start_with(&site, &["--memory-limit-mb".into(), "700".into()]);
+    let jailer = Jailer::start_with(&site, &["--memory-limit-mb".into(), "1000".into()]);
     let args = site.args();
     let server = Server::start_on(args, enemy::network().await).await.unwrap();
     let server = Running::serving(site, server).await;
@@ -181,9 +181,9 @@ async fn a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room()
     if !again_inside("-m", NAME, "FULL_DISK") {
         return;
     }
-    let site = Site::new(limits(20_000));
+    let site = Site::new(two_at_once(20_000));
     // Each capture needs a browser of its own, and that a directory.
-    let policy = policy_with(limits(20_000), Isolation::PerCapture);
+    let policy = policy_with(two_at_once(20_000), Isolation::PerCapture);
     site.write("policy.json", &policy.canonical_json());
     let disk = site.path("disk");
     std::fs::create_dir(&disk).unwrap();
@@ -201,15 +201,22 @@ async fn a_full_disk_costs_captures_and_the_server_says_so_until_there_is_room()
     let ballast = fill(&disk);
     // A browser wants files and hardly a byte in them: without room for bytes it goes on.
     assert_eq!(server.html("<p>without bytes").await.status, 200);
-    let files = crowd(&disk);
-    let mut lost = None;
-    until("a lost capture", async || {
-        let answer = server.html("<p>without files").await;
-        lost = (answer.status != 200).then(|| answer.problem());
-        lost.is_some()
-    })
-    .await;
-    let (status, word) = lost.unwrap();
+    // One whose browser runs already wants nothing more of the disk.
+    let beside = server.html("<p>beside<script>const t=Date.now();while(Date.now()-t<5000){}</script>");
+    let full = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let files = crowd(&disk);
+        let mut lost = None;
+        until("a lost capture", async || {
+            let answer = server.html("<p>without files").await;
+            lost = (answer.status != 200).then(|| answer.problem());
+            lost.is_some()
+        })
+        .await;
+        (files, lost.unwrap())
+    };
+    let (beside, (files, (status, word))) = tokio::join!(beside, full);
+    assert_eq!(beside.status, 200, "{beside:?}");
     assert!((502..=504).contains(&status), "{status} {word}");
     assert!(
         ["no_browser", "browser_lost", "timeout"].contains(&word.as_str()),

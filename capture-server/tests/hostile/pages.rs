@@ -238,10 +238,8 @@ async fn beside(world: &World, hostile: &Hostile) -> (Vec<Duration>, String) {
     let (ended, watch) = watch::channel(false);
     let attack = async {
         let mut last = hostile_capture(server, hostile).await;
-        for _ in 1..REPEATS {
-            if *count.borrow() >= SAMPLES {
-                break;
-            }
+        let end = Instant::now() + LONGEST;
+        while *count.borrow() < SAMPLES && Instant::now() < end {
             last = hostile_capture(server, hostile).await;
         }
         ended.send_replace(true);
@@ -331,8 +329,8 @@ async fn attack(group: &str, pages: Vec<Hostile>) {
 
 /// How many of the neighbour's captures at least have the page beside them.
 const SAMPLES: usize = 12;
-/// How often a page is captured for that at most: one that ends at once takes about as long as its neighbour.
-const REPEATS: usize = 40;
+/// For how long a page is captured again and again for that: twice what a slow machine takes for so many.
+const LONGEST: Duration = Duration::from_secs(25);
 /// How often a page is measured before it counts as one that holds its neighbour up.
 const ATTEMPTS: usize = 3;
 /// How much slower the neighbour's captures may get beside any one page. The aim is 1.5 at the 95th percentile, which the

@@ -77,6 +77,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // What was measured is told although one of these fails.
     let measured = rounds(options, &setup, &known, site, &mut results, &mut browser)
         .and_then(|()| measure_alone(options, &setup, &known, site, &mut alone));
+    if measured.is_err() && results.keys().next().is_none() && alone.memories.is_empty() && alone.soaks.is_empty() {
+        return measured; // Nothing to tell, and nothing to put in the place of what is there.
+    }
     let stolen = before.and_then(|before| Some(Ticks::now()?.stolen_since(before)));
     let concluded = conclude(options, &results, &alone, &machine(&browser, stolen));
     measured.and(concluded)
@@ -224,19 +227,24 @@ fn conclude(options: &Options, results: &Results, alone: &Alone, machine: &Value
 }
 
 /// A run of some cells leaves the rows of the others as they were, and says so.
-fn keep_earlier(rows: &mut [Row], file: &std::path::Path) {
+fn keep_earlier(rows: &mut Vec<Row>, file: &std::path::Path) {
     let earlier = std::fs::read(file)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let earlier = earlier.map_or_else(Vec::new, |mut value| {
         serde_json::from_value::<Vec<Row>>(value["rows"].take()).unwrap_or_default()
     });
-    for row in rows.iter_mut().filter(|row| row.value.is_none()) {
-        if let Some(before) = earlier.iter().find(|before| before.figure == row.figure) {
-            *row = Row {
-                earlier: before.value.is_some(),
-                ..before.clone()
-            };
+    for before in earlier.into_iter().filter(|before| before.value.is_some()) {
+        let row = rows.iter_mut().find(|row| row.figure == before.figure);
+        let before = Row {
+            earlier: true,
+            ..before
+        };
+        match row {
+            Some(row) if row.value.is_none() => *row = before,
+            Some(_) => {}
+            // It has no goal, without which a row that was not measured is not there.
+            None => rows.push(before),
         }
     }
 }

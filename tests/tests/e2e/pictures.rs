@@ -138,7 +138,9 @@ fn a_service_takes_pictures_and_shows_what_it_refused() {
     let frames = |of: &str| {
         let html =
             format!("<iframe src='{of}'></iframe><object data='{of}'></object><embed src='{of}'><img src='{of}'>");
-        shoot(json!({"html_content": html, "window_width": 1000, "window_height": 400})).body
+        let answer = shoot(json!({"html_content": html, "window_width": 1000, "window_height": 400}));
+        assert_eq!(size(&answer), (1000, 400), "{of}");
+        answer.body
     };
     let missing = |file: &str| {
         file.replace("etc/passwd", "no/such/file")

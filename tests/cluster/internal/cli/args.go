@@ -24,6 +24,7 @@ const Usage = `cluster: a real single-node Kubernetes in namespaces of its own
   load IMAGE.tar  import a docker-archive or oci-archive
   network-policy on|off
                   have the engine of a running cluster enforce policies, or ignore them
+  check           prove again with pods that DNS answers, and that policies and Pod Security act
   logs [NAME]     print a component's log; without NAME list them
   build           build the third-party programs now
   kubectl ..., helm ...   run these against the cluster
@@ -56,6 +57,7 @@ type Command struct {
 var operands = map[string]struct{ min, max int }{
 	"up": {0, 0}, "down": {0, 0}, "status": {0, 0}, "kubeconfig": {0, 0},
 	"load": {1, 1}, "logs": {0, 1}, "build": {0, 0}, "network-policy": {1, 1},
+	"check": {0, 0},
 }
 
 // Parse reads the arguments; defaultName is used without --name.

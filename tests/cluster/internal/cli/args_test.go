@@ -20,6 +20,7 @@ func TestArgumentsThatAreUnderstood(t *testing.T) {
 		"load --name x a.tar":    {Verb: "load", Name: "x", Arg: "a.tar"},
 		"logs":                   {Verb: "logs", Name: "dev"},
 		"network-policy off":     {Verb: "network-policy", Name: "dev", Arg: "off"},
+		"check --name x":         {Verb: "check", Name: "x"},
 		"logs kubelet":           {Verb: "logs", Name: "dev", Arg: "kubelet"},
 	} {
 		if got, err := Parse(strings.Fields(line), "dev"); err != nil || got != want {

@@ -21,6 +21,21 @@ const (
 	checkWithin    = 60 * time.Second
 )
 
+// Check proves again what `up` proved of a running cluster: that DNS answers, policies act, Pod Security acts.
+func Check(ctx context.Context, name string) error {
+	w, err := newWaiter(layout.Cluster{Name: name})
+	if err != nil {
+		return fmt.Errorf("cluster %q is not up: %w", name, err)
+	}
+	if err := w.wait(ctx, "check: the namespace of the check before", "kube-controller-manager", checkWithin, func(ctx context.Context) (bool, string) {
+		_, err := w.client.CoreV1().Namespaces().Get(ctx, checkNamespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), text(err)
+	}); err != nil {
+		return err
+	}
+	return w.checkPods(ctx, true)
+}
+
 // checkPods proves with real pods that DNS answers, that NetworkPolicies act, or are ignored where `enforced` is false,
 // and that Pod Security acts. `fenced` is under a policy that allows one address: it must reach that one, and the other only
 // where policies are ignored. `free` is the control: without a policy it must reach the other one, else "blocked"

@@ -49,6 +49,7 @@ func Up(ctx context.Context, spec layout.Spec, b tools.Builder, say func(string,
 		return err
 	}
 	defer unlock()
+	spec.Started = time.Now() // Who waited for another command loses no time of the limit.
 	c := spec.Cluster()
 	if running, err := alreadyUp(ctx, spec, say); running || err != nil {
 		return err
