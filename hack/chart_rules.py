@@ -211,8 +211,31 @@ def with_namespaces_there_is_no_cluster_role(rendered):
     require(chosen["values"] == ["web", "shop"], f"the policy holds in {chosen}")
 
 
+def a_namespace_of_its_own_holds_everything(rendered):
+    places = {thing["metadata"]["namespace"] for thing in rendered["mirror"] if "namespace" in thing["metadata"]}
+    require(places == {"captures"}, f"mirror renders into {sorted(places)}")
+    subjects = {subject["namespace"] for binding in of_kind(rendered["mirror"], "RoleBinding", "ClusterRoleBinding")
+                for subject in binding["subjects"]}
+    require(subjects == {"captures"}, f"mirror binds accounts of {sorted(subjects)}")
+
+
+def alerts_and_dashboard_read_what_the_pod_monitor_collects(rendered):
+    """Its job is its namespace and name."""
+    things = rendered["monitoring"]
+    (monitor,) = of_kind(things, "PodMonitor")
+    (rule,) = of_kind(things, "PrometheusRule")
+    (dashboard,) = [thing for thing in of_kind(things, "ConfigMap") if thing["metadata"]["name"].endswith("-dashboard")]
+    (text,) = dashboard["data"].values()
+    queries = [target["expr"] for panel in yaml.safe_load(text)["panels"] for target in panel["targets"]]
+    queries += [alert["expr"] for group in rule["spec"]["groups"] for alert in group["rules"]]
+    job = f"job=\"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}\""
+    require(len(queries) >= 15, f"{len(queries)} queries")
+    for query in queries:
+        require(query.count("{job=") == query.count(job) >= 1, f"a query of another job: {query}")
+
+
 # Kubernetes' own structures are turned as a whole.
-WHOLE = {"resources", "nodeSelector"}
+WHOLE = {"resources", "nodeSelector", "strategy", "labels"}
 
 
 def leaves(values, path=()):
@@ -242,7 +265,9 @@ def every_switch_is_turned(_):
     require(not missing, f"no file under ci/ turns {missing}")
 
 
-MATRIX_RULES = [what_is_off_is_not_rendered, with_namespaces_there_is_no_cluster_role, every_switch_is_turned]
+MATRIX_RULES = [what_is_off_is_not_rendered, with_namespaces_there_is_no_cluster_role,
+                a_namespace_of_its_own_holds_everything, alerts_and_dashboard_read_what_the_pod_monitor_collects,
+                every_switch_is_turned]
 
 
 def main(directory):

@@ -1,7 +1,7 @@
 """The tree that the gates look at: the repository's own files, the rendered charts, the objects of the operator's plans.
 
 In: a working tree, an empty directory. Out: copies of tracked files there; objects/NAME.yaml; defining/NAME.yaml, the
-definition as it is rendered; rules/NAME.yaml, what Prometheus would load. The definition stands apart, as kubectl-validate
+definition as it is rendered; rules/NAME.yaml, what Prometheus would load, and what dashboards ask it. The definition stands apart, as kubectl-validate
 does not end on its recursive schema. Images are named by digest, as a release names them. What is for OpenShift has the user
 that its admission writes into every container (the constraints `restricted-v2`): nothing runs there without it.
 """
@@ -51,6 +51,13 @@ def prepare(target):
         write(target, f"plan-{name}", path.read_text().split("---\n", 2)[2])
 
 
+def recorded(dashboard):
+    """The queries of a dashboard as rules, which is what Prometheus' checker reads."""
+    panels = [panel for text in dashboard["data"].values() for panel in yaml.safe_load(text)["panels"]]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [{"record": f"dashboard:line:{index}", "expr": query} for index, query in enumerate(queries)]
+
+
 def write(target, name, text):
     everything = [thing for thing in yaml.safe_load_all(text) if thing]
     things = [thing for thing in everything if thing["kind"] != APART]
@@ -64,6 +71,10 @@ def write(target, name, text):
     for folder, those in (("objects", things), ("defining", of_kind(everything, APART))):
         if those:
             (target / folder / f"{name}.yaml").write_text(yaml.safe_dump_all(those, sort_keys=False, width=1000))
+    for thing in of_kind(things, "ConfigMap"):
+        if "grafana_dashboard" in thing["metadata"].get("labels", {}):
+            rules = {"groups": [{"name": "dashboard", "rules": recorded(thing)}]}
+            (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(yaml.safe_dump(rules))
     for thing in of_kind(things, "PrometheusRule"):
         rules = yaml.safe_dump(thing["spec"])
         (target / "rules" / f"{name}-{thing['metadata']['name']}.yaml").write_text(rules)

@@ -127,7 +127,7 @@ async fn inspect(
     let body = drift::mending(&child.body, &found);
     write(context, identity, child, &body, Some(&meta.uid), digest).await?;
     let planned_so_before = sent.is_some_and(|sent| sent.digest == digest);
-    let fields = hands(&found, &managers, planned_so_before);
+    let fields = hands(&found, &managers, planned_so_before || child.takes_back);
     Ok((!fields.is_empty()).then(|| PutBack {
         kind,
         namespace: identity.namespace.clone(),
@@ -136,11 +136,11 @@ async fn inspect(
     }))
 }
 
-/// Whose hand each difference shows. What nobody else holds is a change of our own plan, unless the plan is as it was:
-/// then somebody took the field away.
-fn hands(found: &[Difference], managers: &Managers<'_>, planned_so_before: bool) -> Vec<(String, String)> {
+/// Whose hand each difference shows. What nobody else holds is a change of our own plan, unless the plan is as it was or
+/// answers somebody: then that was a hand, too. (Who scales to nothing holds nothing.)
+fn hands(found: &[Difference], managers: &Managers<'_>, somebodys: bool) -> Vec<(String, String)> {
     let named = found.iter().filter_map(|difference| {
-        let gone = || planned_so_before.then(|| managers.latest().unwrap_or("an unknown manager"));
+        let gone = || somebodys.then(|| managers.latest().unwrap_or("an unknown manager"));
         let manager = managers.of_field(&difference.path).or_else(gone)?;
         Some((difference.path.to_string(), manager.to_owned()))
     });

@@ -34,9 +34,23 @@ const EXIT: Exit = Exit {
     starved: false,
 };
 
+/// What is found of jails, one after the other.
+type Facts = Arc<Mutex<VecDeque<JailFacts>>>;
+/// What the last browser was told; none before there is one.
+type Orders = Arc<Mutex<Option<Arc<Mutex<Vec<Value>>>>>>;
+
+/// A link to a jailer that answers so.
+fn linked(facts: Facts, orders: Orders) -> Arc<Link> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &facts, &orders));
+    Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap())
+}
+
 /// Answers until the other side hangs up, with these facts one after the other; of its last browser the orders are noted. Each
 /// time that it is asked, a jail holds 200 MiB more.
-fn agree(mut stream: &UnixStream, facts: &Mutex<VecDeque<JailFacts>>, orders: &Mutex<Option<Arc<Mutex<Vec<Value>>>>>) {
+fn agree(mut stream: &UnixStream, facts: &Facts, orders: &Orders) {
     let mut held = 0;
     while let Ok(request) = protocol::read_frame::<Request>(&mut stream) {
         let (mut fds, mut ports) = (Vec::new(), Vec::new());
@@ -96,13 +110,8 @@ fn config(mode: Mode) -> Config {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jail_that_serves_has_taken_a_throw_away_picture_and_a_page_that_is_opened_later_takes_none() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s");
-    let listener = UnixListener::bind(&path).unwrap();
-    let orders = Arc::new(Mutex::new(None));
-    let noting = Arc::clone(&orders);
-    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &Mutex::default(), &noting));
-    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
+    let orders = Orders::default();
+    let link = linked(Facts::default(), Arc::clone(&orders));
     let config = config(Mode::Required);
     let cell = Cell::launch(&link, &config).await.unwrap();
     let orders = orders.lock().unwrap().clone().unwrap();
@@ -140,15 +149,9 @@ fn reading(degraded: bool) -> JailFacts {
 /// A pool that keeps one browser warm, of which these readings are had; how many were launched, and whether one was doubted.
 async fn kept<const N: usize>(readings: [JailFacts; N]) -> (u64, bool) {
     let readings = Arc::new(Mutex::new(VecDeque::from(readings)));
-    let left = Arc::clone(&readings);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &left, &Mutex::default()));
-    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
-    let (_link, linked) = watch::channel(Some(link));
+    let (_link, link) = watch::channel(Some(linked(Arc::clone(&readings), Orders::default())));
     let counters = Counters::default();
-    let pool = Pool::new(linked, config(Mode::Degraded), counters.clone());
+    let pool = Pool::new(link, config(Mode::Degraded), counters.clone());
     let doubts = pool.doubts();
     tokio::select! {
         () = pool.keep() => {}
@@ -166,19 +169,14 @@ async fn a_finding_that_is_gone_a_moment_later_costs_no_browser_and_one_that_sta
 
 /// Keeps a browser warm under these rules until one is retired for this reason.
 async fn retires(rules: Rules, reason: &'static str) {
-    let readings = Mutex::new(VecDeque::from(vec![reading(true); 100]));
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || agree(&listener.accept().unwrap().0, &readings, &Mutex::default()));
-    let link = Arc::new(Link::start(Jailer::connect(&path).unwrap(), Heard::default()).unwrap());
-    let (_link, linked) = watch::channel(Some(link));
+    let readings = Arc::new(Mutex::new(VecDeque::from(vec![reading(true); 100])));
+    let (_link, link) = watch::channel(Some(linked(readings, Orders::default())));
     let counters = Counters::default();
     let config = Config {
         rules,
         ..config(Mode::Degraded)
     };
-    let pool = Pool::new(linked, config, counters.clone());
+    let pool = Pool::new(link, config, counters.clone());
     let retired = || counters.retired.get_or_create(&Reason { reason }).get();
     tokio::select! {
         () = pool.keep() => {}

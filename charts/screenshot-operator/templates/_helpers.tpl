@@ -10,6 +10,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Namespace of the release's objects. */}}
+{{- define "screenshot-operator.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
 {{/*
 Selector of the operator's pods. The name is fixed: the NetworkPolicies that the operator writes let pods with exactly
 this label, in its own namespace, reach the health port of capture pods.

@@ -117,14 +117,19 @@ fn follow<K>(
                             "the cluster's own addresses cannot be read"
                         );
                     }
-                    // The others are always served: that they are not passes soon.
-                    if source == Source::ServiceCidrs && reason == "NotServed" {
+                    if may_be_missing(source, reason) {
                         tokio::time::sleep(context.health.bounds().discovery).await;
                     }
                 }
             }
         }
     });
+}
+
+/// Whether a cluster may do for long without what was not found. The other kinds are always served: that they are not passes
+/// soon.
+fn may_be_missing(source: Source, reason: &str) -> bool {
+    source == Source::ServiceCidrs && reason == "NotServed"
 }
 
 /// Publishes what changed, at the first time at once.
@@ -147,5 +152,21 @@ async fn publish(context: Arc<Context>) {
         if context.cluster.view(Instant::now()).is_ok() {
             tokio::time::sleep(GATHER).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kind_that_older_clusters_lack_is_looked_for_rarely() {
+        let rarely = |reason| {
+            Source::ALL
+                .into_iter()
+                .filter(move |source| may_be_missing(*source, reason))
+        };
+        assert_eq!(rarely("NotServed").collect::<Vec<_>>(), [Source::ServiceCidrs]);
+        assert_eq!(rarely("Forbidden").count(), 0);
     }
 }

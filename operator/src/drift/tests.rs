@@ -174,6 +174,8 @@ fn the_manager_of_a_field_is_named_and_never_ourselves() {
             "k:{\"name\":\"server\"}": {".": {}, "f:image": {}}}}}}}},
         {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status",
          "time": "2026-01-04T00:00:00Z", "fieldsV1": {"f:status": {"f:replicas": {}}}},
+        {"manager": "an-autoscaler", "operation": "Update", "subresource": "scale",
+         "time": "2026-01-05T00:00:00Z", "fieldsV1": {"f:spec": {"f:size": {}}}},
     ]))
     .unwrap();
     let managers = Managers::of(&entries);
@@ -189,7 +191,9 @@ fn the_manager_of_a_field_is_named_and_never_ourselves() {
         .then(Step::Element(json!({"name": "server"}).as_object().unwrap().clone()))
         .field("image");
     assert_eq!(managers.of_field(&image), Some("kubectl-edit"));
+    // For a field that is gone: the autoscaler wrote later, and takes none away.
     assert_eq!(managers.latest(), Some("kubectl-edit"));
+    assert_eq!(managers.of_field(&field(&["spec", "size"])), Some("an-autoscaler"));
     // As `kubectl scale` leaves it.
     let scaled = json!({"manager": "kubectl", "operation": "Update", "subresource": "scale",
         "fieldsV1": {"f:spec": {"f:replicas": {}}}});

@@ -69,9 +69,14 @@ pub(super) fn replicas(wanted: &Validated, live: Option<&DeploymentView>) -> Opt
     match (&wanted.scale, live) {
         (Scale::Fixed(replicas), _) => Some(*replicas),
         (Scale::Auto(bounds), None) => Some(bounds.min_replicas),
-        (Scale::Auto(bounds), Some(live)) if live.desired == 0 => Some(bounds.min_replicas),
+        (Scale::Auto(bounds), Some(_)) if is_switched_off(wanted, live) => Some(bounds.min_replicas),
         (Scale::Auto(bounds), Some(live)) => live
             .held_replicas
             .map(|held| held.clamp(bounds.min_replicas, bounds.max_replicas)),
     }
+}
+
+/// Whether somebody else scaled to no pods what the autoscaler should look after.
+pub(super) fn is_switched_off(wanted: &Validated, live: Option<&DeploymentView>) -> bool {
+    matches!(wanted.scale, Scale::Auto(_)) && live.is_some_and(|live| live.desired == 0 && live.held_replicas.is_none())
 }

@@ -33,12 +33,15 @@ pub(super) fn build(wanted: &Validated, live: Option<&DeploymentView>) -> Child 
     if let Some(replicas) = autoscaler::replicas(wanted, live) {
         spec["replicas"] = json!(replicas);
     }
-    Child::new(
-        &wanted.identity,
-        Kind::Deployment,
-        names.main(),
-        object([("spec", spec)]),
-    )
+    Child {
+        takes_back: autoscaler::is_switched_off(wanted, live),
+        ..Child::new(
+            &wanted.identity,
+            Kind::Deployment,
+            names.main(),
+            object([("spec", spec)]),
+        )
+    }
 }
 
 fn metadata(wanted: &Validated) -> Value {

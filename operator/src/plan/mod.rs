@@ -58,6 +58,9 @@ pub struct Child {
     pub name: String,
     /// The whole object. Of a Secret it holds secrets, hence no `Debug`.
     pub body: Value,
+    /// Whether the body answers what somebody did to the live object: then what differs shows a hand, although the plan was
+    /// another one before.
+    pub takes_back: bool,
 }
 
 impl fmt::Debug for Child {
@@ -86,6 +89,7 @@ impl Child {
             kind,
             name: name.to_owned(),
             body,
+            takes_back: false,
         }
     }
 

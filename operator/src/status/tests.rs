@@ -397,6 +397,14 @@ fn a_rollout_that_somebody_paused_is_stalled_while_pods_wait_for_it_and_only_the
     assert_eq!(paused(0).says("Stalled"), is("True", "RolloutPaused"));
     assert_eq!(paused(0).says("Available"), is("True", "PodsReady"));
     assert_eq!(paused(1).says("Stalled"), None);
+    let growing = |desired| {
+        replacing(|deployment| {
+            (deployment.paused, deployment.updated) = (true, 0);
+            (deployment.desired, deployment.replicas) = (desired, 1);
+        })
+    };
+    assert_eq!(growing(2).says("Stalled"), None);
+    assert_eq!(growing(1).says("Stalled"), is("True", "RolloutPaused"));
     let mut done = good(|_| {});
     done.deployment.as_mut().unwrap().paused = true;
     assert_eq!(done.says("Ready"), is("True", "AsWanted"));

@@ -58,6 +58,13 @@ async fn what_an_autoscaler_wrote_stays_whatever_else_is_applied_and_is_the_oper
         replicas().await == Some(1)
     })
     .await;
+    until("it is told of", PATIENCE, || async {
+        // Who scales to nothing holds no field by which he could be named.
+        let told = "Deployment shots: spec.replicas (changed by ";
+        let mut events = stage.events().await.into_iter();
+        events.any(|(reason, note)| reason == "DriftCorrected" && note.contains(told))
+    })
+    .await;
 
     stage.edit("shots", json!({"autoscaling": null, "replicas": 0})).await;
     until("the spec's own number counts again", PATIENCE, || async {

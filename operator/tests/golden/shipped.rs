@@ -12,9 +12,12 @@ fn registered(prefix: &str, directory: &str) -> BTreeSet<String> {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
-            for call in text.split(".register(").skip(1) {
-                let name = call.split('"').nth(1).unwrap_or_default();
-                names.insert(format!("{prefix}_{name}"));
+            // (the call, what it appends to the name)
+            for (call, unit) in [(".register(", ""), (".register_with_unit(", "_seconds")] {
+                for rest in text.split(call).skip(1) {
+                    let name = rest.split('"').nth(1).unwrap_or_default();
+                    names.insert(format!("{prefix}_{name}{unit}"));
+                }
             }
         }
     }
@@ -22,15 +25,18 @@ fn registered(prefix: &str, directory: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_read_only_metrics_that_are_exported() {
+fn alerts_and_dashboards_read_only_metrics_that_are_exported() {
     let mut exported = registered("screenshot_server", "../capture-server/src");
     exported.extend(registered("screenshot_operator", "src"));
     assert!(exported.contains("screenshot_server_ready"), "{exported:?}");
     let plan = planned(MONITORED, &Targets::new());
+    let chart = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/screenshot-operator/files");
+    let of_the_chart = ["alerts.yaml", "dashboard.json"].map(|file| std::fs::read_to_string(chart.join(file)).unwrap());
     let text = [plan.prometheus_rule, plan.dashboard]
         .into_iter()
         .flatten()
         .map(|child| child.body.to_string())
+        .chain(of_the_chart)
         .collect::<String>();
     let mut read = BTreeSet::new();
     for (start, _) in text.match_indices("screenshot_") {
@@ -43,7 +49,7 @@ fn alerts_and_dashboard_read_only_metrics_that_are_exported() {
             .find_map(|suffix| name.strip_suffix(suffix));
         read.insert(base.unwrap_or(&name).to_owned());
     }
-    assert!(read.len() >= 8, "{read:?}");
+    assert!(read.len() >= 16, "{read:?}");
     let unknown: Vec<_> = read.difference(&exported).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
 }
