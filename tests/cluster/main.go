@@ -2,7 +2,7 @@
 // control plane, kubelet, kube-proxy, kubectl and a NetworkPolicy engine are this same program, chosen by
 // the name it is called by or by its first argument.
 // In: a command. Out: a cluster in namespaces of its own, reachable on the host's loopback only.
-// It must not leave anything behind after `down`, nor reach any real network.
+// It must not leave anything behind after `down` or the time limit, nor reach any real network.
 package main
 
 import (
@@ -44,6 +44,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == node.Command:
 		return node.Run(args[1])
+	case len(args) == 2 && args[0] == host.CaretakerCommand:
+		return host.Caretake(args[1])
 	case len(args) > 0 && args[0] == "helm":
 		useOwnKubeconfig()
 		return syscall.Exec(filepath.Join(cache(), "bin", "helm"), args, os.Environ())

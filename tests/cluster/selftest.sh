@@ -1,8 +1,8 @@
 #!/bin/sh
-# Proves on this machine that the test cluster works and that nothing of it stays: up, checks, the death of
-# pid 1, down; then an `up` killed half way, down; and beside it a cluster that its time limit ends. In: nothing. Out:
-# ok/FAIL lines and an exit status. It must not touch other clusters: it uses names and ports of its own. Takes about a
-# minute and a half.
+# Proves on this machine that the test cluster works and that nothing of it stays: up, checks, the death of the kubelet and
+# of pid 1, down; then an `up` killed half way, down; then a cluster that its time limit ends, and another beside it. In:
+# nothing. Out: ok/FAIL lines and an exit status. It must not touch other clusters: it uses names and ports of its own.
+# Takes about two minutes, one of them that limit.
 # shellcheck disable=SC2317 # functions are called by name
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -50,11 +50,13 @@ namespaces() { for p in /proc/[0-9]*; do [ "$(in_namespaces "$p")" = "$(cat "$ou
 sysctls() { (cd /proc/sys && cat vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes); }
 # What the host's network is made of: links, addresses, routes, rules of routing and of the packet filter.
 network() { ip -brief link; ip -brief address; ip route show table all; ip -6 route show table all; ip rule; nft list ruleset; }
+# inside COMPONENT: its process's number in the cluster.
+inside() { ./cluster.sh status --json | sed -n '/"name": "'"$1"'"/{n;s/.*"pid": \([0-9]*\),$/\1/p;}'; }
 pid1() { ./cluster.sh status --json | sed -n 's/^  "pid": \([0-9]*\),$/\1/p'; }
 processes() {
   pid1
   for f in /proc/[0-9]*/cmdline; do tr '\0' ' ' <"$f"; echo; done >"$out.ps" 2>/dev/null # before grep is one of them
-  grep -E "$state/|cluster pid1 $CLUSTER_NAME " "$out.ps"
+  grep -E "$state/|cluster (pid1|caretaker) $CLUSTER_NAME " "$out.ps"
 }
 mounts() { grep -s "$state" /proc/mounts; }
 cgroups() { find /sys/fs/cgroup -maxdepth 2 -name "sscluster-$CLUSTER_NAME" 2>/dev/null; }
@@ -74,14 +76,6 @@ nothing_left() {
 ok "down with nothing there" ./cluster.sh down
 sysctls_before=$(sysctls)
 network >"$out.net"
-
-limited
-ok "a cluster with a time limit of a minute" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
-cp "$out" "$out.up"
-no "its control plane is not later than three times its goal" late "$out.up" 1
-ok "it is up" test -n "$(pid1)"
-ok "up again gives it the minute anew" ./cluster.sh up --control-plane-only --port "$port" --time-limit 1
-main
 
 ok "up" ./cluster.sh up --port "$port" --time-limit 10
 cp "$out" "$out.up"
@@ -119,8 +113,17 @@ ok "the seccomp directory is there" test -d "$state/kubelet/seccomp"
 no "the host sees no mount" mounts
 note_namespaces
 ok "its namespaces can be seen" test -n "$(namespaces)" -a -n "$(processes)"
+nsenter --target "$(pid1)" --pid kill -9 "$(inside kubelet)"
+ok "up fails when the kubelet is dead, which the API does not know yet" sh -c '! timeout 20 ./cluster.sh up --port '"$port"
+cp "$out" "$out.up"
+ok "and says so" grep -q 'makes a new one: kubelet ended (signal: killed)' "$out.up"
 kill -9 "$(pid1)"
 ok "status after the death of pid 1" sh -c './cluster.sh status | grep -q ended'
+for _ in $(seq 20); do [ -z "$(processes)" ] && break; sleep 0.5; done
+no "after it no process is left, without a down" processes
+no "nor a cgroup" cgroups
+ok "and sysctls are as before" test "$(sysctls)" = "$sysctls_before"
+ok "but its logs are there" test -s "$state/logs/pid1.log"
 ok "down" ./cluster.sh down
 nothing_left "after down"
 
@@ -137,16 +140,24 @@ ok "the next up starts afresh" ./cluster.sh up --control-plane-only --port "$por
 ok "down" ./cluster.sh down
 nothing_left "after a killed up"
 
-ok "a cluster without a policy engine comes up, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port "$port" --time-limit 10
-ok "down" ./cluster.sh down
-
 limited
-for _ in $(seq 60); do [ -z "$(pid1)" ] && break; sleep 1; done
-ok "the time limit has ended its cluster" sh -c './cluster.sh status | grep -q ended'
-no "and its processes" processes
-no "and its listener" listener
-ok "it says why, and the limit is the later one" grep -qE 'the time limit of 1m[1-9][0-9]?s is over' "$state/logs/pid1.log"
+ok "a cluster without a policy engine comes up for a minute, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port "$port" --time-limit 1
+note_namespaces
+sysctls_beside=$(sysctls)
+exec 7<"$state/logs/pid1.log" # its name will be gone
+ok "up again gives it the minute anew" ./cluster.sh up --no-network-policy --port "$port" --time-limit 1
+main
+ok "a control plane alone comes up beside it" ./cluster.sh up --control-plane-only --port "$port" --time-limit 10
+cp "$out" "$out.up"
+no "it is not later than three times its goal" late "$out.up" 1
+no "it keeps no file that its up was given" find "/proc/$(pid1)/fd" -lname '*/selftest-limit/*'
 ok "down" ./cluster.sh down
-ok "nothing is left of it" test ! -e "$state"
+limited
+ok "the one beside it stays up" test -n "$(pid1)"
+ok "and so do its sysctls" test "$(sysctls)" = "$sysctls_beside"
+for _ in $(seq 90); do [ -z "$(processes)" ] && [ ! -e "$state" ] && break; sleep 1; done
+nothing_left "after the time limit, without a down"
+ok "it said why, and the limit was the later one" grep -qE 'the time limit of 1m[1-9][0-9]?s is over' /dev/fd/7
+ok "down finds nothing more" ./cluster.sh down
 [ $failed = 0 ] && echo "all ok" || echo "FAILED"
 exit $failed

@@ -31,7 +31,7 @@ func remove(c layout.Cluster) error {
 }
 
 // stop ends all processes and undoes what was changed on the machine; logs stay. It goes on after a
-// failed step, so that as little as possible is left.
+// failed step, so that as little as possible is left. The caretaker goes last: should this be killed half way, it takes over.
 func stop(c layout.Cluster) error {
 	if err := killPID1(c.Name); err != nil {
 		return err // nothing else can work while it runs
@@ -45,7 +45,7 @@ func stop(c layout.Cluster) error {
 	if len(mounts) > 0 { // deleting through a mount would delete what is mounted
 		errs = append(errs, fmt.Errorf("mounts on the host: %s", strings.Join(mounts, ", ")))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, endCaretaker(c.Name))...)
 }
 
 // anyNode says whether one of these clusters runs a kubelet. One whose spec cannot be read might.

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"screenshot-operator.io/tests/cluster/internal/layout"
 	"screenshot-operator.io/tests/cluster/internal/node"
 )
@@ -29,19 +31,54 @@ func TestOnlyPID1OfANamespaceIsTakenForTheCluster(t *testing.T) {
 		"pid 1 of the cluster":            {[]string{"cluster", node.Command, name}, syscall.CLONE_NEWPID, true},
 		"pid 1 with one argument too few": {[]string{"cluster", node.Command}, syscall.CLONE_NEWPID, false},
 	} {
-		cmd := fakeProcess(t, c.args, c.flags)
+		cmd := fakeProcess(t, c.args, c.flags, nil)
 		if got := isPID1(cmd.Process.Pid, name); got != c.want {
 			t.Errorf("%s: %v", what, got)
 		}
 	}
 }
 
-// fakeProcess is this test binary, waiting, with a command line of our choice.
-func fakeProcess(t *testing.T, args []string, flags uintptr) *exec.Cmd {
+// The same arguments alone, or any file as descriptor 3, must not do either.
+func TestOnlyWhoHoldsAProcessIsTakenForTheCaretaker(t *testing.T) {
+	name := "host-test"
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := os.NewFile(uintptr(fd), "a process")
+	defer process.Close()
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for what, c := range map[string]struct {
+		args []string
+		file *os.File
+		want bool
+	}{
+		"the caretaker":                       {[]string{"cluster", CaretakerCommand, name}, process, true},
+		"the same arguments":                  {[]string{"cluster", CaretakerCommand, name}, nil, false},
+		"the same arguments and another file": {[]string{"cluster", CaretakerCommand, name}, file, false},
+		"another cluster's":                   {[]string{"cluster", CaretakerCommand, name + "-2"}, process, false},
+		"who holds a process for other ends":  {[]string{"cluster", "serve", name}, process, false},
+	} {
+		cmd := fakeProcess(t, c.args, 0, c.file)
+		if got := isCaretaker(cmd.Process.Pid, name); got != c.want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}
+
+// fakeProcess is this test binary, waiting, with a command line and a descriptor 3 of our choice.
+func fakeProcess(t *testing.T, args []string, flags uintptr, file *os.File) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args, cmd.Env = args, append(os.Environ(), "HOST_TEST_WAIT=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	if file != nil {
+		cmd.ExtraFiles = []*os.File{file}
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

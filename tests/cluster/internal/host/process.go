@@ -1,8 +1,8 @@
 // Package host is the outside of a cluster: what up, down, status, load and logs do on the machine.
 // In: the options of a command. Out: a running cluster, or none, and lines that say so.
 // It must not kill or remove anything that is not provably the cluster's own, and it must leave
-// nothing behind after `down`: no process, mount, namespace, cgroup or changed sysctl. (A module of the kernel that it
-// had loaded stays, and so do controllers that it enabled at the root of cgroup v2.)
+// nothing behind after `down` or the time limit: no process, mount, namespace, cgroup or changed sysctl. (A module of the
+// kernel that it had loaded stays, and so do controllers that it enabled at the root of cgroup v2.)
 package host
 
 import (
@@ -25,28 +25,38 @@ const goneWithin = 20 * time.Second
 
 // findPID1 looks for the cluster's pid 1 among all processes. It needs no pid file, so an `up` that was
 // killed at any moment leaves nothing that `down` cannot find, and no number can be stale.
-func findPID1(name string) (int, error) {
+func findPID1(name string) (int, error) { return find(isPID1, name) }
+
+// identity says whether a process is a certain one of the cluster of this name.
+type identity func(pid int, name string) bool
+
+func find(is identity, name string) (int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
 	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err == nil && isPID1(pid, name) {
+		if err == nil && is(pid, name) {
 			return pid, nil
 		}
 	}
 	return 0, nil
 }
 
-// isPID1 checks the command line (`<program> pid1 <name>`) and that the process is pid 1 of a namespace.
-func isPID1(pid int, name string) bool {
+// calledAs checks the command line: `<program> <command> <name>`.
+func calledAs(pid int, command, name string) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
 		return false
 	}
 	args := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
-	if len(args) != 3 || args[1] != node.Command || args[2] != name {
+	return len(args) == 3 && args[1] == command && args[2] == name
+}
+
+// isPID1 checks the command line and that the process is pid 1 of a namespace.
+func isPID1(pid int, name string) bool {
+	if !calledAs(pid, node.Command, name) {
 		return false
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -62,12 +72,15 @@ func isPID1(pid int, name string) bool {
 	return false
 }
 
-// killPID1 ends pid 1 and with it, by the kernel, everything in its pid namespace. The file descriptor
-// stands for one process for ever: it is opened before the last check, so the signal cannot reach another
-// one, and it reports the end only when every process of the namespace is gone. (The command line is no
-// measure for that: it is empty as soon as pid 1 begins to end, while others still write files.)
-func killPID1(name string) error {
-	pid, err := findPID1(name)
+// killPID1 ends pid 1 and with it, by the kernel, everything in its pid namespace.
+func killPID1(name string) error { return kill(isPID1, name) }
+
+// kill ends a process and waits until it is gone. The file descriptor stands for one process for ever: it is opened before
+// the last check, so the signal cannot reach another one, and for a pid 1 it reports the end only when every process of the
+// namespace is gone. (The command line is no measure for that: it is empty as soon as pid 1 begins to end, while
+// others still write files.)
+func kill(is identity, name string) error {
+	pid, err := find(is, name)
 	if err != nil || pid == 0 {
 		return err
 	}
@@ -79,22 +92,31 @@ func killPID1(name string) error {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	if !isPID1(pid, name) {
+	if !is(pid, name) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill %d: %w", pid, err)
 	}
 	for end := time.Now().Add(goneWithin); time.Now().Before(end); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 500) // ms
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		gone, err := ended(fd, 500)
+		if err != nil {
 			return fmt.Errorf("wait for %d: %w", pid, err)
 		}
-		if n > 0 {
+		if gone {
 			return nil
 		}
 	}
 	return fmt.Errorf("process %d is still there %v after SIGKILL", pid, goneWithin)
+}
+
+// ended waits some milliseconds, or with -1 for ever, for the end of a process; a signal can make it return earlier.
+func ended(pidfd, ms int) (bool, error) {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms)
+	if errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return n > 0, err
 }
 
 // members gives the host's pids of pid 1 and everything below it. Pods have pid namespaces of their own,
@@ -149,10 +171,7 @@ func memory(pids []int) int64 {
 
 // lock makes sure that one up or down works at a time on this machine.
 func lock(out func(string, ...any)) (unlock func(), err error) {
-	if err := ownDir(layout.Base); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(layout.Base, "lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	f, err := openLock()
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +193,13 @@ func lock(out func(string, ...any)) (unlock func(), err error) {
 			told = true
 		}
 	}
+}
+
+func openLock() (*os.File, error) {
+	if err := ownDir(layout.Base); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(layout.Base, "lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 }
 
 // ownDir makes a directory and refuses one that is not root's: anyone can write to /var/tmp.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"screenshot-operator.io/tests/cluster/internal/config"
 	"screenshot-operator.io/tests/cluster/internal/layout"
@@ -19,9 +22,10 @@ import (
 )
 
 const (
-	apiWithin  = 90 * time.Second
-	nodeWithin = 90 * time.Second
-	dnsWithin  = 90 * time.Second
+	apiWithin   = 90 * time.Second
+	nodeWithin  = 90 * time.Second
+	dnsWithin   = 90 * time.Second
+	againWithin = 30 * time.Second // for each thing that a running cluster should have anyway
 	// What is aimed at on two cores, with the programs built, from when no other `up` or `down` was waited for. They are said
 	// beside the times; selftest.sh fails beyond three times as much.
 	controlPlaneGoal = 15 * time.Second
@@ -30,8 +34,8 @@ const (
 )
 
 // Up brings a cluster up and returns when it works. A running cluster of the same kind is left alone, but
-// for its time limit, which begins again; the remains of one that ended are removed first. After a failure nothing runs; the logs stay until the next
-// `up` or `down`.
+// for its time limit, which begins again, and is an error if it does not work; the remains of one that ended are removed
+// first. After a failure nothing of a new cluster runs; the logs stay until the next `up` or `down`.
 func Up(ctx context.Context, spec layout.Spec, b tools.Builder, say func(string, ...any)) error {
 	if os.Geteuid() != 0 {
 		return errors.New("root is needed for namespaces and cgroups")
@@ -92,8 +96,8 @@ func alreadyUp(ctx context.Context, spec layout.Spec, say func(string, ...any)) 
 	if err != nil {
 		return true, err
 	}
-	if err := w.wait(ctx, "cluster is up already, but", "kube-apiserver", 15*time.Second, w.apiReady); err != nil {
-		return true, err
+	if err := w.worksStill(ctx, have.ControlPlaneOnly); err != nil {
+		return true, fmt.Errorf("cluster %q is up but does not work; `cluster down`, then `cluster up`, makes a new one: %w", spec.Name, err)
 	}
 	have = have.Renewed(spec.TimeLimit, time.Now())
 	if err := layout.WriteJSON(spec.Cluster().In("spec.json"), have); err != nil {
@@ -102,6 +106,20 @@ func alreadyUp(ctx context.Context, spec layout.Spec, say func(string, ...any)) 
 	left := time.Until(have.Ends()).Round(time.Minute)
 	say("already up, for another %v: export KUBECONFIG=%s", left, spec.Cluster().Kubeconfig())
 	return true, nil
+}
+
+// worksStill asks the processes first: for some 40 s the API calls a node Ready whose kubelet is dead.
+func (w waiter) worksStill(ctx context.Context, controlPlaneOnly bool) error {
+	if err := w.alive(); err != nil {
+		return err
+	}
+	if err := w.wait(ctx, "API server", "kube-apiserver", againWithin, w.apiReady); err != nil || controlPlaneOnly {
+		return err
+	}
+	if err := w.wait(ctx, "node Ready", "kubelet", againWithin, w.nodeReady); err != nil {
+		return err
+	}
+	return w.wait(ctx, "CoreDNS Available", "kubelet", againWithin, w.coreDNSAvailable)
 }
 
 // start does one step after the other; every error says which one failed.
@@ -200,7 +218,8 @@ func prepare(spec layout.Spec) error {
 	return nil
 }
 
-// launch starts this program again as pid 1 of new namespaces. It inherits the socket that listens here.
+// launch starts this program again as pid 1 of new namespaces, and as its caretaker. Pid 1 inherits the socket that
+// listens here.
 func launch(spec layout.Spec) error {
 	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", spec.Port))
 	if err != nil {
@@ -217,6 +236,9 @@ func launch(spec layout.Spec) error {
 		return err
 	}
 	defer out.Close()
+	// Files that this process was given, a pipe to somebody who waits for its end, are not for processes that stay. Kernels
+	// before 5.11 cannot do this, and it is no reason to fail.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	p := exec.Command("/proc/self/exe", node.Command, spec.Name)
 	p.Args[0] = "cluster"
 	p.Dir, p.Stdout, p.Stderr, p.ExtraFiles = "/", out, out, []*os.File{socket}
@@ -224,7 +246,13 @@ func launch(spec layout.Spec) error {
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Setsid:     true,
 	}
-	return p.Start()
+	if err := p.Start(); err != nil {
+		return err
+	}
+	if err := startCaretaker(spec.Cluster(), p.Process.Pid); err != nil {
+		return fmt.Errorf("caretaker: %w", err)
+	}
+	return nil
 }
 
 // preload brings the cluster's own images in.

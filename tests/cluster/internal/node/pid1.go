@@ -1,6 +1,7 @@
 // Package node is the inside of a cluster: pid 1 of its own pid, mount, network, uts and ipc namespaces.
 // In: the state directory made by `up` and the host's listening socket as file 3. Out: running components,
-// their logs and components.json. Killing pid 1 ends everything; it also ends itself at the time limit.
+// their logs and components.json. Killing pid 1 ends everything; it also ends itself at the time limit. What it then leaves
+// on the host is the caretaker's to remove.
 // It must not change anything outside its namespaces, except cgroups of the cluster's own.
 package node
 
