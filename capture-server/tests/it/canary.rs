@@ -8,11 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce, nonce_text};
 use screenshot_policy::canary::{CANARY_HEADER, Canary, CanaryKey, Finding, Outcome};
-use screenshot_policy::policy::{Ceiling, EffectivePolicy, Enforcement, PolicyDocument};
+use screenshot_policy::egress::EgressException;
+use screenshot_policy::policy::{Enforcement, PolicyDocument};
+use screenshot_policy::unit::Port;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::harness::{Answer, Running, Site, get, limits, until};
+use crate::harness::{Answer, Running, Site, get, limits, policy_of, until, without_a_route_out};
 
 /// Longer than an attempt is given again instead of repeated.
 const PAST_FRESH: Duration = Duration::from_millis(5_200);
@@ -90,11 +92,13 @@ async fn attested(server: &Running, n: u8, canary: &str) -> AttestReport {
 
 /// A server under a policy with this word of enforcement, and without a jailer.
 async fn server(enforcement: Enforcement) -> Running {
+    under(|document| document.egress.enforcement = enforcement).await
+}
+
+/// The same under any policy.
+async fn under(change: impl FnOnce(&mut PolicyDocument)) -> Running {
     let site = Site::new(limits(5_000));
-    let mut document = PolicyDocument::secure_default("it", "it").unwrap();
-    document.egress.enforcement = enforcement;
-    let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap();
-    site.write("policy.json", &policy.canonical_json());
+    site.write("policy.json", &policy_of(limits(5_000), change).canonical_json());
     let args = site.args();
     let server = Running::with(site, args).await;
     until("policy and keyset", async || server.reasons().await == ["JailerAbsent"]).await;
@@ -164,6 +168,31 @@ async fn a_pod_that_reaches_the_canary_is_not_ready_until_it_is_out_of_reach_aga
     assert_eq!(server.reasons().await, ["JailerAbsent"]);
     assert!(metric(&server, "screenshot_server_egress_enforced 1").await);
     assert!(metric(&server, "screenshot_server_canary_tries_total{reason=\"reached\"} 1").await);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_says_of_each_address_what_its_own_proxy_would_say_to_a_page() {
+    if !without_a_route_out("canary::a_pod_says_of_each_address_what_its_own_proxy_would_say_to_a_page") {
+        return;
+    }
+    let [opened, closed]: [SocketAddr; 2] = ["203.0.113.9:8082", "203.0.113.9:8083"].map(|text| text.parse().unwrap());
+    let server = under(|document| {
+        document.egress.exceptions = vec![EgressException {
+            host: "203.0.113.9".parse().unwrap(),
+            ports: vec![Port::try_from(opened.port()).unwrap()],
+            cidr: None,
+            reason: "a test".parse().unwrap(),
+            expires: "2099-01-01T00:00:00Z".parse().unwrap(),
+        }];
+    })
+    .await;
+    let answer = CanaryKey::from_bytes([6; 32]).answer(&nonce_of(1));
+    let canary = Canary::new(&[opened, closed], &answer).unwrap();
+    let facts = attested(&server, 1, &canary.text()).await.egress.canary.unwrap();
+    let said: Vec<_> = facts.tries.iter().map(|one| (one.address, one.proxy_refuses)).collect();
+    assert_eq!(said, [(opened, false), (closed, true)]);
+    assert!(!facts.proxy_refuses());
     server.stop().await;
 }
 

@@ -3,10 +3,12 @@
 //! In: the addresses of this pod, a random key, connections from anybody. Out: the answer to a challenge of 32 bytes, and
 //! [`Offer`]: whether pods can be asked to try it. It has to be certain to answer, or "out of reach" would prove nothing:
 //! before pods are asked, the listener is tried through the pod's own addresses. The chart's NetworkPolicy lets everybody
-//! in on its port. Must not: read more than the challenge, or hold a connection for longer than a moment.
+//! in on its port. Must not: read more than the challenge, hold a connection for longer than a moment, or let one address
+//! take the places of all others: who keeps pods from an answer hides that nothing is enforced.
 
 pub mod knock;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +27,12 @@ use crate::error::Error;
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 128;
-/// For one connection, from its first byte to its last.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Connections at a time from one address; more are closed at once. A challenge takes milliseconds, so that this is enough
+/// for many pods behind one address of their node; one of them that is turned away is asked again later.
+const FROM_ONE: usize = 8;
+/// For one connection, from its first byte to its last. The challenge comes at once, and TCP repeats one that was lost after
+/// a fifth of a second. Less than a pod waits, so that one that has to wait for a place is answered still.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// For the listener's own answer to this process.
 const SELF_CHECK: Duration = Duration::from_millis(500);
 /// A check of the listener counts for so long.
@@ -86,25 +92,33 @@ impl Canary {
     /// Answers until the token is cancelled.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut peers: HashMap<IpAddr, Arc<Semaphore>> = HashMap::new();
         loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await.ok()?;
-                Some((listener.accept().await, place))
-            };
             let accepted = tokio::select! {
-                accepted = accepted => accepted,
+                accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let Some((accepted, place)) = accepted else { return };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, peer)) = accepted else {
                 // Out of descriptors, for example.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            // Who has no connection open is forgotten: there are never more of them than connections.
+            peers.retain(|_, own| own.available_permits() < FROM_ONE);
+            let own = peers
+                .entry(peer.ip())
+                .or_insert_with(|| Arc::new(Semaphore::new(FROM_ONE)));
+            let Ok(own) = Arc::clone(own).try_acquire_owned() else {
+                continue;
+            };
+            // Not for long: each is free again after a moment.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let canary = Arc::clone(&self);
             tokio::spawn(async move {
                 let _ = timeout(PATIENCE, canary.answer(stream)).await;
-                drop(place);
+                drop((own, place));
             });
         }
     }

@@ -112,7 +112,9 @@ pub async fn observe(context: &Context, wanted: &Validated, freshness: Freshness
         knock: knock::is_shut_out(&wanted.ingress, &identity.namespace, settings, &own),
     };
     let pods = attested(context, identity, &serving, &asking, &expected).await?;
-    let awaiting = pods.iter().any(|pod| pod.started && !expected.met(&pod.attested));
+    let awaiting = pods
+        .iter()
+        .any(|pod| pod.started && !expected.rests(&pod.attested, pod.let_in));
     Ok(Observed {
         children: known.children,
         credentials,

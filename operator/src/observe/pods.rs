@@ -135,7 +135,7 @@ pub(super) struct Asking<'a> {
 
 impl Expected {
     /// Whether an answer leaves nothing to wait for.
-    pub(super) fn met(&self, answer: &Result<AttestReport, Unattested>) -> bool {
+    fn met(&self, answer: &Result<AttestReport, Unattested>) -> bool {
         answer.as_ref().is_ok_and(|report| {
             let keyset = report.keyset.as_ref().map(|keyset| &keyset.digest);
             let refused = report.keyset.as_ref().is_some_and(|keyset| keyset.stale.is_some());
@@ -150,6 +150,12 @@ impl Expected {
         })
     }
 
+    /// Whether there is no reason to ask a pod again soon: its answer is as expected, and it did not let the operator in
+    /// where that stops the service. Its policies may only be late.
+    pub(super) fn rests(&self, answer: &Result<AttestReport, Unattested>, let_in: bool) -> bool {
+        self.met(answer) && (!let_in || self.enforcement == Enforcement::Advisory)
+    }
+
     /// Whether there is no reason to have the canary tried again soon.
     fn settled(&self, canary: &CanaryFacts) -> bool {
         canary.finding() != Finding::Open || (self.enforcement == Enforcement::Advisory && !canary.early)
@@ -157,7 +163,10 @@ impl Expected {
 
     /// Whether an earlier answer still counts.
     fn counts(&self, proof: &Proof, pod: &PodState, now: Instant) -> bool {
-        !self.fresh && proof.pod == *pod && now.duration_since(proof.at) < PROOF_LIFE && self.met(&proof.answer)
+        !self.fresh
+            && proof.pod == *pod
+            && now.duration_since(proof.at) < PROOF_LIFE
+            && self.rests(&proof.answer, proof.let_in)
     }
 }
 
@@ -293,6 +302,32 @@ mod tests {
         };
         assert!(!expected(false).counts(&proof(Ok(elsewhere)), &pod, at));
         assert!(!expected(false).counts(&proof(Err(Unattested::Unreachable)), &pod, at));
+    }
+
+    #[test]
+    fn a_pod_that_lets_the_operator_in_is_asked_again_soon_where_that_stops_the_service() {
+        let pod = PodState::default();
+        let at = Instant::now();
+        let counts = |enforcement, let_in| {
+            let answer = Ok(AttestReport {
+                policy_digest: Some("p".into()),
+                ..AttestReport::default()
+            });
+            let proof = Proof {
+                pod: pod.clone(),
+                at,
+                answer,
+                let_in,
+            };
+            let expected = Expected {
+                enforcement,
+                ..expected(false)
+            };
+            expected.counts(&proof, &pod, at)
+        };
+        assert!(counts(Enforcement::Required, false));
+        assert!(!counts(Enforcement::Required, true));
+        assert!(counts(Enforcement::Advisory, true), "it is only shown");
     }
 
     #[test]

@@ -36,7 +36,8 @@ fn found(pod: &PodView) -> Option<Finding> {
     facts(pod).map(CanaryFacts::finding)
 }
 
-/// The first proof that something is open. A pod that has only just started may be ahead of its NetworkPolicies.
+/// The first proof that something is open. A pod that has only just started may be ahead of its NetworkPolicies, of those
+/// that let nobody in as of those that let nothing out.
 fn open(pass: &Pass<'_>) -> Option<Verdict> {
     let early = |pod: &&PodView| facts(pod).is_some_and(|facts| facts.early);
     let reached = || pass.pods.iter().filter(|pod| found(pod) == Some(Finding::Open));
@@ -46,7 +47,7 @@ fn open(pass: &Pass<'_>) -> Option<Verdict> {
              policies allows. The network plugin ignores them, or another policy opens the pods"
         )
     } else {
-        let nodes = nodes(pass.pods.iter().filter(|pod| pod.let_in))?;
+        let nodes = nodes(pass.pods.iter().filter(|pod| pod.let_in && !early(pod)))?;
         format!(
             "NetworkPolicies are not enforced on {nodes}: the operator reached the API port of a capture pod, which none of \
              the service's policies allows. The network plugin ignores them, or another policy opens the pods"

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn egress_that_is_not_proven_is_unknown_and_ready_says_so() {
     type Edit = fn(&mut World);
-    let table: [(&str, Edit); 9] = [
+    let table: [(&str, Edit); 10] = [
         ("CanaryUnavailable", |w| w.offer = Offer::NoAddress),
         ("CanaryUnavailable", |w| w.offer = Offer::Deaf),
         ("CanaryExcepted", |w| w.offer = Offer::Opened),
@@ -23,6 +23,14 @@ fn egress_that_is_not_proven_is_unknown_and_ready_says_so() {
                 early: true,
                 ..canary(&[Outcome::Reached])
             });
+        }),
+        // Its policies are late in both directions.
+        ("PodStarting", |w| {
+            w.report().egress.canary = Some(CanaryFacts {
+                early: true,
+                ..canary(&[Outcome::Reached])
+            });
+            w.pods[0].let_in = true;
         }),
         ("NotAttested", |w| {
             w.pods.push(PodView {
