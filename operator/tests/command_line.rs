@@ -47,6 +47,21 @@ fn a_rendered_plan_verifies_and_each_hole_in_it_is_named() {
             "tcp any pod in namespace verify-elsewhere, port 8080: the proxy refuses",
         ),
         (
+            "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: web}}",
+            8080,
+            "tcp any pod in namespace web, port 8080: the proxy refuses",
+        ),
+        (
+            "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}",
+            443,
+            "tcp any pod in namespace shop, port 443: the proxy refuses",
+        ),
+        (
+            "namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [bank, kube-system]}]}",
+            53,
+            "tcp any pod in namespace kube-system, port 53: the proxy refuses",
+        ),
+        (
             "ipBlock: {cidr: 169.254.169.254/32}",
             53,
             "tcp 169.254.169.254:53: the proxy refuses",

@@ -108,17 +108,29 @@ fn some_exceptions() -> impl Strategy<Value = Vec<EgressException>> {
         exception("web.shop.svc", &[80, 8443], None, LATER),
         exception("web.shop.svc.cluster.local", &[8443], None, LATER),
         exception("db.shop.svc", &[9000], None, LATER),
+        exception("db.shop.svc.cluster.local", &[9000], Some("10.244.1.0/24"), LATER),
         exception("10.20.30.40", &[8080], None, LATER),
         exception("[fd12::40]", &[8080, 443], None, LATER),
+        exception("[::ffff:10.20.30.43]", &[8080], None, LATER),
+        // 10.20.30.40 and 10.0.0.0/8 where there is such a prefix, and all that is around it.
+        exception("[fd64:ff9b::a14:1e28]", &[80], None, LATER),
+        exception(
+            "translated.example.com",
+            &[443, 9000],
+            Some("fd64:ff9b::a00:0/104"),
+            LATER,
+        ),
+        exception("around.example.com", &[2222], Some("fd64::/16"), LATER),
         exception("intra.example.com", &[443, 9000], Some("10.9.0.0/16"), LATER),
         exception("10.20.30.41", &[6443], Some("10.0.0.0/8"), LATER),
         exception("10.20.30.42", &[6443], Some("192.168.0.0/16"), LATER),
         exception("intra.example.com", &[443], Some("10.64.0.0/16"), LATER),
         exception("lab.example.com", &[80], Some("198.18.0.0/15"), LATER),
+        exception("paper.example.com", &[80], Some("192.0.2.0/24"), LATER),
         exception("wide.example.com", &[2222], Some("160.0.0.0/5"), LATER),
         exception("old.example.com", &[443], Some("10.8.0.0/16"), "2026-01-01T00:00:00Z"),
     ];
-    prop::sample::subsequence(all, 0..=12)
+    prop::sample::subsequence(all, 0..=18)
 }
 
 fn some_ranges() -> impl Strategy<Value = Vec<String>> {
@@ -178,7 +190,7 @@ prop_compose! {
         (allow, deny, own) in (some_ranges(), some_ranges(), some_ranges()),
         ports in prop::sample::subsequence(vec![80u64, 443, 8080, 8443], 1..=4),
         upstream in upstream::some(),
-        nat64: bool,
+        nat64 in prop::option::of(prop::sample::select(vec!["64:ff9b::/96", "fd64:ff9b::/96"])),
     ) -> EffectivePolicy {
         policy(|rules| {
             rules.exceptions = exceptions;
@@ -187,9 +199,7 @@ prop_compose! {
             rules.cidrs.allow = allow.iter().map(|text| text.parse().unwrap()).collect();
             rules.cidrs.deny = deny.iter().map(|text| text.parse().unwrap()).collect();
             rules.cluster.cidrs = own.iter().map(|text| text.parse().unwrap()).collect();
-            if nat64 {
-                rules.nat64_prefixes = vec!["64:ff9b::/96".parse().unwrap()];
-            }
+            rules.nat64_prefixes = nat64.iter().map(|text| text.parse().unwrap()).collect();
         })
     }
 }
@@ -280,6 +290,7 @@ proptest! {
     fn what_the_proxy_opens_of_a_service_the_network_policies_open_of_its_pods(policy in some_policy()) {
         let (network, pod) = planned(&policy);
         let (web, db, other) = (shop("web", "10.244.1.1"), shop("db", "10.244.1.2"), shop("other", "10.244.1.3"));
+        let far = shop("db", "10.244.2.2");
         let proxy = |host: &str, port: u16, ip: &str| {
             let verdict = policy.admit_host(&host.parse().unwrap(), port, now());
             verdict.and_then(|verdict| policy.admit_addresses(&verdict, &[ip.parse().unwrap()], now())).is_ok()
@@ -287,12 +298,16 @@ proptest! {
         let either = |port, ip: &str| {
             ["web.shop.svc", "web.shop.svc.cluster.local"].iter().any(|host| proxy(host, port, ip))
         };
+        let any_db = |ip: &str| {
+            ["db.shop.svc", "db.shop.svc.cluster.local"].iter().any(|host| proxy(host, 9000, ip))
+        };
         let open = |to: &Pod, port| network.allows(Endpoint::Pod(&pod), Endpoint::Pod(to), Protocol::Tcp, port);
         // Host and port as the page says them; pod and port as the packet has them.
         for (admitted, to, port) in [
             (either(80, "10.96.0.7"), &web, 8080),
             (either(8443, "10.96.0.7"), &web, 9443),
-            (proxy("db.shop.svc", 9000, "10.244.1.2"), &db, 9000),
+            (any_db("10.244.1.2"), &db, 9000),
+            (any_db("10.244.2.2"), &far, 9000),
             (either(81, "10.96.0.7"), &web, 81),
             (proxy("other.shop.svc", 80, "10.96.0.8"), &other, 80),
             (proxy("db.shop.svc", 9001, "10.244.1.2"), &db, 9001),
@@ -306,6 +321,7 @@ proptest! {
 fn a_compiler_that_forgets_something_is_found_and_the_tuple_named() {
     let policy = policy(|rules| {
         rules.exceptions = vec![exception("intra.example.com", &[9000], Some("10.9.0.0/16"), LATER)];
+        rules.nat64_prefixes = vec!["64:ff9b::/96".parse().unwrap()];
     });
     let (network, pod) = planned(&policy);
     assert_eq!(listed(&policy, &network, &pod), "");
@@ -329,6 +345,11 @@ fn a_compiler_that_forgets_something_is_found_and_the_tuple_named() {
             "\"168.63.129.16/32\",",
             "",
             "tcp 168.63.129.16:443: the proxy refuses (metadata_address), the NetworkPolicies let it through",
+        ),
+        (
+            "\"64:ff9b::a9fe:0/112\",",
+            "",
+            "tcp [64:ff9b::a9fe:a9fe]:80: the proxy refuses (metadata_address), the NetworkPolicies let it through",
         ),
         (
             "\"10.0.0.0/8\"",
@@ -358,6 +379,63 @@ fn a_compiler_that_forgets_something_is_found_and_the_tuple_named() {
     ] {
         let found = mutate(from, to);
         assert!(found.lines().any(|line| line == tuple), "{from} -> {to}: {found}");
+    }
+}
+
+/// Plans that are right and were once said not to be.
+#[test]
+fn no_exception_makes_a_plan_that_is_right_look_wrong() {
+    for one in [
+        exception("lab.example.com", &[80], Some("192.0.2.0/24"), LATER),
+        exception("[::ffff:10.20.30.40]", &[8080], None, LATER),
+        exception("[fd64:ff9b::a14:1e28]", &[8080], None, LATER),
+    ] {
+        for prefix in [
+            None,
+            Some("fd64:ff9b::/96"),
+            Some("fd65:ff9b::/64"),
+            Some("fd64:ff00::/32"),
+        ] {
+            let policy = policy(|rules| {
+                rules.exceptions = vec![one.clone()];
+                rules.nat64_prefixes = prefix.iter().map(|text| text.parse().unwrap()).collect();
+            });
+            let (network, pod) = planned(&policy);
+            assert_eq!(listed(&policy, &network, &pod), "", "{one:?} {prefix:?}");
+        }
+    }
+}
+
+#[test]
+fn what_an_exception_names_behind_a_nat64_prefix_is_closed_where_the_proxy_closes_it() {
+    let prefix = "fd64:ff9b::/96".parse().unwrap();
+    let translating = |exceptions: &[EgressException]| {
+        let mut document = PolicyDocument::secure_default("web", "shots").unwrap();
+        document.egress.exceptions = exceptions.to_vec();
+        document.egress.cidrs.deny = vec!["10.9.0.0/16".parse().unwrap()];
+        document.egress.nat64_prefixes = vec![prefix];
+        EffectivePolicy::resolve(&Ceiling::compiled(), document)
+    };
+    let metadata = exception("[fd64:ff9b::a9fe:a9fe]", &[80], None, LATER);
+    assert_eq!(translating(&[metadata]).unwrap_err().reason(), "policy_exception");
+    let policy = translating(&[
+        exception("a.example.com", &[9000], Some("fd64:ff9b::a00:0/104"), LATER),
+        exception("b.example.com", &[9001], Some("fd64::/16"), LATER),
+    ])
+    .unwrap();
+    let (network, pod) = planned(&policy);
+    assert_eq!(listed(&policy, &network, &pod), "");
+    for (ip, port, open) in [
+        ("fd64:ff9b::a01:203", 9000, true),
+        ("fd64:ff9b::a09:203", 9000, false),
+        ("fd64:ff9b::a09:203", 9001, false),
+        ("fd64:ff9b::a9fe:a9fe", 9001, false),
+        ("fd64:ff9b::a83f:8110", 9001, false),
+        ("fd64:1::a9fe:a9fe", 9001, true),
+    ] {
+        let to = Endpoint::Outside(ip.parse().unwrap());
+        let allowed = network.allows(Endpoint::Pod(&pod), to, Protocol::Tcp, port);
+        assert_eq!(allowed, open, "{ip} {port}");
     }
 }
 

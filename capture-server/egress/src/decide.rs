@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::budget::Meter;
 use crate::log::Site;
 use crate::refusal::Refusal;
-use crate::resolve::{Answers, Resolver};
+use crate::resolve::{Answers, ResolveError, Resolver};
 use crate::upstream::UpstreamError;
 
 /// Tells the time that exceptions expire by.
@@ -128,7 +128,7 @@ impl Decider {
             };
             return Ok(Way::Upstream(upstream.clone(), vec![target]));
         }
-        let answers = self.answers(&site.host).await?;
+        let answers = self.answers(&policy, &site.host).await?;
         policy.admit_aliases(&verdict, &answers.aliases)?;
         // The time is read again: an exception may have run out during the look-up.
         let mut admitted = policy.admit_addresses(&verdict, &answers.addresses, (self.clock)())?;
@@ -145,9 +145,9 @@ impl Decider {
 
     /// The upstream's own addresses, checked now; IPv4 first.
     pub(crate) async fn upstream(&self, upstream: &UpstreamProxy) -> Result<Vec<Pinned>, UpstreamError> {
-        let answers = self.answers(&upstream.host).await;
-        let answers = answers.map_err(|_| UpstreamError::Unresolved)?;
         let policy = Arc::clone(&self.policy.borrow());
+        let answers = self.answers(&policy, &upstream.host).await;
+        let answers = answers.map_err(|_| UpstreamError::Unresolved)?;
         let mut admitted = policy
             .admit_upstream(upstream, &answers.aliases, &answers.addresses)
             .map_err(|_| UpstreamError::Address)?;
@@ -164,14 +164,17 @@ impl Decider {
         })
     }
 
-    async fn answers(&self, host: &Host) -> Result<Answers, Refusal> {
-        match host {
-            Host::Ip(ip) => Ok(Answers {
+    async fn answers(&self, policy: &EffectivePolicy, host: &Host) -> Result<Answers, Refusal> {
+        if let Host::Ip(ip) = host {
+            return Ok(Answers {
                 aliases: Vec::new(),
                 addresses: vec![*ip],
-            }),
-            Host::Name(name) => Ok(self.resolver.lookup(name).await?),
+            });
         }
+        let name = host
+            .full_name(&policy.egress().cluster.domain)
+            .ok_or(ResolveError::NotFound)?;
+        Ok(self.resolver.lookup(&name).await?)
     }
 }
 

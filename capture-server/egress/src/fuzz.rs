@@ -20,6 +20,7 @@ use crate::hello::{self, Opening, Served};
 use crate::log::Site;
 use crate::resolve::{self, Resolver as _, SystemResolver};
 use crate::response;
+use crate::wire::HeadEnd;
 use engine::{Random, broken, fuzz, fuzz_bytes, run};
 
 const HEADS: &[&str] = &[
@@ -264,4 +265,13 @@ fn a_head_of_the_longest_length_is_parsed_in_no_time() {
         let _ = head::parse(head.as_bytes());
     }
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+/// Where each byte made all before it be looked at again, it would be two thousand million.
+#[test]
+fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
+    let bytes = vec![b'a'; MAX_HEAD];
+    let (begun, mut end) = (std::time::Instant::now(), HeadEnd::default());
+    assert!(!(1..=MAX_HEAD).any(|length| end.found(&bytes[..length])));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }

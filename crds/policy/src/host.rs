@@ -199,6 +199,16 @@ impl Host {
         let (service, namespace) = rest.split_once('.')?;
         (!namespace.contains('.')).then_some((service, namespace))
     }
+
+    /// The name to look this host up by in a cluster with this domain: a Service's ends with the domain, as name servers of
+    /// clusters know no other. `None` for an address, and for a name that would be too long with the domain.
+    pub fn full_name(&self, domain: &HostName) -> Option<HostName> {
+        let Self::Name(name) = self else { return None };
+        match self.in_cluster_service(domain) {
+            Some((service, namespace)) => format!("{service}.{namespace}.svc.{domain}").parse().ok(),
+            None => Some(name.clone()),
+        }
+    }
 }
 
 impl fmt::Display for Host {

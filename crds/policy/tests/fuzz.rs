@@ -12,6 +12,7 @@ mod engine;
 use std::net::IpAddr;
 
 use engine::fuzz;
+use ipnet::IpNet;
 use screenshot_policy::address::classify;
 use screenshot_policy::cidr::Cidr;
 use screenshot_policy::domain::DomainRule;
@@ -137,7 +138,7 @@ fn fuzz_policy_file() {
         .unwrap()
         .canonical_json();
     document.egress.exceptions = serde_json::from_str(
-        r#"[{"host":"web.t1.svc","ports":[8080],"cidr":"10.0.0.0/8","reason":"r","expires":"2027-01-01T00:00:00Z"}]"#,
+        r#"[{"host":"web.t1.svc","ports":[8080],"cidr":"10.0.0.0/8","reason":"r","expires":"2027-01-01T00:00:00Z"},{"host":"b.t1.svc","ports":[8080],"cidr":"fd64::/16","reason":"r","expires":"2027-01-01T00:00:00Z"}]"#,
     )
     .unwrap();
     document.egress.domains = serde_json::from_str(r#"{"allow":["*.example.com"],"deny":["evil.com"]}"#).unwrap();
@@ -145,7 +146,9 @@ fn fuzz_policy_file() {
         r#"[{"host":"web.t1.svc","trust":"PinnedKey","spkiPins":["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="],"reason":"r","expires":"2027-01-01T00:00:00Z"}]"#,
     )
     .unwrap();
-    document.egress.nat64_prefixes = vec!["64:ff9b::/96".parse().unwrap()];
+    document.egress.nat64_prefixes = ["64:ff9b::/96", "fd64:ff9b::/96"]
+        .map(|text| text.parse().unwrap())
+        .into();
     let rich = EffectivePolicy::resolve(&Ceiling::compiled(), document)
         .unwrap()
         .canonical_json();
@@ -192,15 +195,20 @@ fn fuzz_policy_file() {
                 for host in policy.tls_hosts() {
                     assert_eq!(host.check(), Ok(()));
                 }
-                let metadata = "169.254.169.254".parse().unwrap();
-                assert!(!policy.open_blocks().iter().any(|block| block.opens(metadata)));
-                for exception in policy.exceptions() {
-                    assert!(
-                        !policy
-                            .exception_blocks(exception)
-                            .iter()
-                            .any(|block| block.opens(metadata))
-                    );
+                // The metadata address, and what leads to it through the network's own prefixes.
+                let metadata: [IpNet; 1] = ["169.254.169.254/32".parse().unwrap()];
+                let prefixes = policy.egress().nat64_prefixes.iter();
+                let images: Vec<IpNet> = prefixes.flat_map(|prefix| prefix.images(&metadata)).collect();
+                let mut opened = policy.open_blocks();
+                opened.extend(policy.exceptions().iter().flat_map(|one| policy.exception_blocks(one)));
+                opened.extend(
+                    policy
+                        .upstream()
+                        .into_iter()
+                        .flat_map(|one| policy.upstream_blocks(one)),
+                );
+                for ip in metadata.iter().chain(&images).map(IpNet::network) {
+                    assert!(!opened.iter().any(|block| block.opens(ip)), "{ip}");
                 }
             }
             Err(error) => {

@@ -4,8 +4,9 @@
 //! compared, and those on which the two differ. Pure but for nothing: the file's text comes in as a string.
 //! Compared is what both can see: address, port, transport. A scheme neither sees: the proxy's policy does not take one, and
 //! what follows from it is the port. A NetworkPolicy sees no names, so a connection counts as one the proxy lets through if
-//! there is a host under which it does (one public name stands for all: `tests/equivalence/hosts.rs`); selectors are compared by the tests, which know
-//! the pods behind a Service.
+//! there is a host under which it does (one public name stands for all: `tests/equivalence/hosts.rs`). Of selectors only those
+//! are seen that open pods without labels; pods with particular labels are compared by the tests, which know the pods behind
+//! a Service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use screenshot_policy::address::{self, V6_GLOBAL};
 use screenshot_policy::cluster::ClusterRanges;
@@ -32,6 +34,8 @@ const DNS: u16 = 53;
 const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 /// A namespace that nothing knows.
 const ELSEWHERE: &str = "verify-elsewhere";
+/// The label that the API server gives to every namespace: its name.
+const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Where a connection would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +89,15 @@ pub struct Comparison {
 }
 
 /// Compares over the first and last address of every range that either side knows, their neighbours, and every port
-/// that either side names, with its neighbours; and over pods that nobody named, here and elsewhere, which are closed on
-/// every port.
+/// that either side names, with its neighbours; and over pods that nobody named, here, in every namespace that the network
+/// knows and elsewhere, which are closed on every port.
 pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Timestamp) -> Comparison {
     let proxy = Proxy::new(policy, now);
     let (addresses, ports) = (addresses(policy, network), ports(policy, network));
     let mut comparison = Comparison::default();
-    for namespace in [pod.namespace.as_str(), ELSEWHERE] {
+    let mut namespaces: BTreeSet<&str> = network.namespaces.keys().map(String::as_str).collect();
+    namespaces.extend([pod.namespace.as_str(), ELSEWHERE]);
+    for namespace in namespaces {
         for port in ports.iter().copied().chain([DNS]).collect::<BTreeSet<_>>() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 comparison.compared += 1;
@@ -114,13 +120,14 @@ pub fn compare(policy: &EffectivePolicy, network: &Network, pod: &Pod, now: Time
     comparison
 }
 
-/// Compares one connection to a pod that no exception and no rule for name servers is about. By its address the proxy
-/// refuses it, as pods have private ones or such as the cluster calls its own.
+/// Compares one connection to a pod without labels, which no exception and no rule for name servers is about: those name
+/// the labels of their pods. By its address the proxy refuses it, as pods have private ones or such as the cluster calls its
+/// own. Here it has one that no policy can open, so that nothing but a selector does.
 fn stranger(network: &Network, pod: &Pod, namespace: &str, protocol: Protocol, port: u16) -> Option<Disagreement> {
     let other = Pod {
         namespace: namespace.to_owned(),
         labels: BTreeMap::new(),
-        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+        ip: IpAddr::V4(Ipv4Addr::new(240, 0, 0, 2)),
         ports: Vec::new(),
     };
     let open = network.allows(Endpoint::Pod(pod), Endpoint::Pod(&other), protocol, port);
@@ -198,7 +205,7 @@ impl Proxy {
         };
         let asked = public.iter().chain(&literal).filter(|_| upstream.is_none());
         for host in asked.chain(&self.hosts) {
-            if matches!(host, Host::Ip(ip) if *ip != address) {
+            if matches!(host, Host::Ip(ip) if ip.to_canonical() != address.to_canonical()) {
                 continue;
             }
             let verdict = self.policy.admit_host(host, port, self.now);
@@ -251,19 +258,32 @@ fn addresses(policy: &EffectivePolicy, network: &Network) -> BTreeSet<IpAddr> {
             .map(|b| b.cidr),
     );
     for policy in &network.policies {
-        let rules = policy.spec.iter().flat_map(|spec| spec.egress.iter().flatten());
-        let blocks = rules
-            .flat_map(|rule| rule.to.iter().flatten())
-            .filter_map(|peer| peer.ip_block.as_ref());
+        let blocks = targets(policy).filter_map(|peer| peer.ip_block.as_ref());
         let texts = blocks.flat_map(|block| std::iter::once(&block.cidr).chain(block.except.iter().flatten()));
         nets.extend(texts.filter_map(|text| text.parse::<IpNet>().ok()));
     }
+    // What leads into an IPv4 range through a translated prefix is judged as that range is.
+    let prefixes = &policy.egress().nat64_prefixes;
+    let images: Vec<IpNet> = prefixes.iter().flat_map(|prefix| prefix.images(&nets)).collect();
+    nets.extend(prefixes.iter().map(|prefix| IpNet::V6(prefix.net())));
+    nets.extend(images);
     // An IPv4-mapped address is no address of its own on the wire.
     let mapped = |ip: &IpAddr| *ip != ip.to_canonical();
+    // An address in a prefix with bits 64 to 71 set leads nowhere. The proxy refuses it, and no range can say it.
+    let nowhere = |ip: &IpAddr| match ip {
+        IpAddr::V6(ip) => ip.octets()[8] != 0 && prefixes.iter().any(|prefix| prefix.net().contains(ip)),
+        IpAddr::V4(_) => false,
+    };
     nets.into_iter()
         .flat_map(address::edges)
-        .filter(|ip| !mapped(ip))
+        .filter(|ip| !mapped(ip) && !nowhere(ip))
         .collect()
+}
+
+/// Whom a policy lets its pods reach.
+fn targets(policy: &NetworkPolicy) -> impl Iterator<Item = &NetworkPolicyPeer> {
+    let rules = policy.spec.iter().flat_map(|spec| spec.egress.iter().flatten());
+    rules.flat_map(|rule| rule.to.iter().flatten())
 }
 
 fn ports(policy: &EffectivePolicy, network: &Network) -> BTreeSet<u16> {
@@ -381,10 +401,38 @@ pub fn read(text: &str) -> Result<(Network, Vec<Subject>), VerifyError> {
         }
     }
     if subjects.is_empty() {
-        Err(VerifyError::Empty)
-    } else {
-        Ok((network, subjects))
+        return Err(VerifyError::Empty);
     }
+    network.namespaces = namespaces(&network.policies, &subjects);
+    Ok((network, subjects))
+}
+
+/// The namespaces of services and policies, those that rules for what pods reach name, and one that nothing knows. The file
+/// does not tell of their labels, so each has the one that the API server gives it.
+fn namespaces(policies: &[NetworkPolicy], subjects: &[Subject]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let services = subjects.iter().map(|subject| &subject.pod.namespace);
+    let homes = policies.iter().filter_map(|policy| policy.metadata.namespace.as_ref());
+    let selectors = policies
+        .iter()
+        .flat_map(targets)
+        .filter_map(|peer| peer.namespace_selector.as_ref());
+    let names = services.chain(homes).chain(selectors.flat_map(named)).cloned();
+    names
+        .chain([ELSEWHERE.to_owned()])
+        .map(|name| {
+            let labels = BTreeMap::from([(NAMESPACE_LABEL.to_owned(), name.clone())]);
+            (name, labels)
+        })
+        .collect()
+}
+
+/// The namespaces that a selector names, to have them or not to.
+fn named(selector: &LabelSelector) -> impl Iterator<Item = &String> {
+    let labels = selector.match_labels.iter();
+    let alone = labels.filter_map(|labels| labels.get(NAMESPACE_LABEL));
+    let expressions = selector.match_expressions.iter().flatten();
+    let listed = expressions.filter(|expression| expression.key == NAMESPACE_LABEL);
+    alone.chain(listed.flat_map(|expression| expression.values.iter().flatten()))
 }
 
 fn items(document: &Value) -> Vec<&Value> {
@@ -408,8 +456,8 @@ fn subject(
         labels: labels
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect(),
-        // Of a range that no policy opens: the pod's own address must not matter.
-        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        // Of a range that no policy can open: the pod's own address must not matter.
+        ip: IpAddr::V4(Ipv4Addr::new(240, 0, 0, 1)),
         ports: Vec::new(),
     };
     Ok(Subject {

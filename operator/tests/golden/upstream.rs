@@ -25,6 +25,31 @@ fn an_upstream_that_does_not_exist_is_named_and_opens_nothing() {
     assert!(found.unresolved.is_empty());
 }
 
+/// The proxy sees the pods of a headless Service themselves, and asks none outside of the range.
+#[test]
+fn a_headless_upstream_with_a_range_is_its_range_alone() {
+    let peers = |cidr: &str| {
+        let url = "http://db.shop.svc.cluster.local:9000";
+        let spec = format!("{{network: {{egress: {{upstreamProxy: {{url: '{url}'{cidr}}}}}}}}}");
+        let plan = planned(&spec, &targets());
+        let egress = plan
+            .network_policies
+            .iter()
+            .find(|child| child.name == "shots-egress")
+            .unwrap();
+        egress.body["spec"]["egress"].to_string()
+    };
+    let (pods, range) = (peers(""), peers(", cidr: 10.244.1.0/24"));
+    assert!(
+        pods.contains("podSelector") && !pods.contains("10.244.1.0/24"),
+        "{pods}"
+    );
+    assert!(
+        !range.contains("podSelector") && range.contains("10.244.1.0/24"),
+        "{range}"
+    );
+}
+
 /// What is secret is mounted by the server alone, and is in no object that the operator writes.
 #[test]
 fn only_the_servers_container_mounts_what_the_upstream_is_asked_with() {

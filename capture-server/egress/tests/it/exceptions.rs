@@ -15,10 +15,11 @@ fn exception(host: &str, cidr: Option<&str>) -> EgressException {
     }
 }
 
+/// The name server of a cluster knows Services below the cluster's domain alone.
 async fn with_exception(cidr: Option<&str>) -> World {
     let mut world = World::new();
     world.rules.exceptions = vec![exception("web.t1.svc", cidr)];
-    world.names.set("web.t1.svc", &[&["10.1.0.7"]]);
+    world.names.set("web.t1.svc.cluster.local", &[&["10.1.0.7"]]);
     world.wires.route("10.1.0.7:8080", Target::new().await.answering(OK));
     world
 }
@@ -89,7 +90,7 @@ async fn no_exception_opens_metadata_loopback_or_the_link() {
         ("224.0.0.1", "multicast_address"),
     ] {
         for answers in [&[ip][..], &["10.1.0.7", ip]] {
-            world.names.set("web.t1.svc", &[answers]);
+            world.names.set("web.t1.svc.cluster.local", &[answers]);
             assert_eq!(
                 reason(&proxy.get("http://web.t1.svc:8080/").await),
                 class,
@@ -106,7 +107,7 @@ async fn an_exception_with_a_range_admits_only_addresses_in_it() {
     let proxy = world.open().await;
     assert!(proxy.get("http://web.t1.svc:8080/").await.starts_with("HTTP/1.1 200"));
     for answers in [&["10.2.0.7"][..], &["10.1.0.7", "10.2.0.7"], &["10.1.0.7", PUBLIC]] {
-        world.names.set("web.t1.svc", &[answers]);
+        world.names.set("web.t1.svc.cluster.local", &[answers]);
         assert_eq!(
             reason(&proxy.get("http://web.t1.svc:8080/").await),
             "outside_exception",

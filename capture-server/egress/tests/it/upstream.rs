@@ -156,7 +156,7 @@ async fn exceptions_go_straight() {
     }];
     for resolve in [Resolution::Local, Resolution::Remote] {
         change(&mut world, |upstream| upstream.resolve = resolve);
-        world.names.set("web.t1.svc", &[&["10.1.0.7"]]);
+        world.names.set("web.t1.svc.cluster.local", &[&["10.1.0.7"]]);
         world.wires.route("10.1.0.7:8080", Target::new().await.answering(OK));
         let proxy = world.open().await;
         assert!(proxy.get("http://web.t1.svc:8080/").await.starts_with("HTTP/1.1 200"));

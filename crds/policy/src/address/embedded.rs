@@ -75,6 +75,14 @@ impl Nat64Prefix {
         Ipv6Net::new(Ipv6Addr::from(octets), bits).unwrap_or(self.0)
     }
 
+    /// The ranges that lead into those of `nets` that are IPv4; the others have none.
+    pub fn images(self, nets: &[IpNet]) -> impl Iterator<Item = IpNet> {
+        nets.iter().filter_map(move |net| match net {
+            IpNet::V4(net) => Some(IpNet::V6(self.image(*net))),
+            IpNet::V6(_) => None,
+        })
+    }
+
     /// Whether the two hold an address in common.
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.0.contains(&other.0) || other.0.contains(&self.0)

@@ -1,8 +1,8 @@
 //! Named exceptions: the only way to private addresses and other ports.
 //!
-//! In: host, ports, range, reason, end. Out: whether it can ever act, whether it holds now, and what it opens, for the
-//! proxy address by address and for a NetworkPolicy as blocks. It never opens metadata addresses, the pod itself or
-//! its link, and it ends by itself.
+//! In: host, ports, range, reason, end. Out: whether it can ever act, whether it holds now, and what it names: for the
+//! proxy address by address, for a NetworkPolicy as a range. It never opens metadata addresses, the pod itself or its link,
+//! which is `reach`'s affair, and it ends by itself.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{self, AddressClass, Block, UNIQUE_LOCAL, V6_GLOBAL, classify};
+use crate::address::{self, AddressClass, Nat64Prefix, UNIQUE_LOCAL, V6_GLOBAL, classify, classify_with};
 use crate::cidr::Cidr;
 use crate::host::Host;
 use crate::unit::{Port, Reason};
@@ -53,12 +53,13 @@ pub enum ExceptionError {
 }
 
 impl EgressException {
-    /// Checks everything that does not depend on time.
-    pub fn check(&self) -> Result<(), ExceptionError> {
+    /// Checks everything that does not depend on time, in a cluster whose network translates these prefixes to IPv4.
+    pub fn check(&self, nat64: &[Nat64Prefix]) -> Result<(), ExceptionError> {
         if self.ports.is_empty() || self.ports.len() > MAX_EXCEPTION_PORTS {
             return Err(ExceptionError::Ports);
         }
-        self.cidr.into_iter().chain(self.literal()).try_for_each(check_range)
+        let mut ranges = self.cidr.into_iter().chain(self.literal());
+        ranges.try_for_each(|range| check_range(range, nat64))
     }
 
     /// Whether it holds at a point in time.
@@ -74,19 +75,13 @@ impl EgressException {
         }
     }
 
-    /// What a NetworkPolicy opens for it: the literal address itself if its range holds it, or else its range, less what
-    /// nothing opens and less `denied`. Empty for a name without a range: then it is the pods behind a Service, or nothing.
-    pub fn blocks(&self, denied: &[IpNet]) -> Vec<Block> {
-        let open = match self.host {
+    /// What it names: the literal address itself if its range holds it, or else its range. None for a name without a
+    /// range: then it is the pods behind a Service, or nothing.
+    pub(super) fn range(&self) -> Option<Cidr> {
+        match self.host {
             Host::Ip(ip) => self.literal().filter(|_| self.holds(ip)),
             Host::Name(_) => self.cidr,
-        };
-        let Some(open) = open else {
-            return Vec::new();
-        };
-        let mut closed = address::never_excepted();
-        closed.extend(denied);
-        address::blocks(open.net(), &IpNet::aggregate(&closed))
+        }
     }
 
     pub(super) fn matches(&self, host: &Host, port: Port, now: Timestamp) -> bool {
@@ -99,14 +94,22 @@ impl EgressException {
 }
 
 /// A range is judged by both its ends: one that starts in private space and ends in multicast opens too much. One that
-/// holds a metadata address is refused too, though neither proxy nor NetworkPolicy would open that address.
-pub(super) fn check_range(cidr: Cidr) -> Result<(), ExceptionError> {
+/// holds a metadata address is refused too, though neither proxy nor NetworkPolicy would open that address. In a NAT64
+/// prefix it is judged by what it leads to as well; a range that holds a whole prefix is about more than that, so there
+/// what is special behind the prefix merely stays closed.
+pub(super) fn check_range(cidr: Cidr, nat64: &[Nat64Prefix]) -> Result<(), ExceptionError> {
     let net = cidr.net();
-    if address::metadata().iter().any(|metadata| net.contains(metadata)) {
+    let metadata = address::metadata();
+    let around = nat64.iter().filter(|prefix| IpNet::V6(prefix.net()).contains(&net));
+    let around: Vec<Nat64Prefix> = around.copied().collect();
+    let behind: Vec<IpNet> = around.iter().flat_map(|prefix| prefix.images(&metadata)).collect();
+    if metadata.iter().chain(&behind).any(|closed| net.contains(closed)) {
         return Err(ExceptionError::NeverExcepted(AddressClass::Metadata));
     }
-    let ends = [net.network(), net.broadcast()].map(classify);
-    if let Some(class) = ends.into_iter().find(|class| !class.may_be_excepted()) {
+    // No prefix opens what is refused without it.
+    let ends = [net.network(), net.broadcast()].into_iter();
+    let mut classes = ends.flat_map(|ip| [classify(ip), classify_with(ip, &around)]);
+    if let Some(class) = classes.find(|class| !class.may_be_excepted()) {
         return Err(ExceptionError::NeverExcepted(class));
     }
     match net {

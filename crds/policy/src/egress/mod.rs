@@ -242,19 +242,21 @@ impl EffectivePolicy {
         Reach::of(self).open()
     }
 
-    /// What a NetworkPolicy opens for one of the policy's exceptions on its ports; see [`EgressException::blocks`].
+    /// What a NetworkPolicy opens for one of the policy's exceptions on its ports: the literal address or the range, less
+    /// what nothing opens. Empty for a name without a range: then it is the pods behind a Service, or nothing.
     pub fn exception_blocks(&self, exception: &EgressException) -> Vec<Block> {
         if self.denies_host(&exception.host) {
             return Vec::new();
         }
-        let denied: Vec<IpNet> = self.egress().cidrs.deny.iter().map(|cidr| cidr.net()).collect();
-        exception.blocks(&denied)
+        let blocks = exception.range().map(|range| Reach::of(self).named(range.net()));
+        blocks.unwrap_or_default()
     }
 
     /// Whether a deny list takes away all that an exception would open.
     pub fn denies_exception(&self, exception: &EgressException) -> bool {
-        self.denies_host(&exception.host)
-            || (!exception.blocks(&[]).is_empty() && self.exception_blocks(exception).is_empty())
+        // The check of exceptions left none that is closed as a whole without the lists.
+        let ranged = exception.range().is_some();
+        self.denies_host(&exception.host) || (ranged && self.exception_blocks(exception).is_empty())
     }
 
     fn denies_host(&self, host: &Host) -> bool {

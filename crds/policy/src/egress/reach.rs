@@ -112,6 +112,22 @@ impl<'p> Reach<'p> {
         }
         open
     }
+
+    /// The blocks of a range that the policy names: all of it but what [`never`](Self::never) closes.
+    pub(crate) fn named(&self, range: IpNet) -> Vec<Block> {
+        let rules = self.rules;
+        let denied = || rules.cidrs.deny.iter().map(|cidr| cidr.net());
+        let closed: Vec<IpNet> = address::never_excepted().into_iter().chain(denied()).collect();
+        // As in `open`: what lies in a translated prefix is judged by what it leads to.
+        let translated = rules.nat64_prefixes.iter().map(|prefix| IpNet::V6(prefix.net()));
+        let mut open = opened([range], closed.iter().copied().chain(translated));
+        for prefix in &rules.nat64_prefixes {
+            let base = within(&[range], IpNet::V6(prefix.net()));
+            let closed = prefix.images(&closed).chain(address::fixed()).chain(denied());
+            open.extend(opened(base, closed));
+        }
+        open
+    }
 }
 
 fn image(prefix: Nat64Prefix, net: Ipv4Net) -> IpNet {

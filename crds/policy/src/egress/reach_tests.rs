@@ -27,11 +27,8 @@ fn boundaries(policy: &EffectivePolicy) -> Vec<IpAddr> {
         nets.extend(block.except);
     }
     for prefix in &policy.egress().nat64_prefixes {
-        let v4 = nets.clone().into_iter().filter_map(|net| match net {
-            IpNet::V4(net) => Some(IpNet::V6(prefix.image(net))),
-            IpNet::V6(_) => None,
-        });
-        nets.extend(v4.collect::<Vec<_>>());
+        let images: Vec<IpNet> = prefix.images(&nets).collect();
+        nets.extend(images);
     }
     nets.into_iter().flat_map(edges).collect()
 }
@@ -135,6 +132,12 @@ fn an_exception_opens_for_a_network_policy_what_it_opens_for_the_proxy() {
         ("10.1.2.3", Some("192.168.0.0/16")),
         ("[fd12::1]", None),
         ("[fd12::1]", Some("fd12::/64")),
+        // Behind a NAT64 prefix: 10.1.2.3, what is denied of 10.0.0.0/8, and prefixes as a whole.
+        ("[fd64:ff9b::a01:203]", None),
+        ("a.com", Some("fd64:ff9b::a00:0/104")),
+        ("a.com", Some("fd64:ff9b::a000:0/101")),
+        ("a.com", Some("fd64::/16")),
+        ("a.com", Some("2606::/16")),
     ] {
         let exception = EgressException {
             host: host.parse().unwrap(),
@@ -144,7 +147,8 @@ fn an_exception_opens_for_a_network_policy_what_it_opens_for_the_proxy() {
             expires: "2027-01-01T00:00:00Z".parse().unwrap(),
         };
         let policy = policy(|rules| {
-            rules.cidrs.deny = nets(&["10.9.0.0/16", "163.1.0.0/16"]);
+            rules.cidrs.deny = nets(&["10.9.0.0/16", "163.1.0.0/16", "fd64:7::/32", "2606:64::8.8.0.0/112"]);
+            rules.nat64_prefixes = nets(&["fd64:ff9b::/96", "2606:64::/96"]);
             rules.exceptions = vec![exception.clone()];
         });
         let blocks = policy.exception_blocks(&exception);
@@ -154,12 +158,63 @@ fn an_exception_opens_for_a_network_policy_what_it_opens_for_the_proxy() {
         let mut nets = crate::address::never_excepted();
         nets.extend(blocks.iter().map(|block| block.cidr));
         nets.extend(policy.egress().cidrs.deny.iter().map(|cidr| cidr.net()));
+        let prefixes = policy.egress().nat64_prefixes.iter();
+        let images: Vec<IpNet> = prefixes.flat_map(|prefix| prefix.images(&nets)).collect();
+        nets.extend(images);
         for ip in nets.into_iter().flat_map(edges) {
             let open = blocks.iter().any(|block| block.opens(ip));
             // For a literal host the proxy never sees another address.
             let same = matches!(exception.host, Host::Name(_)) || exception.host == Host::Ip(ip);
             let admitted = same && policy.admit_addresses(&verdict, &[ip], now).is_ok();
             assert_eq!(open, admitted, "{host} {cidr:?} {ip}");
+        }
+    }
+}
+
+#[test]
+fn no_exception_opens_what_is_denied_or_metadata_behind_a_nat64_prefix_of_any_length() {
+    for prefix in [
+        "fd64::/32",
+        "fd64::/40",
+        "fd64::/48",
+        "fd64::/56",
+        "fd64::/64",
+        "fd64::/96",
+    ] {
+        let exception = EgressException {
+            host: "a.com".parse().unwrap(),
+            ports: vec![Port::HTTP],
+            cidr: Some("fd64::/16".parse().unwrap()),
+            reason: "a test".parse().unwrap(),
+            expires: "2027-01-01T00:00:00Z".parse().unwrap(),
+        };
+        let policy = policy(|rules| {
+            rules.cidrs.deny = (0..60)
+                .map(|n| format!("20.{}.0.0/16", n * 2).parse().unwrap())
+                .collect();
+            rules.nat64_prefixes = nets(&[prefix]);
+            rules.exceptions = vec![exception.clone()];
+        });
+        let blocks = policy.exception_blocks(&exception);
+        well_formed(&blocks);
+        let opens = |v4: &str| {
+            let behind = policy.egress().nat64_prefixes[0]
+                .images(&nets::<IpNet>(&[v4]))
+                .next()
+                .unwrap();
+            blocks.iter().any(|block| block.opens(behind.network()))
+        };
+        for v4 in [
+            "169.254.169.254/32",
+            "168.63.129.16/32",
+            "127.0.0.1/32",
+            "20.0.0.1/32",
+            "20.118.255.255/32",
+        ] {
+            assert!(!opens(v4), "{v4} behind {prefix}");
+        }
+        for v4 in ["10.0.0.1/32", "20.1.0.1/32", "168.63.129.17/32"] {
+            assert!(opens(v4), "{v4} behind {prefix}");
         }
     }
 }

@@ -166,15 +166,42 @@ fn exceptions_that_could_never_act_or_always_act_are_refused() {
         ("10.1.2.3", None, Ok(())),
         ("a.example.org", None, Ok(())),
     ] {
-        assert_eq!(exception(host, cidr).check(), expected, "{host} {cidr:?}");
+        assert_eq!(exception(host, cidr).check(&[]), expected, "{host} {cidr:?}");
     }
     let ports = |count: u64| EgressException {
         ports: (1..=count).map(|port| Port::try_from(port).unwrap()).collect(),
         ..exception("a.b", None)
     };
-    assert_eq!(ports(0).check(), Err(ExceptionError::Ports));
-    assert_eq!(ports(16).check(), Ok(()));
-    assert_eq!(ports(17).check(), Err(ExceptionError::Ports));
+    assert_eq!(ports(0).check(&[]), Err(ExceptionError::Ports));
+    assert_eq!(ports(16).check(&[]), Ok(()));
+    assert_eq!(ports(17).check(&[]), Err(ExceptionError::Ports));
+}
+
+#[test]
+fn an_exception_behind_a_nat64_prefix_is_judged_by_what_it_leads_to() {
+    let never = |class| Err(ExceptionError::NeverExcepted(class));
+    let prefixes: Vec<crate::address::Nat64Prefix> = all(&["fd64:ff9b::/96", "64:ff9b::/96"]);
+    for (host, cidr, expected) in [
+        ("[fd64:ff9b::a9fe:a9fe]", None, never(AddressClass::Metadata)),
+        ("[fd64:ff9b::7f00:1]", None, never(AddressClass::Loopback)),
+        ("a.b", Some("fd64:ff9b::a9fe:0/112"), never(AddressClass::Metadata)),
+        ("a.b", Some("fd64:ff9b::a9fe:100/120"), never(AddressClass::LinkLocal)),
+        ("a.b", Some("fd64:ff9b::a800:0/104"), never(AddressClass::Metadata)),
+        ("a.b", Some("fd64:ff9b::/96"), never(AddressClass::Metadata)),
+        ("a.b", Some("fd64:ff9b::a00:0/104"), Ok(())),
+        ("[fd64:ff9b::a01:203]", None, Ok(())),
+        // About more than the prefix.
+        ("a.b", Some("fd64:ff9b::/48"), Ok(())),
+        // A prefix opens nothing that is refused without it.
+        ("a.b", Some("64:ff9b::a00:0/104"), never(AddressClass::EmbeddedV4)),
+    ] {
+        assert_eq!(exception(host, cidr).check(&prefixes), expected, "{host} {cidr:?}");
+    }
+    assert_eq!(
+        exception("[fd64:ff9b::a9fe:a9fe]", None).check(&[]),
+        Ok(()),
+        "not configured"
+    );
 }
 
 fn with(change: impl FnOnce(&mut crate::policy::EgressRules)) -> EffectivePolicy {

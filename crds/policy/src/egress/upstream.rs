@@ -6,12 +6,11 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::exception::check_range;
 use super::{ExceptionError, MAX_ADDRESSES, Reach, Refusal};
-use crate::address::{self, Block};
+use crate::address::Block;
 use crate::cidr::Cidr;
 use crate::host::{Host, HostName};
 use crate::policy::{CidrLists, EffectivePolicy, EgressRules};
@@ -78,7 +77,8 @@ pub enum UpstreamRule {
 impl UpstreamProxy {
     /// Checks it together with the rules that it stands in.
     pub(crate) fn check(&self, rules: &EgressRules) -> Result<(), UpstreamRule> {
-        self.range().map_or(Ok(()), check_range)?;
+        let range = self.range();
+        range.map_or(Ok(()), |range| check_range(range, &rules.nat64_prefixes))?;
         let listed = !rules.cidrs.allow.is_empty() || !rules.cidrs.deny.is_empty();
         if self.resolve == Resolution::Remote && listed {
             return Err(UpstreamRule::UnheldLists);
@@ -146,10 +146,12 @@ impl EffectivePolicy {
     /// behind it.
     pub fn upstream_blocks(&self, upstream: &UpstreamProxy) -> Vec<Block> {
         let service = upstream.host.in_cluster_service(&self.egress().cluster.domain);
+        let rules = self.without_lists();
+        let reach = Reach::within(&rules, self.cluster_ranges().cidrs());
         match upstream.range() {
-            Some(range) => address::blocks(range.net(), &IpNet::aggregate(&address::never_excepted())),
+            Some(range) => reach.named(range.net()),
             None if service.is_some() => Vec::new(),
-            None => Reach::within(&self.without_lists(), self.cluster_ranges().cidrs()).open(),
+            None => reach.open(),
         }
     }
 

@@ -123,6 +123,18 @@ fn cluster_names_name_a_service() {
         assert_eq!(of("example.com", domain), None);
         assert_eq!(of(domain, domain), None);
     }
+    let full = |text: &str| {
+        let name = text
+            .parse::<Host>()
+            .unwrap()
+            .full_name(&"k8s.example.org".parse().unwrap());
+        name.map(|name| name.to_string())
+    };
+    let service = Some("web.t1.svc.k8s.example.org".to_owned());
+    assert_eq!(full("web.t1.svc"), service);
+    assert_eq!(full("web.t1.svc.k8s.example.org"), service);
+    assert_eq!(full("example.com").as_deref(), Some("example.com"));
+    assert_eq!(full("192.0.2.1"), None);
     assert_eq!(
         of("web.t1.svc.cluster.local", "k8s.example.org"),
         None,

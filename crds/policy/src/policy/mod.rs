@@ -257,7 +257,7 @@ fn check(document: &PolicyDocument) -> Result<(), PolicyError> {
     }
     for (index, exception) in egress.exceptions.iter().enumerate() {
         exception
-            .check()
+            .check(&egress.nat64_prefixes)
             .map_err(|error| PolicyError::Exception { index, error })?;
     }
     if let Some(upstream) = &egress.upstream_proxy {

@@ -3,7 +3,8 @@
 //! In: the policy, what the Services named by exceptions look like, the time. Out: egress rules, and the exceptions that
 //! open nothing. The addresses are the ones the egress proxy refuses (one table, in `screenshot-policy`), so that a page
 //! which broke out of proxy and jail meets the same walls at the pod's edge.
-//! NetworkPolicies see pods after address translation: a Service becomes a selector of its pods with their ports.
+//! NetworkPolicies see pods after address translation: a Service becomes a selector of its pods with their ports. A headless
+//! one with a range does not: the proxy sees its pods' own addresses, and a selector would open those outside of the range.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,6 +101,8 @@ fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, target
     }
     if let Some((service, namespace)) = exception.host.in_cluster_service(&policy.egress().cluster.domain) {
         let target = targets.get(&(namespace.to_owned(), service.to_owned()));
+        // A selector cannot be narrowed to a range.
+        let target = target.filter(|target| !target.headless || exception.cidr.is_none());
         rules.extend(target.and_then(|target| service_rule(namespace, target, &exception.ports)));
     }
     rules
@@ -153,5 +156,34 @@ mod tests {
             rules.cluster.cidrs = vec!["9.9.0.0/16".parse().unwrap()];
         });
         assert_eq!(public(&closed), None, "everything that is allowed is the cluster's own");
+    }
+
+    #[test]
+    fn a_headless_service_with_a_range_is_its_range_and_any_other_its_pods_as_well() {
+        let selected = |headless, cidr: Option<&str>| {
+            let exception = EgressException {
+                host: "db.shop.svc.cluster.local".parse().unwrap(),
+                ports: vec![Port::try_from(9000u64).unwrap()],
+                cidr: cidr.map(|text| text.parse().unwrap()),
+                reason: "a test".parse().unwrap(),
+                expires: "2027-01-01T00:00:00Z".parse().unwrap(),
+            };
+            let target = ServiceTarget {
+                selector: BTreeMap::from([("app".to_owned(), "db".to_owned())]),
+                ports: BTreeMap::from([(9000, PortTarget::Number(9000))]),
+                headless,
+            };
+            let targets = Targets::from([(("shop".to_owned(), "db".to_owned()), target)]);
+            let policy = policy(|rules| rules.exceptions = vec![exception.clone()]);
+            let rules = exception_rules(&policy, &exception, &targets);
+            let peer = |rule: &Value| rule["to"][0].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            rules.iter().flat_map(peer).collect::<Vec<_>>()
+        };
+        let range = Some("10.244.1.0/24");
+        let (block, pods) = (["ipBlock"], ["namespaceSelector", "podSelector"]);
+        assert_eq!(selected(true, range), block);
+        assert_eq!(selected(true, None), pods);
+        assert_eq!(selected(false, range), [&block[..], &pods[..]].concat());
+        assert_eq!(selected(false, None), pods);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::{AddressClass, edges};
+use crate::address::{self, AddressClass, Nat64Prefix, edges};
 use crate::cluster::ClusterRanges;
 use crate::policy::{Ceiling, PolicyDocument, PolicyError};
 
@@ -76,6 +77,9 @@ fn no_upstream_is_a_metadata_address_the_pod_itself_or_its_link() {
         let error = resolved(&upstream(never, None), |_| {}).unwrap_err();
         assert_eq!(error.reason(), "policy_upstream", "{never}");
     }
+    let translating = |rules: &mut EgressRules| rules.nat64_prefixes = vec!["fd64:ff9b::/96".parse().unwrap()];
+    let error = resolved(&upstream("[fd64:ff9b::a9fe:a9fe]", None), translating).unwrap_err();
+    assert_eq!(error.reason(), "policy_upstream", "behind a NAT64 prefix");
     let error = resolved(&upstream("proxy.example.com", Some("169.254.0.0/16")), |_| {}).unwrap_err();
     assert_eq!(
         error,
@@ -107,17 +111,22 @@ fn lists_of_addresses_are_refused_where_the_upstream_resolves() {
 #[test]
 fn the_blocks_of_an_upstream_hold_exactly_the_addresses_that_may_be_dialled() {
     let own = ClusterRanges::closing(["20.1.2.0/24".parse().unwrap()]);
+    let prefix: Nat64Prefix = "fd64:ff9b::/96".parse().unwrap();
     for named in [
         upstream("proxy.example.com", None),
         upstream("proxy.example.com", Some("10.1.0.0/16")),
         upstream("proxy.example.com", Some("160.0.0.0/5")),
         upstream("10.1.2.3", None),
         upstream("[fd12::1]", None),
+        upstream("[fd64:ff9b::a01:203]", None),
+        upstream("proxy.example.com", Some("fd64:ff9b::a000:0/101")),
+        upstream("proxy.example.com", Some("fd64::/16")),
     ] {
         // The lists are about pages: they do not move the way out.
         let policy = resolved(&named, |rules| {
             rules.cidrs.allow = vec!["9.9.9.0/24".parse().unwrap()];
             rules.cidrs.deny = vec!["93.0.0.0/8".parse().unwrap()];
+            rules.nat64_prefixes = vec![prefix];
         });
         let policy = policy.unwrap().in_cluster(own.clone());
         let blocks = policy.upstream_blocks(&named);
@@ -131,6 +140,8 @@ fn the_blocks_of_an_upstream_hold_exactly_the_addresses_that_may_be_dialled() {
                 .iter()
                 .flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied())),
         );
+        let images: Vec<IpNet> = prefix.images(&nets).collect();
+        nets.extend(images);
         for ip in nets.into_iter().flat_map(edges).filter(|ip| *ip == ip.to_canonical()) {
             assert_eq!(
                 policy.admit_upstream(&named, &[], &[ip]).is_ok(),
