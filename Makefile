@@ -17,7 +17,7 @@ CRATES_UNIT := -p screenshot-policy -p screenshot-api -p capture-egress -p bench
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 .PHONY: tools
 tools: ## install what the other verbs need (Debian packages, cargo-nextest)

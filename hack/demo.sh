@@ -3,17 +3,26 @@
 #   demo.sh        bring it up
 #   demo.sh down   remove what it made
 # Settings: DEMO_OUT=dist/demo   where the pictures go
+#           DEMO_TEST=1          for the tests: ends with the pictures
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
+if [ "${1:-}" = down ]; then export ONLY_DOWN=1; fi
 . hack/env.sh
 OUT=${DEMO_OUT:-dist/demo}
+case $OUT in /*) ;; *) OUT=$PWD/$OUT ;; esac
 NAMESPACE=shots-demo
 SITE=http://demo-site.$NAMESPACE.svc.cluster.local:8080
 
 if [ "${1:-}" = down ]; then
+  # The directory may be somebody's, with more in it.
+  for picture in scripts long metadata; do rm -f "$OUT/$picture.png" "$OUT/$picture.png.headers"; done
+  rmdir "$OUT" 2>/dev/null || true
+  if [ "$WHERE" = local ] && [ ! -e "/var/tmp/sscluster/${CLUSTER_NAME:-dev}" ]; then
+    echo "there is no cluster ${CLUSTER_NAME:-dev} on this machine: nothing else to remove"
+    exit
+  fi
   # All of the sample is in there. It is not deleted by its file, which fails where the definition of the kind is gone.
-  if [ "$WHERE" = context ]; then kubectl delete namespace $NAMESPACE --ignore-not-found; fi
-  rm -rf "$OUT"
+  if [ "$WHERE" = context ]; then kubectl delete namespace --selector "$MADE=$NAMESPACE" --ignore-not-found; fi
   exec hack/install.sh down
 fi
 
@@ -65,6 +74,7 @@ patches:
     patch: '[{"op": "add", "path": "/spec/template/metadata/annotations", "value": {"build": "$site"}}]'
 K
 fi
+if [ "$WHERE" = context ]; then own_namespace $NAMESPACE; fi
 hack/step.sh "$step" kubectl apply -k "$work"
 step=ready
 hack/step.sh "$step" kubectl -n $NAMESPACE wait --for=condition=Ready shot/demo --timeout=120s ||
@@ -97,7 +107,8 @@ headers=$work/headers
 printf 'Authorization: Bearer %s\n' "$(kubectl -n $NAMESPACE get secret demo-token -o jsonpath='{.data.token}' | base64 -d)" >"$headers"
 capture() { # capture FILE JSON
   local answer=$OUT/$1 code
-  code=$(curl -sS -o "$answer" -D "$answer.headers" -w '%{http_code} in %{time_total} s' -H @"$headers" \
+  # Not through a proxy of this machine, to which 127.0.0.1 is another one.
+  code=$(curl -sS --noproxy '*' --max-time 60 -o "$answer" -D "$answer.headers" -w '%{http_code} in %{time_total} s' -H @"$headers" \
     -H 'Content-Type: application/json' -d "$2" "http://127.0.0.1:$port/v1/capture")
   echo "   $1: $code, $(wc -c <"$answer") bytes"
   case $code in 200*) ;; *) cat "$answer" >&2; return 1 ;; esac
@@ -110,13 +121,13 @@ case $refused in
   *metadata_address*) echo "   what the third page was refused: $refused" ;;
   *) echo "   the third page was not refused the metadata address; refused was: ${refused:-nothing}" >&2; false ;;
 esac
-# The tests' demo ends here: what follows is for a person.
-[ -z "${DEMO_OUT:-}" ] || exit 0
+# What follows is for a person.
+[ -z "${DEMO_TEST:-}" ] || exit 0
 
 echo
 kubectl -n $NAMESPACE get shot
 echo
-echo "pictures: $PWD/$OUT/{scripts,long,metadata}.png   ($((SECONDS - start)) s)"
+echo "pictures: $OUT/{scripts,long,metadata}.png   ($((SECONDS - start)) s)"
 echo "next:     $by_hand -n $NAMESPACE describe shot demo"
 if [ "$WHERE" = local ]; then
   echo "          the cluster ends by itself at $(date -d "$("$CLUSTER" status --json | jq -r .ends)" +%H:%M), an hour after the last make demo"

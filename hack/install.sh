@@ -9,14 +9,23 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
-# In a cluster that is not ours: on the namespace, if it was not there before, and on the release that `up` made.
-MADE=screenshot-operator.io/made-for
-release() { helm list --namespace "$OPERATOR_NAMESPACE" --short "$@" | grep -qx screenshot-operator; }
+
+# release: whose the operator in another's cluster is: nobody's, ours or theirs. Fails where that cannot be asked.
+release() {
+  # All states: helm 3 leaves some out unless it is told, and helm 4 does not know its --all.
+  local list=(helm list --namespace "$OPERATOR_NAMESPACE" --short --filter '^screenshot-operator$'
+    --deployed --failed --pending --superseded --uninstalled --uninstalling) any made
+  any=$("${list[@]}") || return
+  made=$("${list[@]}" --selector "$MADE=$OPERATOR_NAMESPACE") || return
+  if [ -z "$any" ]; then echo nobody; elif [ -n "$made" ]; then echo ours; else echo theirs; fi
+}
 
 down() {
+  local release
   case $WHERE in
     context)
-      if release && ! release --selector "$MADE=$OPERATOR_NAMESPACE"; then
+      release=$(release)
+      if [ "$release" = theirs ]; then
         echo "the operator in context $CONTEXT was not installed by this project's scripts, and stays"
         return
       fi
@@ -49,18 +58,17 @@ load() { # load NAME: gives the image to the node unless it has exactly this one
 }
 
 up() {
+  local release
   case $WHERE in
     context)
-      if release && ! release --selector "$MADE=$OPERATOR_NAMESPACE"; then
+      release=$(release)
+      if [ "$release" = theirs ]; then
         echo "context $CONTEXT has a release screenshot-operator in the namespace $OPERATOR_NAMESPACE that this project's scripts" \
           "did not make; it is left as it is. Uninstall it first, or use another cluster." >&2
         return 1
       fi
       echo "using the cluster of context $CONTEXT; its nodes must be able to pull $IMAGES/..."
-      if ! kubectl get namespace "$OPERATOR_NAMESPACE" >/dev/null 2>&1; then
-        kubectl create namespace "$OPERATOR_NAMESPACE"
-        kubectl label namespace "$OPERATOR_NAMESPACE" "$MADE=$OPERATOR_NAMESPACE"
-      fi
+      own_namespace "$OPERATOR_NAMESPACE"
       ;;
     kind) hack/step.sh "kind cluster and images" hack/kind.sh up ;;
     local)
@@ -73,7 +81,7 @@ up() {
   esac
   local revision
   revision=$(revision screenshot-operator)
-  # What a killed test left changed in our own cluster is taken back.
+  # What a killed test left changed in our own cluster is taken back. For kind it is empty, which bash before 4.4 takes for unset.
   local ours=()
   case $WHERE in
     local) ours=(--force-conflicts) ;;
@@ -83,13 +91,17 @@ up() {
     --namespace "$OPERATOR_NAMESPACE" --create-namespace --wait --timeout 120s \
     --set image.repository="$IMAGES/screenshot-operator" --set image.tag=dev \
     --set captureImage.repository="$IMAGES/capture-server" --set captureImage.tag=dev \
-    --set-string "podAnnotations.build=$revision" "${ours[@]}" || { hack/report.sh "$OPERATOR_NAMESPACE"; return 1; }
+    --set-string "podAnnotations.build=$revision" ${ours[@]+"${ours[@]}"} || { hack/report.sh "$OPERATOR_NAMESPACE"; return 1; }
 }
 
 there() {
+  local release
   case $WHERE in
     local) "$CLUSTER" status | grep -q ': up for ' ;;
-    context) release ;;
+    context)
+      release=$(release)
+      [ "$release" != nobody ]
+      ;;
     kind) hack/kind.sh there ;;
   esac
 }

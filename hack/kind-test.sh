@@ -13,7 +13,7 @@ echo "$(basename "$0") $*" >>"$CALLS"
 case "$(basename "$0") ${1:-}" in "docker save") : >"$3" ;; esac
 R
 chmod +x "$work/bin/recorder"
-for program in docker kind kubectl helm; do cp "$work/bin/recorder" "$work/bin/$program"; done
+for program in docker kind kubectl helm curl; do cp "$work/bin/recorder" "$work/bin/$program"; done
 printf '#!/bin/sh\necho Darwin\n' >"$work/bin/uname"
 chmod +x "$work/bin/uname"
 export CALLS=$work/calls XDG_CACHE_HOME=$work/cache CARGO_TARGET_DIR=$work/target
@@ -34,13 +34,25 @@ expect "^helm upgrade --install screenshot-operator "
 if run hack/install.sh there >/dev/null; then echo "a kind cluster that is not there was found" >&2; exit 1; fi
 if THERE=theirs run hack/install.sh there >/dev/null; then echo "another kind cluster passes for ours" >&2; exit 1; fi
 THERE=screenshot-operator run hack/install.sh there
-run hack/install.sh down
+DEMO_OUT=$work/pictures run hack/demo.sh down
 expect "^kind delete cluster --name screenshot-operator --kubeconfig "
 
-# One program that is missing is named, and nothing is begun.
-rm "$work/bin/kind"
+# One program that is missing is named, and nothing is begun. Here is nothing but what the scripts themselves use.
 : >"$CALLS"
-if PATH=$work/bin:/usr/bin:/bin hack/tools.sh demo 2>"$work/out"; then echo "a missing kind went unnoticed" >&2; exit 1; fi
-grep -q 'please install: kind' "$work/out"
+mkdir "$work/few"
+for program in bash cat dirname; do ln -s "$(command -v $program)" "$work/few/"; done
+for program in kind curl; do
+  mv "$work/bin/$program" "$work/away"
+  if PATH=$work/bin:$work/few hack/tools.sh demo 2>"$work/out"; then echo "a missing $program went unnoticed" >&2; exit 1; fi
+  grep -qx "please install: $program" "$work/out"
+  mv "$work/away" "$work/bin/$program"
+done
+# So is a bash that is too old for these scripts.
+with_bash() { PATH=$work/bin:$PATH bash -c 'BASH_VERSION=$1; shift; . hack/kind.sh' hack/kind.sh "$1" needs 2>"$work/out"; }
+for version in '3.2.57(1)-release' '4.3.48(1)-release'; do
+  if with_bash "$version"; then echo "bash $version passes" >&2; exit 1; fi
+  grep -q 'please install bash 4.4 or newer' "$work/out"
+done
+for version in '4.4.0(1)-release' '5.2.15(1)-release' '10.0.0(1)-release'; do with_bash "$version"; done
 [ ! -s "$CALLS" ]
 echo "kind: ok"

@@ -3,8 +3,8 @@
 #   kind.sh up      a cluster of our own name, the images built inside the container engine, and loaded
 #   kind.sh down    removes that cluster; no other one, and no context of yours
 #   kind.sh there   whether that cluster is there
-#   kind.sh needs   says which of the four programs is missing
-# kind's own network plugin enforces NetworkPolicies. Nothing is installed here: these four are the user's to choose.
+#   kind.sh needs   says which of the programs that it needs is missing
+# kind's own network plugin enforces NetworkPolicies. Nothing is installed here: these programs are the user's to choose.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/env.sh
@@ -12,8 +12,14 @@ NAME=screenshot-operator
 
 needs() {
   local missing=() program
+  # macOS has 3.2.
+  case $BASH_VERSION in [123].* | 4.[0-3].*)
+    echo "please install bash 4.4 or newer first (and put it before /bin/bash on PATH)" >&2
+    return 1
+    ;;
+  esac
   command -v docker >/dev/null || command -v podman >/dev/null || missing+=("docker or podman")
-  for program in kind kubectl helm; do command -v "$program" >/dev/null || missing+=("$program"); done
+  for program in kind kubectl helm curl; do command -v "$program" >/dev/null || missing+=("$program"); done
   [ ${#missing[@]} -eq 0 ] && return 0
   printf 'please install: %s\n' "${missing[@]}" >&2
   echo "(the project's own cluster needs root on Linux; CONTEXT=name uses a cluster of yours)" >&2

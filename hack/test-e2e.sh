@@ -6,7 +6,7 @@
 # Settings: SHOT_KEEP=1 leaves the cluster, and in it what failed; CONTEXT uses another cluster (see hack/env.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CLUSTER_NAME=e2e CLUSTER_PORT=16447 DEMO_OUT=target/e2e/demo
+export CLUSTER_NAME=e2e CLUSTER_PORT=16447 DEMO_OUT=target/e2e/demo DEMO_TEST=1
 . hack/env.sh
 filter=${1:-all()}
 was_up=0

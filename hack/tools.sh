@@ -13,6 +13,7 @@ if [ "${1:-}" = demo ]; then
   fi
   if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then exec hack/kind.sh needs; fi
 fi
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; } # at_least WANTED FOUND
 # Before anything is changed. These two are the user's: Debian 12 has them too old to build this or to fetch what does.
 command -v cargo >/dev/null ||
   { echo "please install Rust first; with rustup (newer Debians have it as a package) the version follows from rust-toolchain.toml" >&2; exit 1; }
@@ -20,7 +21,7 @@ command -v go >/dev/null || { echo "please install Go first" >&2; exit 1; }
 # One for all modules, so that they share what is compiled.
 needed=go$(sed -n 's/^go //p' tests/*/go.mod tests/cluster/third_party/*/go.mod hack/lint/third_party/*/go.mod | sort -V | tail -n 1)
 found=$(go env GOVERSION)
-if [ "$(printf '%s\n' "$needed" "$found" | sort -V | head -n 1)" != "$needed" ]; then
+if ! at_least "$needed" "$found"; then
   echo "please install Go ${needed#go} or newer first: this is $found" >&2
   echo "(from Go 1.21 on it fetches that one itself: go env -w GOTOOLCHAIN=$needed)" >&2
   exit 1
@@ -43,15 +44,16 @@ if [ ${#missing[@]} -gt 0 ]; then
   hack/step.sh "Debian packages: ${missing[*]}" hack/quietly.sh apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 [ "${1:-}" != demo ] || exit 0
+# cargo_tool NAME VERSION OPTION...: a newer one that is there is the user's, and as good.
+cargo_tool() {
+  local name=$1 wanted=$2 found
+  shift 2
+  found=$(cargo "$name" --version 2>/dev/null | sed -n "s/^cargo-$name \([^ ]*\).*/\1/p" || true)
+  if at_least "$wanted" "$found"; then return; fi
+  hack/step.sh "cargo-$name $wanted from source, once, some minutes" env -u CARGO_TARGET_DIR \
+    cargo install -q "cargo-$name" --locked --debug --no-default-features --version "$wanted" "$@"
+}
 # Unoptimised and without its own updates: it only starts programs and waits for them.
-nextest=0.9.143
-if ! cargo nextest --version 2>/dev/null | grep -q "cargo-nextest $nextest"; then
-  hack/step.sh "cargo-nextest $nextest from source, once, some minutes" env -u CARGO_TARGET_DIR \
-    cargo install -q cargo-nextest --locked --debug --no-default-features --features default-no-update --version "$nextest"
-fi
+cargo_tool nextest 0.9.143 --features default-no-update
 # Unoptimised and without the network features: it runs for a second and reads only what cargo has fetched.
-deny=0.19.0
-if ! cargo deny --version 2>/dev/null | grep -q "cargo-deny $deny"; then
-  hack/step.sh "cargo-deny $deny from source, once, some minutes" env -u CARGO_TARGET_DIR \
-    cargo install -q cargo-deny --locked --debug --no-default-features --version "$deny"
-fi
+cargo_tool deny 0.19.0

@@ -16,6 +16,7 @@ benchmark() {
 benchmark '--whole --soak 1000' bench
 benchmark --quick bench BENCH_ARGS=--quick
 benchmark '' bench-capture
+grep -q '^test-e2e ' <<<"$(make -s help)" || { echo "verbs: make help does not list test-e2e" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # A copy, as these scripts write below the project's root.
@@ -23,7 +24,8 @@ mkdir -p "$work/bin" "$work/tmp" "$work/project"
 cp -R hack examples "$work/project/"
 cd "$work/project"
 
-# FAILS is the beginning of a call that fails; REFUSALS is the header of every picture; RELEASE says whose release is there.
+# FAILS is the beginning of a call that fails; REFUSALS is the header of every picture; RELEASE says whose release is there, or
+# that somebody's is pending, which helm shows to who asks for it.
 cat >"$work/bin/recorder" <<'R'
 #!/usr/bin/env bash
 call="$(basename "$0") $*"
@@ -43,7 +45,11 @@ case $call in
   *get\ namespace\ kube-system*) echo "uid $KUBECONFIG" | md5sum | cut -c1-8 ;;
   *get\ namespace*) [ -n "${THERE:-}" ] ;;
   helm*list*--selector*) [ "${RELEASE:-}" != made ] || echo screenshot-operator ;;
-  helm*list*) [ -z "${RELEASE:-}" ] || echo screenshot-operator ;;
+  helm*list*--pending*) [ -z "${RELEASE:-}" ] || echo screenshot-operator ;;
+  helm*list*) case ${RELEASE:-} in made | theirs) echo screenshot-operator ;; esac ;;
+  apt-get*update*) touch "$CALLS.updated" ;;
+  apt-get*) [ -e "$CALLS.updated" ] && archives=${call##*Archives=} && touch "${archives%% *}/redis.deb" ;;
+  dpkg-deb*) mkdir -p "$3/usr/bin" && cp "$0" "$3/usr/bin/redis-server" ;;
   *conditions*) echo 'Ready=False PodsNotReady: no capture pod is ready yet' ;;
   *get\ deployments*) echo 'pod/demo-1 Pending' ;;
   *get\ events*) echo 'FailedScheduling no node has room' ;;
@@ -53,7 +59,7 @@ chmod +x "$work/bin/recorder"
 for program in kubectl helm curl docker podman kind buildah cargo go; do cp "$work/bin/recorder" "$work/bin/$program"; done
 export CALLS=$work/calls TMPDIR=$work/tmp XDG_CACHE_HOME=$work/cache CARGO_TARGET_DIR=$work/target
 export TOKEN=sst_only_for_this_test REFUSALS='169.254.169.254:80;metadata_address'
-unset KUBECONFIG CONTEXT IMAGES CLUSTER_NAME CLUSTER_PORT DEMO_OUT SHOT_KEEP
+unset KUBECONFIG CONTEXT IMAGES CLUSTER_NAME CLUSTER_PORT DEMO_OUT DEMO_TEST ONLY_DOWN SHOT_KEEP
 
 fail() { echo "verbs: $*" >&2; cat "$CALLS" "$work/out" >&2; exit 1; }
 called() { grep -qE -- "$1" "$CALLS" || fail "no call: $1"; }
@@ -97,15 +103,44 @@ with_go "$newest" || fail "Go $newest is not new enough"
 with_go "${newest%.*}.1000" || fail "a newer Go is not new enough"
 if with_go "${newest%.*}.0"; then fail "a module asks for Go $newest, and an older one passes"; fi
 says "please install Go $newest or newer first: this is go${newest%.*}.0" && says "go env -w GOTOOLCHAIN=go$newest"
+# Cargo's tools are the user's where they are new enough: only an older one is replaced.
+cat >"$work/go/cargo" <<'G'
+#!/usr/bin/env bash
+case $* in
+  "nextest --version") [ -z "$NEXTEST" ] || printf 'cargo-nextest %s (60fa45f63 2026-08-04)\nrelease: %s\n' "$NEXTEST" "$NEXTEST" ;;
+  "deny --version") echo "cargo-deny 99.0.0" ;;
+  *) echo "cargo $*" >>"$CALLS" ;;
+esac
+G
+chmod +x "$work/go/cargo"
+with_nextest() {
+  : >"$CALLS"
+  (cd "$project" && CARGO_TARGET_DIR=$work/go-target GO=$newest NEXTEST=$1 PATH=$work/go:$work/bin:$PATH hack/tools.sh >"$work/out" 2>&1) ||
+    fail "tools.sh ended with $?"
+}
+pinned=$(sed -n 's/.*nextest \([0-9]\+\.[0-9.]*\).*/\1/p' hack/tools.sh)
+for version in "$pinned" "$pinned.1" 10.0.0; do
+  with_nextest "$version"
+  if grep ' install ' "$CALLS"; then fail "cargo-nextest $version is replaced by $pinned"; fi
+done
+for version in '' 0.9.9; do
+  with_nextest "$version"
+  [ "$(grep -c ' install ' "$CALLS")" -eq 1 ] || fail "not one tool is installed"
+  called "^cargo install -q cargo-nextest .*--version $pinned( |$)"
+done
 run 0 hack/demo.sh
 called '^helm --kube-context theirs upgrade --install screenshot-operator .*--set image.repository=registry.example/screenshot-operator '
-called '^kubectl --context theirs create namespace screenshot-operator$'
+called '^kubectl --context theirs create namespace screenshot-operator '
+called '^kubectl --context theirs create namespace shots-demo '
+called '^kubectl --context theirs label namespace shots-demo screenshot-operator.io/made-for=shots-demo$'
 called '^kubectl --context theirs apply -k '
 grep -qF 'newName: registry.example/demo-site' "$CALLS.sample" || fail "the site's image is not from the registry"
 if grep -F restartNonce "$CALLS.sample"; then fail "the sample is restarted for an image that nobody here knows"; fi
 called '^kubectl --context theirs -n shots-demo wait --for=condition=Ready shot/demo '
 called '^kubectl --context theirs -n shots-demo rollout status deployment/demo '
-[ "$(grep -c ^curl "$CALLS")" -eq 3 ] || fail "not three pictures"
+[ "$(grep -c '^curl .*--noproxy \* --max-time 60 ' "$CALLS")" -eq 3 ] || fail "not three pictures, straight and in time"
+called '^kubectl --context theirs -n shots-demo get shot$'
+says "pictures: $PWD/dist/demo/{scripts,long,metadata}.png"
 says 'metadata_address' && says 'next:     kubectl --context theirs -n shots-demo describe shot demo'
 says 'and CONTEXT=theirs IMAGES=registry.example make demo again; CONTEXT=theirs IMAGES=registry.example make demo-down removes all'
 called '^helm --kube-context theirs upgrade --install screenshot-operator .*--labels screenshot-operator.io/made-for='
@@ -113,28 +148,48 @@ RELEASE=made THERE=1 run 0 hack/demo.sh
 if grep -E 'create namespace|label namespace' "$CALLS"; then fail "a namespace that was there is taken for the demo's own"; fi
 
 RELEASE=made run 0 hack/demo.sh down
-grep -v ' list ' "$CALLS" >"$work/changes"
+grep -v ' list ' "$CALLS" >"$work/changes" || true
 diff - "$work/changes" <<'C' || fail "down does something else"
-kubectl --context theirs delete namespace shots-demo --ignore-not-found
+kubectl --context theirs delete namespace --selector screenshot-operator.io/made-for=shots-demo --ignore-not-found
 helm --kube-context theirs uninstall screenshot-operator --namespace screenshot-operator --ignore-not-found
 kubectl --context theirs delete namespace --selector screenshot-operator.io/made-for=screenshot-operator --ignore-not-found
 C
 
 # Also where the definition of the kind was removed first, as `down` itself says how: then no file with a service can be read.
 FAILS=examples/demo.yaml RELEASE=made run 0 hack/demo.sh down
-called '^kubectl --context theirs delete namespace shots-demo --ignore-not-found$'
+called '^kubectl --context theirs delete namespace --selector screenshot-operator.io/made-for=shots-demo --ignore-not-found$'
 called '^helm --kube-context theirs uninstall screenshot-operator '
 
-# An operator that somebody else installed is neither replaced nor removed.
-RELEASE=theirs run 1 hack/demo.sh
-says 'has a release screenshot-operator in the namespace screenshot-operator that this project'
-if grep -E 'upgrade|apply|create|label' "$CALLS"; then fail "a release of somebody else's is touched"; fi
-RELEASE=theirs run 0 hack/install.sh down
-says 'and stays'
-if grep -E 'uninstall|delete' "$CALLS"; then fail "a release of somebody else's is removed"; fi
+# A directory for the pictures is somebody's: what else is in it stays.
+mkdir "$work/pictures" && touch "$work/pictures/theirs.png"
+DEMO_OUT=$work/pictures run 0 hack/demo.sh
+says "pictures: $work/pictures/{scripts,long,metadata}.png" && says 'next: '
+[ "$(find "$work/pictures" -type f | wc -l)" -eq 7 ] || fail "the pictures are elsewhere"
+DEMO_OUT=$work/pictures RELEASE=made run 0 hack/demo.sh down
+[ "$(ls "$work/pictures")" = theirs.png ] || fail "of a directory with something else in it there is now: $(ls "$work/pictures")"
+if [ -e dist/demo ]; then fail "the demo's own directory of pictures is left"; fi
+
+# An operator that somebody else installed, or is about to, is neither replaced nor removed, nor is one that cannot be asked for.
+untouched() { if grep -E ' (upgrade|apply|create|label|uninstall|delete) ' "$CALLS"; then fail "something of somebody else's is touched"; fi; }
+for whose in theirs pending; do
+  RELEASE=$whose run 1 hack/demo.sh
+  says 'has a release screenshot-operator in the namespace screenshot-operator that this project' && untouched
+  RELEASE=$whose run 0 hack/install.sh down
+  says 'and stays' && untouched
+done
+for command in demo.sh 'install.sh down'; do
+  # shellcheck disable=SC2086 # words
+  FAILS='helm --kube-context theirs list' RELEASE=theirs run 1 hack/$command
+  says 'refused by the test' && untouched
+done
+# A namespace of the demo's name that the demo did not make stays, too.
+RELEASE=theirs run 0 hack/demo.sh down
+if grep -E ' (uninstall|delete) ' "$CALLS" | grep -vF 'delete namespace --selector screenshot-operator.io/made-for=shots-demo '; then
+  fail "the end of the demo removes something of somebody else's"
+fi
 # The end-to-end suite leaves what was there, and runs no test that takes something from another's cluster.
 RELEASE=made run 0 hack/test-e2e.sh
-if grep -E 'uninstall' "$CALLS"; then fail "the suite removes an operator that was there before"; fi
+if grep ' uninstall ' "$CALLS"; then fail "the suite removes an operator that was there before"; fi
 RELEASE='' run 0 hack/test-e2e.sh
 called '^helm --kube-context theirs uninstall screenshot-operator '
 called "^cargo nextest run .*not test\\(/.*\\|network\\|.*\\^alone::\\(node\\|operator"
@@ -154,6 +209,7 @@ says 'not refused the metadata address; refused was: nothing' && says 'in the st
 mkdir -p tests/cluster "$work/up" "$work/local"
 cat >tests/cluster/cluster.sh <<'C'
 #!/usr/bin/env bash
+echo "$*" >>"$CALLS.cluster"
 name=${CLUSTER_NAME:-dev}
 case $* in
   path) echo "$BIN" ;;
@@ -177,6 +233,10 @@ case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac
 U
 printf '#!/bin/sh\necho 0\n' >"$work/local/id"
 chmod +x tests/cluster/cluster.sh "$work/local/uname" "$work/local/id"
+# Where the clusters' states are, which here is where this stub has its own.
+states=$(sed -n 's/^const Base = "\(.*\)"$/\1/p' "$project/tests/cluster/internal/layout/layout.go")
+grep -qF "\"$states/" hack/demo.sh || fail "the states of clusters are in $states, and hack/demo.sh looks elsewhere"
+sed -i "s|$states/|$work/up/|" hack/demo.sh
 locally() { # locally COMMAND...: as root on Linux, and without CONTEXT
   : >"$CALLS" && rm -f "$CALLS.clusters"
   BIN=$work/bin UP=$work/up PATH=$work/local:$work/bin:$PATH "$@" >"$work/out" 2>&1 || fail "$* ended with $?"
@@ -193,6 +253,7 @@ rm dist/demo/long.png
 locally hack/test-e2e.sh
 only e2e
 called '^e2e up --port 16447$' && called '^e2e load dist/images/capture-server.tar$' && called '^e2e down$'
+if grep -F pictures: "$work/out"; then fail "the suite's demo goes on after the pictures"; fi
 if grep -E '^dev ' "$CALLS"; then fail "the suite touches the demo's cluster"; fi
 if [ -e dist/demo/long.png ]; then fail "the suite writes over the demo's pictures"; fi
 [ -e "$work/up/dev" ] || fail "the demo's cluster has ended"
@@ -213,6 +274,35 @@ if grep -E ' (load|down)' "$CALLS"; then fail "a cluster that was there is not l
 locally hack/demo.sh down
 called '^dev down$'
 [ -e "$work/up/e2e" ] || fail "the end of the demo ends the suite's cluster"
+# To end a cluster nothing is built: there is none, or the cluster's program that was used last ends it.
+rm "$CALLS.cluster"
+locally hack/demo.sh down
+says 'there is no cluster dev'
+programs=$XDG_CACHE_HOME/screenshot-operator/cluster
+mkdir -p "$programs"/{before,last}/bin
+cp "$work/bin/recorder" "$programs/last/bin/cluster-0123456789abcdef"
+cp "$work/bin/recorder" "$programs/before/bin/cluster-fedcba9876543210"
+touch -d yesterday "$programs/before/bin/"*
+touch "$work/up/dev"
+locally hack/demo.sh down
+called '^cluster-0123456789abcdef down$'
+[ ! -e "$CALLS.cluster" ] || fail "these calls may have built the cluster's program: $(cat "$CALLS.cluster")"
+
+# Argo CD's redis-server is unpacked, once, and not installed. Here is everything but that one; and no list of packages yet.
+mkdir "$work/without"
+for directory in /bin /usr/bin; do ln -sf "$directory"/* "$work/without/"; done
+rm -f "$work/without"/redis-*
+for program in apt-get dpkg-deb; do cp "$work/bin/recorder" "$work/local/$program"; done
+argocd() { # until it builds, which it cannot here
+  : >"$CALLS"
+  if BIN=$work/bin UP=$work/up PATH=$work/local:$work/bin:$work/without hack/test-argocd.sh >"$work/out" 2>&1; then fail "it has built"; fi
+  called '^redis-server --version$' && called '^go env GOVERSION$'
+}
+argocd
+called '^apt-get install .*--download-only ' && called '^apt-get update'
+if grep '^apt-get install' "$CALLS" | grep -v -- --download-only; then fail "a server is installed"; fi
+argocd
+if grep '^apt-get' "$CALLS"; then fail "what is there is fetched again"; fi
 
 # A step gives signs of life, and they end with it: by itself, by a failure, by Ctrl-C and by a kill.
 shows() { [ "$(grep -c 'still waits' "$work/out")" -ge 1 ] || fail "no sign of life"; }
@@ -255,4 +345,17 @@ for part in operator capture-server; do
   seen=$(sed -n 's/^!//p' "$project/$part/Containerfile.dockerignore" | grep -vx dist/bin | sort)
   [ "$seen" = "$copied" ] || fail "$part's image build sees $(paste -sd ' ' <<<"$seen"), hack/programs.sh copies $(paste -sd ' ' <<<"$copied")"
 done
+# What is compiled inside of an image, which only kind does, is what hack/images.sh asks hack/programs.sh for, with its flags.
+mapfile -t flags < <(grep -oE 'RUSTFLAGS="[^"]+"|cargo build --locked|-unknown-linux-gnu' hack/programs.sh)
+[ ${#flags[@]} -eq 3 ] || fail "hack/programs.sh has other flags: ${flags[*]}"
+for part in operator capture-server; do
+  stage=$(awk '/^FROM / { inside = / AS compiled$/ } inside' "$project/$part/Containerfile")
+  programs=$(sed -n "/^image_${part%-server}()/,/^}/s/^ *cargo_programs //p" "$project/hack/images.sh")
+  [ "$(grep -oE -- '-p [a-z-]+' <<<"$stage" | cut -c 4- | paste -sd ' ')" = "$programs" ] || fail "$part's image build does not compile: $programs"
+  [ "$(grep -oE 'release/[a-z-]+' <<<"$stage" | cut -c 9- | paste -sd ' ')" = "$programs" ] || fail "$part's image build does not take: $programs"
+  # Not hack/programs.sh's own profile, which is for who builds again and again.
+  for flag in "${flags[@]}" --release; do grep -qF -- "$flag" <<<"$stage" || fail "$part's image build is without $flag"; done
+done
+# What speaks to this machine's own ports does not go through a proxy, and does not wait for ever.
+if grep -E '(^ *|\()curl ' hack/demo.sh hack/bench-*.sh | grep -vF -- "--noproxy '*' --max-time"; then fail "a call of curl may wait, or go elsewhere"; fi
 echo "verbs: ok"
