@@ -219,9 +219,21 @@ def a_namespace_of_its_own_holds_everything(rendered):
     require(subjects == {"captures"}, f"mirror binds accounts of {sorted(subjects)}")
 
 
+def who_asks_for_scraping_lets_it_in(rendered):
+    for name, who in (("monitoring", "monitoring"), ("mirror", "prometheus")):
+        (policy,) = [thing for thing in of_kind(rendered[name], "NetworkPolicy")
+                     if any(port["port"] == 9090 for rule in thing["spec"]["ingress"] for port in rule["ports"])]
+        (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 9090]
+        require(rule["from"] and who in str(rule["from"]), f"{name}: {title(policy)} lets in {rule['from']}")
+
+
 def alerts_and_dashboard_read_what_the_pod_monitor_collects(rendered):
     """Its job is its namespace and name."""
-    things = rendered["monitoring"]
+    for things in (rendered["monitoring"], rendered["mirror"]):
+        one_job_is_read(things)
+
+
+def one_job_is_read(things):
     (monitor,) = of_kind(things, "PodMonitor")
     (rule,) = of_kind(things, "PrometheusRule")
     (dashboard,) = [thing for thing in of_kind(things, "ConfigMap") if thing["metadata"]["name"].endswith("-dashboard")]
@@ -235,7 +247,7 @@ def alerts_and_dashboard_read_what_the_pod_monitor_collects(rendered):
 
 
 # Kubernetes' own structures are turned as a whole.
-WHOLE = {"resources", "nodeSelector", "strategy", "labels"}
+WHOLE = {"resources", "nodeSelector", "labels"}
 
 
 def leaves(values, path=()):
@@ -266,8 +278,8 @@ def every_switch_is_turned(_):
 
 
 MATRIX_RULES = [what_is_off_is_not_rendered, with_namespaces_there_is_no_cluster_role,
-                a_namespace_of_its_own_holds_everything, alerts_and_dashboard_read_what_the_pod_monitor_collects,
-                every_switch_is_turned]
+                a_namespace_of_its_own_holds_everything, who_asks_for_scraping_lets_it_in,
+                alerts_and_dashboard_read_what_the_pod_monitor_collects, every_switch_is_turned]
 
 
 def main(directory):
