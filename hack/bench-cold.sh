@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How long a machine takes that has built nothing of this project: `make demo`, `make demo` again, `make test`, one after the
+# How long a machine takes that has built nothing of this project: `make demo`, `make demo` again, `make test` twice, one after the
 # other in a fresh clone with empty caches (cargo's, Go's, pip's, ours), as a new user would. About an hour on two cores.
 #
 #   hack/bench-cold.sh [DIRECTORY]     default: a temporary one, removed at the end; 25 GB
@@ -47,9 +47,11 @@ timed demo make demo
 timed again make demo
 timed down make demo-down
 timed test make test
+timed warm make test
 add both "$(tr ' ' '\n' <<<"${samples[demo]}${samples[test]}" | awk '{ s += $1 } END { print s }')"
 row demo "cold: make demo" s ""
 row again "make demo again" s 90
 row test "make test after that" s ""
+row warm "make test again" s 720
 row both "cold: make demo and make test, more than make test alone" s 3600
 finish_rows "$here/target/bench/cold.json"

@@ -54,4 +54,22 @@ if [ "$unsafe" != capture-server/jail/src/sys.rs ]; then
   echo "unsafe code is let in by: ${unsafe//$'\n'/ }" >&2
   fail=1
 fi
+# The workspace's lints hold in every member. The jail has its own table, as it alone may let unsafe code in.
+for manifest in $(cargo metadata -q --locked --no-deps --format-version 1 | jq -r '.packages[].manifest_path'); do
+  case $manifest in
+    */capture-server/jail/Cargo.toml)
+      table() { awk -v of="[$1" '/^\[/ { on = index($0, of) == 1 } on && /^[a-z_]+ = / && !/^unsafe_code/' "$2" | sort; }
+      if ! diff <(table workspace.lints Cargo.toml) <(table lints "$manifest") >&2; then
+        echo "$manifest has other lints than the workspace" >&2
+        fail=1
+      fi
+      ;;
+    *)
+      if [ "$(sed -n '/^\[lints\]/{n;p}' "$manifest")" != "workspace = true" ]; then
+        echo "$manifest does not take the workspace's lints" >&2
+        fail=1
+      fi
+      ;;
+  esac
+done
 exit $fail

@@ -127,7 +127,9 @@ async fn inspect(
     let body = drift::mending(&child.body, &found);
     write(context, identity, child, &body, Some(&meta.uid), digest).await?;
     let planned_so_before = sent.is_some_and(|sent| sent.digest == digest);
-    let fields = hands(&found, &managers, planned_so_before || child.takes_back);
+    let fields = hands(&found, &managers, |path| {
+        planned_so_before || child.takes_back.is_some_and(|field| path.to_string() == field)
+    });
     Ok((!fields.is_empty()).then(|| PutBack {
         kind,
         namespace: identity.namespace.clone(),
@@ -138,9 +140,13 @@ async fn inspect(
 
 /// Whose hand each difference shows. What nobody else holds is a change of our own plan, unless the plan is as it was or
 /// answers somebody: then that was a hand, too. (Who scales to nothing holds nothing.)
-fn hands(found: &[Difference], managers: &Managers<'_>, somebodys: bool) -> Vec<(String, String)> {
+fn hands(
+    found: &[Difference],
+    managers: &Managers<'_>,
+    somebodys: impl Fn(&drift::Path) -> bool,
+) -> Vec<(String, String)> {
     let named = found.iter().filter_map(|difference| {
-        let gone = || somebodys.then(|| managers.latest().unwrap_or("an unknown manager"));
+        let gone = || somebodys(&difference.path).then(|| managers.latest().unwrap_or("an unknown manager"));
         let manager = managers.of_field(&difference.path).or_else(gone)?;
         Some((difference.path.to_string(), manager.to_owned()))
     });
@@ -240,7 +246,7 @@ pub fn mislabelled(identity: &Identity, meta: &ObjectMeta) -> Option<Mislabelled
     let live = serde_json::to_value(meta).ok()?;
     let found = drift::differences(&json!({"metadata": essentials(identity)}), &json!({"metadata": live}));
     let entries = meta.managed_fields.clone().unwrap_or_default();
-    let fields = hands(&found, &Managers::of(&entries), true);
+    let fields = hands(&found, &Managers::of(&entries), |_| true);
     (!found.is_empty()).then(|| Mislabelled {
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
@@ -375,7 +381,10 @@ mod tests {
         let managers = Managers::of(&entries);
         let by_edit = |path: &str| (path.to_owned(), "kubectl-edit".to_owned());
         let both = [edited, gone];
-        assert_eq!(hands(&both, &managers, false), [by_edit("spec.a")]);
-        assert_eq!(hands(&both, &managers, true), [by_edit("spec.a"), by_edit("spec.b")]);
+        assert_eq!(hands(&both, &managers, |_| false), [by_edit("spec.a")]);
+        assert_eq!(
+            hands(&both, &managers, |_| true),
+            [by_edit("spec.a"), by_edit("spec.b")]
+        );
     }
 }

@@ -15,6 +15,14 @@ pub fn larger<'a>(one: &'a str, other: &'a str) -> &'a str {
     }
 }
 
+/// The smaller of two amounts; the first where that cannot be told.
+pub fn smaller<'a>(one: &'a str, other: &'a str) -> &'a str {
+    match (parse(one), parse(other)) {
+        (Some(a), Some(b)) if b < a => other,
+        _ => one,
+    }
+}
+
 /// Billionths. `None` for what is not a plain quantity: exponents are not written by anybody here.
 fn parse(text: &str) -> Option<i128> {
     let end = text
@@ -61,6 +69,8 @@ mod tests {
             ("512Mi", "513Mi", "513Mi"),
         ] {
             assert_eq!(larger(one, other), expected);
+            let left = if expected == one { other } else { one };
+            assert!(same(smaller(one, other), left), "{one} {other}");
         }
     }
 

@@ -54,11 +54,18 @@ fn add_root_rules(schema: &mut Value) {
     let Some(root) = schema.as_object_mut() else { return };
     root.insert(
         "x-kubernetes-validations".into(),
-        json!([{
-            "rule": format!("self.metadata.name.size() <= {MAX_NAME}"),
-            "message": format!("`metadata.name` must be no longer than {MAX_NAME} characters"),
-            "reason": "FieldValueInvalid"
-        }]),
+        json!([
+            {
+                "rule": format!("self.metadata.name.size() <= {MAX_NAME}"),
+                "message": format!("`metadata.name` must be no longer than {MAX_NAME} characters"),
+                "reason": "FieldValueInvalid"
+            },
+            {
+                "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "message": "`metadata.name` must be lower case letters, digits and `-`, begin with a letter and not end with `-`: a Service is named so",
+                "reason": "FieldValueInvalid"
+            }
+        ]),
     );
     if let Some(spec) = root
         .get_mut("properties")

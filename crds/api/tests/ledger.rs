@@ -46,13 +46,12 @@ fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-fn fields_of_the_schema() -> BTreeSet<String> {
+/// The leaves below `spec` or `status`.
+fn fields_of_the_schema(part: &str) -> BTreeSet<String> {
     let crd = screenshot_api::schema::crd().unwrap();
-    let spec = crd
-        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
-        .unwrap();
+    let place = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{part}");
     let mut found = BTreeSet::new();
-    leaves(spec, "spec", &mut found);
+    leaves(crd.pointer(&place).unwrap(), part, &mut found);
     found
 }
 
@@ -67,7 +66,7 @@ fn every_field_of_the_schema_is_a_control_with_a_row_or_is_said_to_be_none() {
         Some(prefix) => field.starts_with(prefix),
         None => name == field,
     };
-    let fields = fields_of_the_schema();
+    let fields = fields_of_the_schema("spec");
     let missing: Vec<&String> = fields
         .iter()
         .filter(|field| !named.iter().any(|name| covers(name, field)))
@@ -78,6 +77,22 @@ fn every_field_of_the_schema_is_a_control_with_a_row_or_is_said_to_be_none() {
         .filter(|name| !fields.iter().any(|field| covers(name, field)))
         .collect();
     assert!(stale.is_empty(), "rows without a field: {stale:#?}");
+}
+
+#[test]
+fn every_field_of_the_status_that_the_ledger_shows_a_control_in_exists() {
+    let fields = fields_of_the_schema("status");
+    let mut named = quoted(LEDGER);
+    named.retain(|name| name.starts_with("status."));
+    assert!(named.len() >= 5, "{named:?}");
+    let within = |field: &str, name: &str| {
+        field
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for name in named {
+        assert!(fields.iter().any(|field| within(field, name)), "there is no {name}");
+    }
 }
 
 #[test]

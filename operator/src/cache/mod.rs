@@ -130,27 +130,27 @@ impl Cache {
         self.write(|held| held.child_gone(kind, place, uid))
     }
 
-    /// A pod was seen. Returns its service if anything changed.
+    /// A pod was seen. Returns the services for which anything changed: a pod whose label was edited leaves one for another.
     pub fn pod(&self, pod: &Pod) -> Vec<Key> {
         let place = Key::of(&pod.metadata);
-        let service = pod
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(INSTANCE_LABEL));
-        let Some(name) = service.cloned() else {
-            return Vec::new();
-        };
+        let labels = pod.metadata.labels.as_ref();
+        let service = labels.and_then(|labels| labels.get(INSTANCE_LABEL)).cloned();
         let facts = views::pod(pod);
         self.write(|held| {
+            let moved = held
+                .pods
+                .get(&place)
+                .is_some_and(|before| Some(before) != service.as_ref());
+            let mut changed = if moved { held.pod_gone(&place) } else { Vec::new() };
+            let Some(name) = service else { return changed };
             let service = Key::new(&place.namespace, &name);
             held.pods.insert(place.clone(), name);
             let known = held.services.entry(service.clone()).or_default();
-            if known.pods.get(&place.name) == Some(&facts) {
-                return Vec::new();
+            if known.pods.get(&place.name) != Some(&facts) {
+                known.pods.insert(place.name, facts);
+                changed.push(service);
             }
-            known.pods.insert(place.name, facts);
-            vec![service]
+            changed
         })
     }
 

@@ -117,6 +117,28 @@ fn a_pod_concerns_its_service_when_its_facts_change_and_when_it_goes() {
     assert_eq!(cache.pod_gone(&Key::new("web", "p")), NOTHING);
 }
 
+/// As `kubectl label --overwrite` does it, to look at a pod that its Deployment then replaces.
+#[test]
+fn a_pod_that_is_labelled_away_leaves_its_service() {
+    let pod = |labels: &Value| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "web", "name": "p", "uid": "p1", "labels": labels},
+            "spec": {"containers": []},
+        }))
+        .unwrap()
+    };
+    let cache = Cache::default();
+    let (mine, others) = (&shots()[0], Key::new("web", "debug"));
+    cache.pod(&pod(&json!({"app.kubernetes.io/instance": "shots"})));
+    let moved = cache.pod(&pod(&json!({"app.kubernetes.io/instance": "debug"})));
+    assert_eq!(moved, [mine.clone(), others.clone()]);
+    assert!(cache.of(mine).pods.is_empty());
+    assert_eq!(cache.of(&others).pods.len(), 1);
+    assert_eq!(cache.pod(&pod(&json!({}))), std::slice::from_ref(&others));
+    assert!(cache.of(&others).pods.is_empty());
+    assert_eq!(cache.keep_pods(None, &HashSet::new()), NOTHING);
+}
+
 /// A child of the service "shots-a", of any name.
 fn named(name: &str, owner: &str) -> ObjectMeta {
     meta(

@@ -10,8 +10,6 @@ use super::monitoring::{FAULTS, OVERLOAD, matchers};
 use super::{Child, Kind};
 use crate::validate::Validated;
 
-/// Key in the ConfigMap, and the name of the file that the sidecar makes of it.
-const FILE: &str = "screenshotservice.json";
 /// Width of Grafana's grid, in cells; two panels stand side by side.
 const GRID_WIDTH: usize = 24;
 const PANEL_HEIGHT: usize = 8;
@@ -22,7 +20,9 @@ pub(super) fn build(wanted: &Validated) -> Option<Child> {
         return None;
     }
     let name = wanted.identity.names.dashboard();
-    let content = json!({"data": {FILE: format!("{:#}", document(wanted))}});
+    // The sidecar makes a file of that name, in one directory for all ConfigMaps of the cluster.
+    let file = format!("{}-{name}.json", wanted.identity.namespace);
+    let content = json!({"data": {file: format!("{:#}", document(wanted))}});
     let found = BTreeMap::from([("grafana_dashboard".to_owned(), "1".to_owned())]);
     let child = Child::new(&wanted.identity, Kind::ConfigMap, &name, content);
     Some(child.labelled(&found).labelled(&dashboard.labels))

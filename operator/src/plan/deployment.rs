@@ -34,7 +34,7 @@ pub(super) fn build(wanted: &Validated, live: Option<&DeploymentView>) -> Child 
         spec["replicas"] = json!(replicas);
     }
     Child {
-        takes_back: autoscaler::is_switched_off(wanted, live),
+        takes_back: autoscaler::is_switched_off(wanted, live).then_some("spec.replicas"),
         ..Child::new(
             &wanted.identity,
             Kind::Deployment,

@@ -58,9 +58,9 @@ pub struct Child {
     pub name: String,
     /// The whole object. Of a Secret it holds secrets, hence no `Debug`.
     pub body: Value,
-    /// Whether the body answers what somebody did to the live object: then what differs shows a hand, although the plan was
+    /// The field that is planned only because somebody changed it: that it differs shows a hand, although the plan was
     /// another one before.
-    pub takes_back: bool,
+    pub takes_back: Option<&'static str>,
 }
 
 impl fmt::Debug for Child {
@@ -89,7 +89,7 @@ impl Child {
             kind,
             name: name.to_owned(),
             body,
-            takes_back: false,
+            takes_back: None,
         }
     }
 

@@ -1,12 +1,13 @@
 //! What the two containers reserve and may not exceed.
 //!
 //! In: what is wanted. Out: requests and limits, each with CPU, memory and disk. Whatever the spec leaves out is the
-//! default, and no default limit is below a request that was asked for: the API server would refuse the pod.
+//! default, but no default limit is below a request that was asked for, and no default request above a limit: the API server
+//! would refuse the pod.
 
 use screenshot_api::{ContainerResources, DefaultResources, Quantities};
 use serde_json::{Value, json};
 
-use crate::quantity::larger;
+use crate::quantity::{larger, smaller};
 use crate::validate::Validated;
 
 /// Disk is for the log files that the node keeps: everything else of a pod is in memory or read-only.
@@ -36,10 +37,14 @@ fn amounts(wanted: Option<&ContainerResources>, defaults: &DefaultResources, cpu
     let requests = wanted.and_then(|resources| resources.requests.as_ref());
     let limits = wanted.and_then(|resources| resources.limits.as_ref());
     let own = |from: Option<&Quantities>, pick: fn(&Quantities) -> &Option<String>| from.and_then(|q| pick(q).clone());
-    let pair = |pick: fn(&Quantities) -> &Option<String>, request: &str, limit: &str| {
-        let request = own(requests, pick).unwrap_or_else(|| request.to_owned());
-        let limit = own(limits, pick).unwrap_or_else(|| larger(limit, &request).to_owned());
-        (request, limit)
+    let pair = |pick: fn(&Quantities) -> &Option<String>, request: &str, limit: &str| match (
+        own(requests, pick),
+        own(limits, pick),
+    ) {
+        (Some(request), Some(limit)) => (request, limit),
+        (Some(request), None) => (request.clone(), larger(limit, &request).to_owned()),
+        (None, Some(limit)) => (smaller(request, &limit).to_owned(), limit),
+        (None, None) => (request.to_owned(), limit.to_owned()),
     };
     let cpu = pair(|q| &q.cpu, defaults.cpu_request, cpu_limit);
     let memory = pair(|q| &q.memory, defaults.memory_request, defaults.memory_limit);
@@ -92,6 +97,11 @@ mod tests {
         assert_eq!(
             found(wanted(None, asked("500m", "512Mi"))),
             ["200m", "256Mi", "500m", "512Mi"]
+        );
+        assert_eq!(
+            found(wanted(None, asked("100m", "128Mi"))),
+            ["100m", "128Mi", "100m", "128Mi"],
+            "nor does it take a request above its limit"
         );
     }
 }

@@ -182,8 +182,8 @@ fn edits_of_optional_children() -> Vec<(Kind, &'static str, Value, &'static str)
         (
             Kind::ConfigMap,
             "shots-dashboard",
-            json!({"data": {"screenshotservice.json": "{}"}}),
-            "data.screenshotservice.json",
+            json!({"metadata": {"labels": {"grafana_dashboard": "no"}}}),
+            "metadata.labels.grafana_dashboard",
         ),
         (
             Kind::NetworkPolicy,

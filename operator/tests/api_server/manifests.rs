@@ -76,8 +76,18 @@ async fn manifests_are_refused_at_the_field_and_with_the_rule_that_they_break() 
     assert!(wrong.is_empty(), "{wrong:#?}");
     let long = "n".repeat(53);
     let expected = "Invalid value: `metadata.name` must be no longer than 52 characters";
-    let causes = causes(&stage, &long, &json!({})).await;
-    assert_eq!(causes, [(String::from("<nil>"), expected.to_owned())]);
+    assert_eq!(
+        causes(&stage, &long, &json!({})).await,
+        [(String::from("<nil>"), expected.to_owned())]
+    );
+    // The API server itself takes both.
+    let expected = "Invalid value: `metadata.name` must be lower case letters, digits and `-`, begin with a letter and not end with `-`: a Service is named so";
+    for name in ["my.shots", "1shots"] {
+        assert_eq!(
+            causes(&stage, name, &json!({})).await,
+            [(String::from("<nil>"), expected.to_owned())]
+        );
+    }
 }
 
 fn many(count: usize, item: impl Fn(usize) -> String) -> Vec<String> {
@@ -131,6 +141,16 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             json!({"replicas": 101}),
             "spec.replicas",
             "Invalid value: 101: spec.replicas in body should be less than or equal to 100",
+        ),
+        (
+            json!({"resources": {"browser": {"requests": {"cpu": "1001m"}, "limits": {"cpu": "1"}}}}),
+            "spec.resources.browser.requests.cpu",
+            "Invalid value: `requests.cpu` must not be greater than `limits.cpu`",
+        ),
+        (
+            json!({"resources": {"server": {"requests": {"memory": "2Gi"}, "limits": {"memory": "2047Mi"}}}}),
+            "spec.resources.server.requests.memory",
+            "Invalid value: `requests.memory` must not be greater than `limits.memory`",
         ),
         (
             json!({"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}),

@@ -94,16 +94,18 @@ fn turning_autoscaling_on_never_drops_the_number_of_pods_before_the_autoscaler_o
         ..DeploymentView::default()
     };
     let switched_off = DeploymentView::default();
-    for (live, expected) in [
-        (None, Value::from(3)),
-        (Some(held(Some(5))), Value::from(5)),
-        (Some(held(Some(0))), Value::from(3)),
-        (Some(held(Some(50))), Value::from(12)),
-        (Some(held(None)), Value::Null),
-        (Some(switched_off), Value::from(3)),
+    // What there is; the number; whether somebody is told to have changed it.
+    for (live, expected, taken_back) in [
+        (None, Value::from(3), None),
+        (Some(held(Some(5))), Value::from(5), None),
+        (Some(held(Some(0))), Value::from(3), None),
+        (Some(held(Some(50))), Value::from(12), None),
+        (Some(held(None)), Value::Null, None),
+        (Some(switched_off), Value::from(3), Some("spec.replicas")),
     ] {
         let plan = planned_where(AUTOSCALED, &Targets::new(), &optional_kinds(), live.as_ref());
         assert_eq!(plan.deployment.body["spec"]["replicas"], expected, "{live:?}");
+        assert_eq!(plan.deployment.takes_back, taken_back, "{live:?}");
     }
     let fixed = planned_where("{}", &Targets::new(), &optional_kinds(), Some(&held(None)));
     assert_eq!(fixed.deployment.body["spec"]["replicas"], 2);

@@ -23,11 +23,12 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// The API server container. Default: requests 50m and 64Mi, limits 2 and 512Mi, no limit below its request.
+    /// The API server container. Default: requests 50m and 64Mi, limits 2 and 512Mi, no limit below its request
+    /// and no request above its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ContainerResources>,
     /// The browser container. Default: requests 200m and 256Mi, limits 2 (as many cores as captures may use at one time)
-    /// and 1536Mi, no limit below its request.
+    /// and 1536Mi, no limit below its request and no request above its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<ContainerResources>,
 }
@@ -65,6 +66,20 @@ impl DefaultResources {
 /// Requests and limits of one container. A quantity that is left out takes the operator's default.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0",
+        "message": "`requests.cpu` must not be greater than `limits.cpu`",
+        "reason": "FieldValueInvalid",
+        "fieldPath": ".requests.cpu"
+    },
+    {
+        "rule": "!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0",
+        "message": "`requests.memory` must not be greater than `limits.memory`",
+        "reason": "FieldValueInvalid",
+        "fieldPath": ".requests.memory"
+    }
+]))]
 pub struct ContainerResources {
     /// What the scheduler reserves. Default: see `resources.server` and `resources.browser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
