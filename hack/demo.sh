@@ -37,6 +37,7 @@ case $WHERE in
     ;;
   *) by_hand=". hack/env.sh; kubectl" again=make ;;
 esac
+if [ -n "${DEMO_OUT:-}" ]; then again="DEMO_OUT=$(printf %q "$OUT") $again"; fi
 failed() {
   # A command in parentheses has failed: its caller is told of it, too.
   [ "$BASH_SUBSHELL" -eq 0 ] || return 0
@@ -55,6 +56,12 @@ finish() {
 trap failed ERR
 trap finish EXIT
 
+if [ "$WHERE" = context ] && kubectl get namespace $NAMESPACE >/dev/null 2>&1 &&
+  [ -z "$(kubectl get namespace --selector "$MADE=$NAMESPACE" -o name)" ]; then
+  echo "context $CONTEXT has a namespace $NAMESPACE that this demo did not make; it is left as it is. Delete it first, or use" \
+    "another cluster." >&2
+  exit 1
+fi
 step="cluster, images and operator"
 hack/install.sh up
 step=sample

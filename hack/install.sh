@@ -12,9 +12,10 @@ cd "$(dirname "$0")/.."
 
 # release: whose the operator in another's cluster is: nobody's, ours or theirs. Fails where that cannot be asked.
 release() {
-  # All states: helm 3 leaves some out unless it is told, and helm 4 does not know its --all.
+  # All states: helm 3 leaves some out unless it is told, and helm 4 does not know its --all. But one that is gone
+  # and has left its history.
   local list=(helm list --namespace "$OPERATOR_NAMESPACE" --short --filter '^screenshot-operator$'
-    --deployed --failed --pending --superseded --uninstalled --uninstalling) any made
+    --deployed --failed --pending --superseded --uninstalling) any made
   any=$("${list[@]}") || return
   made=$("${list[@]}" --selector "$MADE=$OPERATOR_NAMESPACE") || return
   if [ -z "$any" ]; then echo nobody; elif [ -n "$made" ]; then echo ours; else echo theirs; fi

@@ -16,6 +16,8 @@ fetch_redis() {
     apt-get install -y -q --no-install-recommends --download-only \
       -o Debug::NoLocking=1 -o Dir::Cache::Archives="$fresh/packages" redis-server
   }
+  # shellcheck disable=SC2064 # of now: the name is a local one
+  trap "rm -rf '$fresh'" EXIT
   mkdir -p "$fresh/packages/partial"
   if ! download; then apt-get update -q; download; fi
   for package in "$fresh"/packages/*.deb; do dpkg-deb -x "$package" "$fresh"; done

@@ -43,6 +43,7 @@ case $call in
   *port-forward*) echo 'Forwarding from 127.0.0.1:4711 -> 8080' && echo $$ >>"$CALLS.forwards" && exec sleep 300 ;;
   *get\ secret*) printf '%s' "$TOKEN" | base64 ;;
   *get\ namespace\ kube-system*) echo "uid $KUBECONFIG" | md5sum | cut -c1-8 ;;
+  *get\ namespace*--selector*) [ -n "${FOREIGN:-}" ] || echo namespace/shots-demo ;;
   *get\ namespace*) [ -n "${THERE:-}" ] ;;
   helm*list*--selector*) [ "${RELEASE:-}" != made ] || echo screenshot-operator ;;
   helm*list*--pending*) [ -z "${RELEASE:-}" ] || echo screenshot-operator ;;
@@ -164,10 +165,16 @@ called '^helm --kube-context theirs uninstall screenshot-operator '
 mkdir "$work/pictures" && touch "$work/pictures/theirs.png"
 DEMO_OUT=$work/pictures run 0 hack/demo.sh
 says "pictures: $work/pictures/{scripts,long,metadata}.png" && says 'next: '
+says "DEMO_OUT=$work/pictures CONTEXT=theirs IMAGES=registry.example make demo-down removes all"
 [ "$(find "$work/pictures" -type f | wc -l)" -eq 7 ] || fail "the pictures are elsewhere"
 DEMO_OUT=$work/pictures RELEASE=made run 0 hack/demo.sh down
 [ "$(ls "$work/pictures")" = theirs.png ] || fail "of a directory with something else in it there is now: $(ls "$work/pictures")"
 if [ -e dist/demo ]; then fail "the demo's own directory of pictures is left"; fi
+
+# A namespace of the demo's name that it did not make is somebody's.
+THERE=1 FOREIGN=1 RELEASE=made run 1 hack/demo.sh
+says 'has a namespace shots-demo that this demo did not make'
+if grep -E ' (upgrade|apply|create|label) ' "$CALLS"; then fail "a namespace of somebody else's is used"; fi
 
 # An operator that somebody else installed, or is about to, is neither replaced nor removed, nor is one that cannot be asked for.
 untouched() { if grep -E ' (upgrade|apply|create|label|uninstall|delete) ' "$CALLS"; then fail "something of somebody else's is touched"; fi; }

@@ -141,11 +141,11 @@ ok "down" ./cluster.sh down
 nothing_left "after a killed up"
 
 limited
-ok "a cluster without a policy engine comes up for a minute, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port "$port" --time-limit 1
+ok "a cluster without a policy engine comes up for two minutes, and its pods find policies ignored" ./cluster.sh up --no-network-policy --port "$port" --time-limit 2
 note_namespaces
 sysctls_beside=$(sysctls)
 exec 7<"$state/logs/pid1.log" # its name will be gone
-ok "up again gives it the minute anew" ./cluster.sh up --no-network-policy --port "$port" --time-limit 1
+ok "up again gives it both minutes anew" ./cluster.sh up --no-network-policy --port "$port" --time-limit 2
 main
 ok "a control plane alone comes up beside it" ./cluster.sh up --control-plane-only --port "$port" --time-limit 10
 cp "$out" "$out.up"
@@ -155,9 +155,9 @@ ok "down" ./cluster.sh down
 limited
 ok "the one beside it stays up" test -n "$(pid1)"
 ok "and so do its sysctls" test "$(sysctls)" = "$sysctls_beside"
-for _ in $(seq 90); do [ -z "$(processes)" ] && [ ! -e "$state" ] && break; sleep 1; done
+for _ in $(seq 150); do [ -z "$(processes)" ] && [ ! -e "$state" ] && break; sleep 1; done
 nothing_left "after the time limit, without a down"
-ok "it said why, and the limit was the later one" grep -qE 'the time limit of 1m[1-9][0-9]?s is over' /dev/fd/7
+ok "it said why, and the limit was the later one" grep -qE 'the time limit of 2m[1-9][0-9]?s is over' /dev/fd/7
 ok "down finds nothing more" ./cluster.sh down
 [ $failed = 0 ] && echo "all ok" || echo "FAILED"
 exit $failed

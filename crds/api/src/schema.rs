@@ -56,13 +56,16 @@ fn add_root_rules(schema: &mut Value) {
         "x-kubernetes-validations".into(),
         json!([
             {
-                "rule": format!("self.metadata.name.size() <= {MAX_NAME}"),
+                "rule": format!("oldSelf.hasValue() || self.metadata.name.size() <= {MAX_NAME}"),
+                "optionalOldSelf": true,
                 "message": format!("`metadata.name` must be no longer than {MAX_NAME} characters"),
                 "reason": "FieldValueInvalid"
             },
             {
-                "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                // Names never change: what is there already can be edited and deleted.
+                "rule": "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
                 "message": "`metadata.name` must be lower case letters, digits and `-`, begin with a letter and not end with `-`: a Service is named so",
+                "optionalOldSelf": true,
                 "reason": "FieldValueInvalid"
             }
         ]),

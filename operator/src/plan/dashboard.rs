@@ -21,7 +21,7 @@ pub(super) fn build(wanted: &Validated) -> Option<Child> {
     }
     let name = wanted.identity.names.dashboard();
     // The sidecar makes a file of that name, in one directory for all ConfigMaps of the cluster.
-    let file = format!("{}-{name}.json", wanted.identity.namespace);
+    let file = format!("{}_{name}.json", wanted.identity.namespace);
     let content = json!({"data": {file: format!("{:#}", document(wanted))}});
     let found = BTreeMap::from([("grafana_dashboard".to_owned(), "1".to_owned())]);
     let child = Child::new(&wanted.identity, Kind::ConfigMap, &name, content);

@@ -36,8 +36,8 @@ fn found(pod: &PodView) -> Option<Finding> {
     facts(pod).map(CanaryFacts::finding)
 }
 
-/// The first proof that something is open. A pod that has only just started may be ahead of its NetworkPolicies, of those
-/// that let nobody in as of those that let nothing out.
+/// The first proof that something is open. A pod that is found to be ahead of its NetworkPolicies, as it has only just
+/// started, is not one, whichever half it is ahead of.
 fn open(pass: &Pass<'_>) -> Option<Verdict> {
     let early = |pod: &&PodView| facts(pod).is_some_and(|facts| facts.early);
     let reached = || pass.pods.iter().filter(|pod| found(pod) == Some(Finding::Open));

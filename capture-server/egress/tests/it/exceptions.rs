@@ -31,6 +31,21 @@ async fn an_exception_opens_its_host_on_its_port() {
 }
 
 #[tokio::test]
+async fn what_is_denied_by_its_full_name_is_not_opened_by_its_short_one() {
+    for denied in ["web.t1.svc", "web.t1.svc.cluster.local", "*.cluster.local"] {
+        let mut world = with_exception(None).await;
+        world.rules.domains.deny = vec![denied.parse().unwrap()];
+        let proxy = world.open().await;
+        assert_eq!(
+            reason(&proxy.get("http://web.t1.svc:8080/").await),
+            "denied_name",
+            "{denied}"
+        );
+        assert!(world.wires.dialled().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn an_exception_opens_nothing_else() {
     let world = with_exception(None).await;
     world.names.set("other.com", &[&["10.1.0.7"]]);

@@ -12,7 +12,7 @@ use super::parts::{self, Peer};
 #[serde(rename_all = "camelCase")]
 pub struct Monitoring {
     /// Pods that may read metrics, at most 16 entries. Default: while the PodMonitor is enabled, pods with the label
-    /// `app.kubernetes.io/name: prometheus` in any namespace; else nobody.
+    /// `app.kubernetes.io/name: prometheus` or `prometheus-agent` in any namespace; else nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub from: Vec<Peer>,

@@ -93,6 +93,18 @@ impl EgressException {
     }
 }
 
+/// The last address of a range that leads anywhere: bits 64 to 71 are zero in prefixes shorter than 96.
+fn last_translated(net: IpNet, around: &[Nat64Prefix]) -> IpAddr {
+    match net.broadcast() {
+        IpAddr::V6(ip) if net.prefix_len() <= 64 && around.iter().any(|prefix| prefix.net().prefix_len() < 96) => {
+            let mut octets = ip.octets();
+            octets[8] = 0;
+            IpAddr::from(octets)
+        }
+        last => last,
+    }
+}
+
 /// A range is judged by both its ends: one that starts in private space and ends in multicast opens too much. One that
 /// holds a metadata address is refused too, though neither proxy nor NetworkPolicy would open that address. In a NAT64
 /// prefix it is judged by what it leads to as well; a range that holds a whole prefix is about more than that, so there
@@ -107,8 +119,10 @@ pub(super) fn check_range(cidr: Cidr, nat64: &[Nat64Prefix]) -> Result<(), Excep
         return Err(ExceptionError::NeverExcepted(AddressClass::Metadata));
     }
     // No prefix opens what is refused without it.
-    let ends = [net.network(), net.broadcast()].into_iter();
-    let mut classes = ends.flat_map(|ip| [classify(ip), classify_with(ip, &around)]);
+    let ends = [net.network(), net.broadcast()];
+    let led_to = [net.network(), last_translated(net, &around)];
+    let behind = led_to.map(|ip| classify_with(ip, &around));
+    let mut classes = ends.map(classify).into_iter().chain(behind);
     if let Some(class) = classes.find(|class| !class.may_be_excepted()) {
         return Err(ExceptionError::NeverExcepted(class));
     }

@@ -259,8 +259,14 @@ impl EffectivePolicy {
         self.denies_host(&exception.host) || (ranged && self.exception_blocks(exception).is_empty())
     }
 
+    /// By the name that was asked for, or by that which is looked up for it.
     fn denies_host(&self, host: &Host) -> bool {
-        matches!(host, Host::Name(name) if domain::any_holds(&self.egress().domains.deny, name))
+        let rules = self.egress();
+        let denies = |name: &HostName| domain::any_holds(&rules.domains.deny, name);
+        let Host::Name(name) = host else { return false };
+        let domain = &rules.cluster.domain;
+        let is_service = || host.in_cluster_service(domain).is_some();
+        denies(name) || (is_service() && host.full_name(domain).is_some_and(|full| denies(&full)))
     }
 
     /// Whether a rule that allows is about nothing that a page could reach without an exception: only names that mean

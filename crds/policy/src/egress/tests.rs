@@ -197,6 +197,18 @@ fn an_exception_behind_a_nat64_prefix_is_judged_by_what_it_leads_to() {
     ] {
         assert_eq!(exception(host, cidr).check(&prefixes), expected, "{host} {cidr:?}");
     }
+    // Shorter prefixes have a zero octet among the bits of the address.
+    let short: Vec<crate::address::Nat64Prefix> = all(&["fd64::/32", "fd65::/48"]);
+    for (cidr, expected) in [
+        ("fd64:0:a00::/40", Ok(())),
+        ("fd65:0:0:a01::/64", Ok(())),
+        ("fd65:0:0:a01:2::/80", Ok(())),
+        ("fd64:0:a9fe::/48", never(AddressClass::Metadata)),
+        ("fd64:0:a9fe:100::/56", never(AddressClass::LinkLocal)),
+        ("fd64:0:a00:1:100::/72", never(AddressClass::EmbeddedV4)),
+    ] {
+        assert_eq!(exception("a.b", Some(cidr)).check(&short), expected, "{cidr}");
+    }
     assert_eq!(
         exception("[fd64:ff9b::a9fe:a9fe]", None).check(&[]),
         Ok(()),

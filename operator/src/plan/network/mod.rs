@@ -104,8 +104,9 @@ fn monitoring(wanted: &Validated) -> Vec<Value> {
     let monitoring = &wanted.monitoring;
     let mut peers: Vec<Value> = monitoring.from.iter().map(peer).collect();
     if peers.is_empty() && monitoring.pod_monitor.enabled {
-        // The label that the Prometheus operator gives to every Prometheus it runs.
-        peers.push(json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {NAME_LABEL: "prometheus"}}}));
+        // The label that the Prometheus operator gives to what it runs, agents included.
+        let named = json!([{"key": NAME_LABEL, "operator": "In", "values": ["prometheus", "prometheus-agent"]}]);
+        peers.push(json!({"namespaceSelector": {}, "podSelector": {"matchExpressions": named}}));
     }
     from(peers, layout::METRICS_PORT)
 }

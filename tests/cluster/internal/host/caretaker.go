@@ -69,6 +69,10 @@ func Caretake(name string) error {
 			return fmt.Errorf("lock: %w", err)
 		}
 	}
+	// Its own is gone: any other is that of a new cluster, made by somebody who knows no caretakers.
+	if pid, err := findPID1(name); err != nil || pid != 0 {
+		return err
+	}
 	c := layout.Cluster{Name: name}
 	if spec, err := layout.ReadSpec(c); err == nil && !at.Before(spec.Ends()) {
 		return remove(c)

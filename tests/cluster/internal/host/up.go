@@ -97,7 +97,8 @@ func alreadyUp(ctx context.Context, spec layout.Spec, say func(string, ...any)) 
 		return true, err
 	}
 	if err := w.worksStill(ctx, have.ControlPlaneOnly); err != nil {
-		return true, fmt.Errorf("cluster %q is up but does not work; `cluster down`, then `cluster up`, makes a new one: %w", spec.Name, err)
+		return true, fmt.Errorf("cluster %q is up but does not work; `tests/cluster/cluster.sh down --name %s`, then the same again, makes a new one: %w",
+			spec.Name, spec.Name, err)
 	}
 	have = have.Renewed(spec.TimeLimit, time.Now())
 	if err := layout.WriteJSON(spec.Cluster().In("spec.json"), have); err != nil {
