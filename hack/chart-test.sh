@@ -41,7 +41,7 @@ for bad in unknownKey=1 image.tagg=x crds.enable=false networkPolicy.enabled=may
     seccompInstaller.kubeletRoot=/ seccompInstaller.kubeletRoot=relative fullnameOverride=Upper \
     terminationGracePeriodSeconds=0 podSecurityContext.runAsUser=0 podSecurityContext.runAsUser=70000 \
     'watchNamespaces={web,web}' 'watchNamespaces={Web}' 'extraArgs={run}' "log.filter=\$(id)" \
-    admissionPolicy.enable=false 'networkPolicy.apiServerPorts={0}' podMonitor.interval=soon strategy.type=Surge \
+    admissionPolicy.enable=false 'networkPolicy.apiServerPorts={0}' podMonitor.interval=soon strategy.type=Recreate \
     strategy.rollingUpdate.maxSurge=few strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=0 namespaceOverride=Upper grafanaDashboard.enable=true \
     'extraObjects[0].kind=Secret' cluster.domain=Upper 'cluster.nat64Prefixes={64:ff9b::/95}' \
     'cluster.extraDeniedCIDRs={8.8.8.8}' livenessProbe.exec=x replicaCount=0 serviceAccount.create=false; do
