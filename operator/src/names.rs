@@ -102,22 +102,19 @@ impl Names {
     }
 
     /// Labels that select the pods: never changed, because a Deployment's selector is immutable.
-    pub fn selector(&self) -> BTreeMap<String, String> {
-        [
+    pub fn selector(&self) -> BTreeMap<&str, &str> {
+        BTreeMap::from([
             (NAME_LABEL, APPLICATION),
             (INSTANCE_LABEL, self.main()),
             (COMPONENT_LABEL, COMPONENT),
-        ]
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+        ])
     }
 
     /// Labels of every child.
-    pub fn labels(&self) -> BTreeMap<String, String> {
+    pub fn labels(&self) -> BTreeMap<&str, &str> {
         let mut labels = self.selector();
-        labels.insert("app.kubernetes.io/managed-by".into(), MANAGER.into());
-        labels.insert("app.kubernetes.io/part-of".into(), MANAGER.into());
+        labels.insert("app.kubernetes.io/managed-by", MANAGER);
+        labels.insert("app.kubernetes.io/part-of", MANAGER);
         labels
     }
 

@@ -73,9 +73,13 @@ fn planned_for(wanted: &Validated) -> (Network, Pod) {
         policies,
         namespaces: namespaces.into(),
     };
+    let selector = wanted.identity.names.selector();
     let pod = Pod {
         namespace: "web".into(),
-        labels: wanted.identity.names.selector().into_iter().collect(),
+        labels: selector
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         ip: "10.244.0.5".parse().unwrap(),
         ports: vec![],
     };

@@ -195,7 +195,7 @@ async fn every_way_that_a_document_can_fail_has_its_own_name_wherever_it_was_led
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_never_has_all_of_its_parts_is_told_by_its_own_status() {
-    let site = Site::new(limits(4_000));
+    let site = Site::new(limits(8_000));
     let _jailer = Jailer::start(&site);
     let args = site.args();
     let server = Server::start_on(args, web::network(answers).await).await.unwrap();

@@ -1,7 +1,6 @@
 //! What a page unpacks and asks for is counted wherever it does, and has an end: on the wire it is next to nothing.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use capture_server::server::Server;
 use flate2::Compression;
@@ -53,10 +52,10 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
     })
 }
 
-async fn server(decoded_mib: u64) -> (Running, Jailer) {
+async fn server(decoded_mib: u64, deadline_ms: u64) -> (Running, Jailer) {
     bounded(CaptureLimits {
         max_decoded_bytes: Bytes::nearest(decoded_mib << 20),
-        ..limits(4_000)
+        ..limits(deadline_ms)
     })
     .await
 }
@@ -73,19 +72,14 @@ async fn bounded(limits: CaptureLimits) -> (Running, Jailer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
-    let (server, _jailer) = server(8).await;
+    // Far from what it takes: the pages never end by themselves, and at their deadline they would be told otherwise.
+    let (server, _jailer) = server(8, 30_000).await;
     // There is no shared worker; if there were, what it unpacks would have to count.
     for path in ["page", "frame", "nested", "worker", "socket", "shared"] {
-        let began = Instant::now();
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
         assert_eq!(answer.problem(), (422, "budget_exceeded".into()), "{path}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("budget_decoded_bytes"), "{path}: {detail}");
-        assert!(
-            began.elapsed() < Duration::from_millis(3_500),
-            "{path}: {:?}",
-            began.elapsed()
-        );
     }
     let answer = server.capture(json!({"url": "http://alive.net/once"})).await;
     assert_eq!(answer.image().get_pixel(9, 9).0, [0, 255, 0]);
@@ -98,7 +92,7 @@ async fn a_page_that_unpacks_more_than_its_budget_ends_wherever_it_does_it() {
 async fn requests_that_the_proxy_does_not_see_have_an_end_too() {
     let (server, _jailer) = bounded(CaptureLimits {
         max_requests: Count::nearest(40),
-        ..limits(4_000)
+        ..limits(30_000)
     })
     .await;
     let answer = server.capture(json!({"url": "http://alive.net/asks"})).await;
@@ -118,7 +112,7 @@ async fn requests_that_the_proxy_does_not_see_have_an_end_too() {
 async fn a_document_that_found_no_place_among_the_open_connections_is_told_so() {
     let limits = CaptureLimits {
         max_sockets: Count::nearest(2),
-        ..limits(8_000)
+        ..limits(20_000)
     };
     let (server, _jailer) = bounded(limits).await;
     let answer = server.capture(json!({"url": "http://site.net/holds"})).await;
@@ -130,7 +124,7 @@ async fn a_document_that_found_no_place_among_the_open_connections_is_told_so() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn within_the_budget_the_same_pages_run_until_their_deadline() {
-    let (server, _jailer) = server(1_000).await;
+    let (server, _jailer) = server(1_000, 4_000).await;
     for path in ["page", "frame", "worker"] {
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
         assert_eq!(answer.problem(), (504, "timeout".into()), "{path}");

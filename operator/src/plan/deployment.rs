@@ -75,15 +75,16 @@ fn pod(wanted: &Validated) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumes": with([
-            json!({"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}}),
-            json!({"name": "keyset", "secret": {"secretName": names.keyset(), "defaultMode": 0o440}}),
-            json!({"name": "internal", "secret": {"secretName": names.internal(), "defaultMode": 0o440}}),
-            memory("jail", "1Mi"),
-            memory("server-tmp", "64Mi"),
-            memory("browser-tmp", "256Mi"),
-        ], upstream::volume(wanted)),
     });
+    let volumes = [
+        json!({"name": "policy", "configMap": {"name": names.policy(), "defaultMode": 0o444}}),
+        json!({"name": "keyset", "secret": {"secretName": names.keyset(), "defaultMode": 0o440}}),
+        json!({"name": "internal", "secret": {"secretName": names.internal(), "defaultMode": 0o440}}),
+        memory("jail", "1Mi"),
+        memory("server-tmp", "64Mi"),
+        memory("browser-tmp", "256Mi"),
+    ];
+    spec["volumes"] = with(volumes, upstream::volume(wanted));
     spec["containers"] = vec![server(wanted), browser(wanted)].into();
     if let Some(fields) = spec.as_object_mut() {
         fields.extend(placement::fields(wanted));
@@ -92,7 +93,7 @@ fn pod(wanted: &Validated) -> Value {
 }
 
 /// A list that ends with what only some services have.
-fn with<const N: usize>(always: [Value; N], sometimes: Option<Value>) -> Vec<Value> {
+fn with<const N: usize>(always: [Value; N], sometimes: Option<Value>) -> Value {
     always.into_iter().chain(sometimes).collect()
 }
 
@@ -101,30 +102,35 @@ fn memory(name: &str, size: &str) -> Value {
 }
 
 fn server(wanted: &Validated) -> Value {
-    json!({
-        "name": layout::SERVER_CONTAINER,
-        "image": wanted.image,
-        "imagePullPolicy": wanted.pull_policy,
-        "command": ["/usr/local/bin/capture-server", "serve"],
-        "env": [
-            {"name": layout::ENV_POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-            {"name": layout::ENV_POLICY_DIGEST, "value": wanted.policy.digest()},
-        ],
-        "ports": [
-            port("http", layout::API_PORT), port("health", layout::HEALTH_PORT), port("metrics", layout::METRICS_PORT),
-        ],
-        "readinessProbe": probe("/health/ready", 3, 3, 2),
-        "livenessProbe": probe("/health/live", 10, 5, 6),
-        "resources": resources::server(wanted),
-        "securityContext": security(runtime_default()),
-        "volumeMounts": with([
-            json!({"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true}),
-            json!({"name": "keyset", "mountPath": layout::KEYSET_DIR, "readOnly": true}),
-            json!({"name": "internal", "mountPath": layout::INTERNAL_KEY_DIR, "readOnly": true}),
-            json!({"name": "jail", "mountPath": layout::JAIL_DIR}),
-            json!({"name": "server-tmp", "mountPath": "/tmp"}),
-        ], upstream::mount(wanted)),
-    })
+    let env = json!([
+        {"name": layout::ENV_POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+        {"name": layout::ENV_POLICY_DIGEST, "value": wanted.policy.digest()},
+    ]);
+    let ports = [
+        port("http", layout::API_PORT),
+        port("health", layout::HEALTH_PORT),
+        port("metrics", layout::METRICS_PORT),
+    ];
+    let mounts = [
+        json!({"name": "policy", "mountPath": layout::POLICY_DIR, "readOnly": true}),
+        json!({"name": "keyset", "mountPath": layout::KEYSET_DIR, "readOnly": true}),
+        json!({"name": "internal", "mountPath": layout::INTERNAL_KEY_DIR, "readOnly": true}),
+        json!({"name": "jail", "mountPath": layout::JAIL_DIR}),
+        json!({"name": "server-tmp", "mountPath": "/tmp"}),
+    ];
+    object([
+        ("name", layout::SERVER_CONTAINER.into()),
+        ("image", json!(wanted.image)),
+        ("imagePullPolicy", json!(wanted.pull_policy)),
+        ("command", json!(["/usr/local/bin/capture-server", "serve"])),
+        ("env", env),
+        ("ports", ports.into_iter().collect()),
+        ("readinessProbe", probe("/health/ready", 3, 3, 2)),
+        ("livenessProbe", probe("/health/live", 10, 5, 6)),
+        ("resources", resources::server(wanted)),
+        ("securityContext", security(runtime_default())),
+        ("volumeMounts", with(mounts, upstream::mount(wanted))),
+    ])
 }
 
 fn browser(wanted: &Validated) -> Value {
@@ -135,37 +141,39 @@ fn browser(wanted: &Validated) -> Value {
     // The server answers for the jailer, which has no port. A server that is away for a minute costs a jailer that would
     // have had to start over anyway: its jails end with the server's connection.
     let mut liveness = probe(layout::BROWSER_HEALTH_PATH, 10, 3, 6);
-    liveness["terminationGracePeriodSeconds"] = json!(HUNG_GRACE_SECONDS);
-    json!({
-        "name": layout::BROWSER_CONTAINER,
-        "image": wanted.image,
-        "imagePullPolicy": wanted.pull_policy,
-        "command": ["/usr/local/bin/capture-jail", "serve", layout::JAIL_SOCKET],
-        "startupProbe": probe(layout::BROWSER_HEALTH_PATH, 1, 1, 120),
+    liveness["terminationGracePeriodSeconds"] = HUNG_GRACE_SECONDS.into();
+    let mounts = json!([
+        {"name": "jail", "mountPath": layout::JAIL_DIR},
+        {"name": "browser-tmp", "mountPath": "/tmp"},
+    ]);
+    let command = json!(["/usr/local/bin/capture-jail", "serve", layout::JAIL_SOCKET]);
+    object([
+        ("name", layout::BROWSER_CONTAINER.into()),
+        ("image", json!(wanted.image)),
+        ("imagePullPolicy", json!(wanted.pull_policy)),
+        ("command", command),
+        ("startupProbe", probe(layout::BROWSER_HEALTH_PATH, 1, 1, 120)),
         // Browsers are ready when the server has proven their sandbox, which it says for both containers.
-        "readinessProbe": probe("/health/ready", 3, 3, 2),
-        "livenessProbe": liveness,
-        "resources": resources::browser(wanted),
-        "securityContext": security(profile),
-        "volumeMounts": [
-            {"name": "jail", "mountPath": layout::JAIL_DIR},
-            {"name": "browser-tmp", "mountPath": "/tmp"},
-        ],
-    })
+        ("readinessProbe", probe("/health/ready", 3, 3, 2)),
+        ("livenessProbe", liveness),
+        ("resources", resources::browser(wanted)),
+        ("securityContext", security(profile)),
+        ("volumeMounts", mounts),
+    ])
 }
 
 fn runtime_default() -> Value {
     json!({"type": "RuntimeDefault"})
 }
 
-#[allow(clippy::needless_pass_by_value)] // It becomes part of the value.
 fn security(seccomp: Value) -> Value {
-    json!({
+    let mut context = json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": seccomp,
-    })
+    });
+    context["seccompProfile"] = seccomp;
+    context
 }
 
 fn port(name: &str, number: u16) -> Value {

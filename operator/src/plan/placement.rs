@@ -24,7 +24,7 @@ pub(super) fn fields(wanted: &Validated) -> Map<String, Value> {
         ("hostUsers", wanted.host_users.map(|own| json!(own))),
         (
             "topologySpreadConstraints",
-            spread(wanted).map(|constraints| json!(constraints)),
+            spread(wanted).map(|constraints| constraints.into_iter().collect()),
         ),
         ("affinity", affinity(wanted)),
     ];

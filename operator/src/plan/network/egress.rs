@@ -100,17 +100,23 @@ fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, target
         rules.push(object([("to", blocks.into()), ("ports", ports.into())]));
     }
     if let Some((service, namespace)) = exception.host.in_cluster_service(&policy.egress().cluster.domain) {
-        let target = targets.get(&(namespace.to_owned(), service.to_owned()));
-        // A selector cannot be narrowed to a range.
-        let target = target.filter(|target| !target.headless || exception.cidr.is_none());
-        rules.extend(target.and_then(|target| service_rule(namespace, target, &exception.ports)));
+        let ranged = exception.cidr.is_some();
+        rules.extend(service_rule(targets, (namespace, service), &exception.ports, ranged));
     }
     rules
 }
 
-pub(super) fn service_rule(namespace: &str, target: &ServiceTarget, ports: &[Port]) -> Option<Value> {
-    // Without a selector it is not known which pods are meant; an empty one in a policy would mean all of them.
-    if target.selector.is_empty() {
+/// The rule for the pods behind a Service; `ranged` where the manifest names the Service's range as well.
+pub(super) fn service_rule(
+    targets: &Targets,
+    (namespace, service): (&str, &str),
+    ports: &[Port],
+    ranged: bool,
+) -> Option<Value> {
+    let target = targets.get(&(namespace.to_owned(), service.to_owned()))?;
+    // Without a selector it is not known which pods are meant; an empty one in a policy would mean all of them. Pods of a
+    // headless Service are seen as they are, and a selector cannot be narrowed to a range.
+    if target.selector.is_empty() || (target.headless && ranged) {
         return None;
     }
     let pod_ports: Vec<Value> = ports.iter().filter_map(|port| pod_port(target, port.get())).collect();

@@ -20,10 +20,8 @@ pub(super) fn rules(policy: &EffectivePolicy, upstream: &UpstreamProxy, targets:
         rules.push(object([("to", blocks.into()), ("ports", ports.into())]));
     }
     if let Some((service, namespace)) = upstream.host.in_cluster_service(&policy.egress().cluster.domain) {
-        let target = targets.get(&(namespace.to_owned(), service.to_owned()));
-        // As an exception: a selector cannot be narrowed to a range, and pods of a headless Service are seen as they are.
-        let target = target.filter(|target| !target.headless || upstream.cidr.is_none());
-        rules.extend(target.and_then(|target| service_rule(namespace, target, &[upstream.port])));
+        let ranged = upstream.cidr.is_some();
+        rules.extend(service_rule(targets, (namespace, service), &[upstream.port], ranged));
     }
     rules
 }
