@@ -33,7 +33,7 @@ demo-down: ## remove all that the demo made
 .PHONY: images crds chart
 images: tools ## build the operator, capture and demo-site images into dist/images
 	@hack/images.sh all
-crds: ## regenerate the CRD, the chart's copies and gitops/
+crds: tools ## regenerate the CRD, the chart's copies and gitops/
 	@cargo run -q --locked -p screenshot-api --bin crdgen crds/screenshot-operator.io_screenshotservices.yaml
 	UPDATE_SCHEMA=1 cargo test -q --locked -p screenshot-policy --lib schema
 	cargo build -q --locked -p capture-jail -p screenshot-operator
@@ -121,6 +121,6 @@ fuzz: tools ## broken hosts, heads, hellos, DNS answers, policy and keyset files
 # What compares the machine's settings before and after (test-cluster) has no cluster with a node beside it.
 .PHONY: suites
 suites:
-	@echo "lint test-unit test-operator test-cluster test-argocd test-gitops | test-images test-capture"
+	@echo "lint test-unit test-images test-capture | test-cluster test-argocd test-gitops test-operator"
 	echo "test-hostile"
 	echo "test-e2e | test-chart"

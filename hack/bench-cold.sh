@@ -11,7 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/bench-rows.sh
 here=$PWD
-work=${1:-$(mktemp -d)}
+given=${1:-}
+work=${given:-$(mktemp -d)}
 mkdir -p "$work/shims" "$work/cargo" target/bench
 log=$here/target/bench/cold.log
 : >"$log"
@@ -19,10 +20,10 @@ finish() {
   code=$?
   if [ -d "$work/clone" ]; then (cd "$work/clone" && hack/demo.sh down >>"$log" 2>&1) || true; fi
   # Go's modules are read-only.
-  if [ "$work" != "${1:-}" ]; then chmod -R u+w "$work" && rm -rf "$work"; fi
+  if [ -z "$given" ]; then chmod -R u+w "$work" && rm -rf "$work"; fi
   exit $code
 }
-trap 'finish "$@"' EXIT
+trap finish EXIT
 git clone -q "$here" "$work/clone"
 # Where the clients of the registries are set up stays as it is; what they keep does not.
 for file in config.toml credentials.toml; do

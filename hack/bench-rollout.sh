@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
-if "$CLUSTER" status | grep -q ': up for '; then
+if hack/install.sh there; then
   echo "bench: a cluster is up; end it first (make demo-down), for its start is measured" >&2
   exit 1
 fi

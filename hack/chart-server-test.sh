@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cluster=tests/cluster/cluster.sh
 name=chart-tests
 trap '"$cluster" down --name $name' EXIT
+"$cluster" down --name $name # what a killed run left
 "$cluster" up --control-plane-only --name $name --time-limit 15 --port 16448
 KUBECONFIG=$("$cluster" kubeconfig --name $name)
 export KUBECONFIG PATH

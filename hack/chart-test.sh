@@ -15,7 +15,19 @@ fail() { echo "chart-test: $*" >&2 && exit 1; }
 ok() { echo "chart-test: ok: $*"; }
 
 hack/sync-charts.sh --check
-ok "the copies in the charts are those of crds/"
+ok "the copies in the charts are those of their sources"
+mkdir "$work/copy"
+cp -r --parents crds/*.yaml charts hack "$work/copy"
+copies=(charts/*/files/crds/*.yaml)
+if [ -n "${CAPTURE_JAIL:-}" ]; then copies+=("$chart"/files/capture-jail-*.json); fi
+if [ -n "${SCREENSHOT_OPERATOR:-}" ]; then copies+=("$chart"/files/{rules,cluster-rules,own-rules,addresses}.yaml); fi
+for each in "${copies[@]}"; do
+    echo >>"$work/copy/$each"
+    if "$work/copy/hack/sync-charts.sh" --check >/dev/null 2>&1; then fail "a $each that differs is not noticed"; fi
+    cp "$each" "$work/copy/$each"
+done
+"$work/copy/hack/sync-charts.sh" --check
+ok "a copy that differs is noticed (${#copies[@]} tried)"
 for each in "$chart" charts/screenshot-operator-crds; do
     "$helm" lint --strict --quiet "$each" >"$work/lint" 2>&1 || { cat "$work/lint" >&2 && fail "lint $each"; }
 done

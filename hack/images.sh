@@ -173,7 +173,17 @@ image_site() {
     build demo-site tests/site/Containerfile .
 }
 
+# The store, its tags and the layouts are one for all checkouts.
+alone() {
+    mkdir -p "$CACHE"
+    exec 9>"$CACHE/lock"
+    flock -n 9 && return
+    say "waiting for another build of images"
+    flock -w 3600 9 || { say "it holds $CACHE/lock for an hour"; return 1; }
+}
+
 main() {
+    alone
     prepare_storage
     if [ -n "${FRESH:-}" ]; then buildah rmi --force "$BASE" >/dev/null 2>&1 || true; fi
     ensure_base

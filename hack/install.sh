@@ -96,9 +96,12 @@ up() {
 }
 
 there() {
-  local release
+  local release state
   case $WHERE in
-    local) "$CLUSTER" status | grep -q ': up for ' ;;
+    local) # Read to its end, which grep would not wait for.
+      state=$("$CLUSTER" status)
+      [[ $state == *': up for '* ]]
+      ;;
     context)
       release=$(release)
       [ "$release" != nobody ]

@@ -10,7 +10,8 @@ cat >"$work/bin/recorder" <<'R'
 #!/usr/bin/env bash
 echo "$(basename "$0") $*" >>"$CALLS"
 [ "$(basename "$0") $*" != "kind get clusters" ] || { [ -z "${THERE:-}" ] || echo "$THERE"; }
-case "$(basename "$0") ${1:-}" in "docker save") : >"$3" ;; esac
+# As podman does it: an archive that is there is refused.
+case "$(basename "$0") ${1:-}" in "docker save") [ ! -e "$3" ] || exit 125; : >"$3" ;; esac
 R
 chmod +x "$work/bin/recorder"
 for program in docker kind kubectl helm curl; do cp "$work/bin/recorder" "$work/bin/$program"; done
@@ -30,12 +31,14 @@ for image in screenshot-operator capture-server demo-site; do
   expect "^kind load image-archive $work/cache/screenshot-operator/state/$image.tar --name screenshot-operator$"
 done
 expect "^helm upgrade --install screenshot-operator "
+THERE=screenshot-operator run hack/install.sh up
 # Whether the end-to-end suite ends the cluster goes by this.
 if run hack/install.sh there >/dev/null; then echo "a kind cluster that is not there was found" >&2; exit 1; fi
 if THERE=theirs run hack/install.sh there >/dev/null; then echo "another kind cluster passes for ours" >&2; exit 1; fi
 THERE=screenshot-operator run hack/install.sh there
 DEMO_OUT=$work/pictures run hack/demo.sh down
 expect "^kind delete cluster --name screenshot-operator --kubeconfig "
+if ls "$work"/cache/screenshot-operator/state/*.tar 2>/dev/null; then echo "archives are left" >&2; exit 1; fi
 
 # One program that is missing is named, and nothing is begun. Here is nothing but what the scripts themselves use.
 : >"$CALLS"

@@ -35,6 +35,7 @@ engine() { if command -v docker >/dev/null; then echo docker; else echo podman; 
 image() { # image NAME CONTAINERFILE
   hack/step.sh "image $1" hack/quietly.sh \
     "$(engine)" build -q --build-arg BIN=compiled -t "localhost/$1:dev" -f "$2" .
+  rm -f "$STATE/$1.tar" # podman adds to no archive that is there
   "$(engine)" save -o "$STATE/$1.tar" "localhost/$1:dev"
   kind load image-archive "$STATE/$1.tar" --name "$NAME"
 }
@@ -57,7 +58,7 @@ there() { kind get clusters 2>/dev/null | grep -qx "$NAME"; }
 down() {
   command -v kind >/dev/null || return 0
   kind delete cluster --name "$NAME" --kubeconfig "$KUBECONFIG"
-  rm -f "$KUBECONFIG"
+  rm -f "$KUBECONFIG" "$STATE"/{screenshot-operator,capture-server,demo-site}.tar
 }
 
 case "${1:-}" in

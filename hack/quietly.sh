@@ -3,6 +3,8 @@
 #   quietly.sh COMMAND...
 set -uo pipefail
 log=$(mktemp "${TMPDIR:-/tmp}/screenshot-operator.XXXXXX")
+trap 'rm -f "$log"; exit 130' INT
+trap 'rm -f "$log"; exit 143' TERM
 "$@" >"$log" 2>&1
 code=$?
 if [ $code -eq 0 ]; then

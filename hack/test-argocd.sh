@@ -72,6 +72,7 @@ finish() {
   exit $code
 }
 trap finish EXIT
+"$CLUSTER" down # what a killed run left
 "$CLUSTER" up --port 16445 --time-limit 20
 for image in screenshot-operator capture-server demo-site; do "$CLUSTER" load "dist/images/$image.tar"; done
 # Inside the node's network, where Argo CD can reach the API server and its own parts and nothing else: the API server's,

@@ -6,6 +6,7 @@ unset CONTEXT # It has clusters of its own, or none.
 . hack/env.sh
 name=operator-tests
 trap '"$CLUSTER" down --name $name' EXIT
+"$CLUSTER" down --name $name # what a killed run left
 "$CLUSTER" up --control-plane-only --name $name --time-limit 30 --port 16444
 SHOT_TEST_KUBECONFIG=$("$CLUSTER" kubeconfig --name $name)
 SHOT_TEST_DEFINITIONS=$(hack/definitions.sh "$CACHE/definitions")

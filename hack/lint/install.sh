@@ -41,11 +41,12 @@ programs() {
 promtool() {
     local work
     work=$(mktemp -d)
+    # shellcheck disable=SC2064 # of now: the name is a local one
+    trap "rm -rf '$work'" EXIT
     # Unpacked, not installed: the package would start a server.
     (cd "$work" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
         dpkg-deb -x prometheus_*.deb .)
     install -m 0755 "$work/usr/bin/promtool" "$lint/bin/promtool"
-    rm -rf "$work"
 }
 # The functions become a program's.
 export -f python programs promtool

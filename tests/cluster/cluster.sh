@@ -25,7 +25,7 @@ command -v go >/dev/null 2>&1 || { echo "cluster: go is missing (hack/tools.sh s
 digest() { LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16; }
 cd "$src"
 tools=$( { go env GOVERSION; find third_party internal/tools internal/pack testapp go.mod go.sum -type f ! -name '*_test.go' | digest; } | sha256sum | cut -c1-16)
-program=$( { echo "$kubernetes $tools"; find . -type f \( -name '*.go' -o -path '*/files/*' \) ! -name '*_test.go' | digest; } | sha256sum | cut -c1-16)
+program=$( { echo "$kubernetes $tools"; find . -type f \( -name '*.go' -o -path '*/files/*' -o -name cluster.sh \) ! -name '*_test.go' | digest; } | sha256sum | cut -c1-16)
 CLUSTER_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/screenshot-operator/cluster/$tools
 bin=$CLUSTER_CACHE/bin/cluster-$program
 export CLUSTER_CACHE CLUSTER_SOURCE="$src"

@@ -124,9 +124,7 @@ func cache() string {
 	return filepath.Dir(filepath.Dir(exe))
 }
 
-// useOwnKubeconfig lets `cluster kubectl` and `cluster helm` work without an environment.
+// useOwnKubeconfig lets `cluster kubectl` and `cluster helm` ask this cluster and no other, whatever the environment names.
 func useOwnKubeconfig() {
-	if os.Getenv("KUBECONFIG") == "" {
-		_ = os.Setenv("KUBECONFIG", layout.Cluster{Name: defaultName()}.Kubeconfig()) // the name is a constant
-	}
+	_ = os.Setenv("KUBECONFIG", layout.Cluster{Name: defaultName()}.Kubeconfig()) // the name is a constant
 }

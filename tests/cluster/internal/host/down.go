@@ -11,6 +11,9 @@ import (
 
 // Down removes a cluster, whatever state it is in; when there is none it only checks that nothing is left.
 func Down(name string, say func(string, ...any)) error {
+	if os.Geteuid() != 0 {
+		return errNotRoot // the directory of states would be made for this user, and refused to root from then on
+	}
 	unlock, err := lock(say)
 	if err != nil {
 		return err

@@ -21,6 +21,8 @@ import (
 	"screenshot-operator.io/tests/cluster/internal/tools"
 )
 
+var errNotRoot = errors.New("root is needed for namespaces and cgroups")
+
 const (
 	apiWithin   = 90 * time.Second
 	nodeWithin  = 90 * time.Second
@@ -38,7 +40,7 @@ const (
 // first. After a failure nothing of a new cluster runs; the logs stay until the next `up` or `down`.
 func Up(ctx context.Context, spec layout.Spec, b tools.Builder, say func(string, ...any)) error {
 	if os.Geteuid() != 0 {
-		return errors.New("root is needed for namespaces and cgroups")
+		return errNotRoot
 	}
 	if err := needPrograms("ip", "nft"); err != nil {
 		return err

@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	roleEnv = "NETPOL_PACKETS_ROLE" // set in the copies of this program that run inside a namespace
-	silence = 400 * time.Millisecond
+	roleEnv  = "NETPOL_PACKETS_ROLE"  // set in the copies of this program that run inside a namespace
+	silence  = 400 * time.Millisecond // what a connection that must be closed is known by
+	patience = 10 * time.Second       // one that must be open may be late: then the machine is busy, and no rule wrong
 )
 
 type connections struct {
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 	case "serve":
 		serve(os.Args[1:])
 	case "try":
-		try(os.Args[1], os.Args[2])
+		try(os.Args[1], os.Args[2], os.Args[3])
 	default:
 		os.Exit(m.Run())
 	}
@@ -85,7 +86,7 @@ func TestTheKernelDoesWithEachConnectionWhatTheListSays(t *testing.T) {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			opened[i] = lab.try(c)
+			opened[i] = lab.try(c, c.Open)
 		}()
 	}
 	wait.Wait()
@@ -97,7 +98,7 @@ func TestTheKernelDoesWithEachConnectionWhatTheListSays(t *testing.T) {
 	// Without the rules everything passes: it is they that closed what was closed.
 	lab.load(Replace(""))
 	for _, c := range list.Connections {
-		if !c.Open && !lab.try(c) {
+		if !c.Open && !lab.try(c, true) {
 			t.Errorf("%s -> %s %s/%d: closed without any rule", c.From, c.To, c.Protocol, c.Port)
 		}
 	}
@@ -220,8 +221,8 @@ func (l *lab) load(script string) {
 	}
 }
 
-// try makes one connection and says whether it was answered.
-func (l *lab) try(c connection) bool {
+// try makes one connection, which is expected to be open or not, and says whether it was answered.
+func (l *lab) try(c connection, open bool) bool {
 	from, to := c.From, c.To
 	namespace, ok := l.at[from]
 	if !ok {
@@ -235,7 +236,11 @@ func (l *lab) try(c connection) bool {
 		to = ip
 	}
 	target := fmt.Sprintf("%s/%s", strings.ToLower(c.Protocol), net.JoinHostPort(to, fmt.Sprint(c.Port)))
-	cmd := exec.Command("ip", "netns", "exec", namespace, os.Args[0], source, target)
+	bound := silence
+	if open {
+		bound = patience
+	}
+	cmd := exec.Command("ip", "netns", "exec", namespace, os.Args[0], source, target, bound.String())
 	cmd.Env = append(os.Environ(), roleEnv+"=try")
 	return cmd.Run() == nil
 }
@@ -299,17 +304,19 @@ func echo(port string) {
 	}
 }
 
-// try ends with success if the target answers.
-func try(source, target string) {
+// try ends with success if the target answers: the dial and the answer have that long each.
+func try(source, target, within string) {
+	bound, err := time.ParseDuration(within)
+	must(err)
 	network, address, _ := strings.Cut(target, "/")
 	var local net.Addr = &net.TCPAddr{IP: net.ParseIP(source)}
 	if network == "udp" {
 		local = &net.UDPAddr{IP: net.ParseIP(source)}
 	}
-	dialer := net.Dialer{Timeout: silence, LocalAddr: local}
+	dialer := net.Dialer{Timeout: bound, LocalAddr: local}
 	conn, err := dialer.Dial(network, address)
 	must(err)
-	must(conn.SetDeadline(time.Now().Add(silence)))
+	must(conn.SetDeadline(time.Now().Add(bound)))
 	if network == "udp" {
 		_, err = conn.Write([]byte("!"))
 		must(err)
