@@ -212,7 +212,7 @@ fn see(context: &Context, kind: Kind, live: &DynamicObject) {
         Kind::HorizontalPodAutoscaler => live.try_parse().ok().map(|it| View::Autoscaler(views::autoscaler(&it))),
         _ => None,
     };
-    context.cache.child(kind, &meta, view);
+    context.cache.answered(kind, &meta, view);
 }
 
 /// Creates a child that must not exist. Two writers cannot both succeed.
@@ -228,7 +228,7 @@ pub async fn create(context: &Context, identity: &Identity, child: &Child) -> Re
     let api = api(context, identity, child.kind);
     let created = call("create", child.kind.name(), api.create(&params, &object)).await?;
     context.metrics.write(child.kind.name(), "create");
-    context.cache.child(child.kind, &created.metadata, None);
+    context.cache.answered(child.kind, &created.metadata, None);
     Ok(created)
 }
 
@@ -274,7 +274,7 @@ pub async fn relabel(context: &Context, identity: &Identity, found: &Mislabelled
     let api = api(context, identity, kind);
     let patched = call("patch", kind.name(), api.patch_metadata(&found.name, &params, &patch)).await?;
     context.metrics.write(kind.name(), "patch");
-    context.cache.child(kind, &patched.metadata, None);
+    context.cache.answered(kind, &patched.metadata, None);
     Ok(PutBack {
         kind: kind.name(),
         namespace: identity.namespace.clone(),
@@ -296,7 +296,7 @@ pub async fn update(
     let mut body = child.body.clone();
     body["metadata"]["resourceVersion"] = json!(version.to_string());
     let written = patch(context, identity, child, &body).await?;
-    context.cache.child(child.kind, &written.metadata, None);
+    context.cache.answered(child.kind, &written.metadata, None);
     Ok(written)
 }
 
@@ -322,17 +322,23 @@ pub async fn delete(context: &Context, identity: &Identity, kind: Kind, child: &
         }
     }
     let place = crate::cache::Key::new(&identity.namespace, &*child.name);
-    context.cache.child_gone(kind, &place, None);
+    context.cache.child_gone(kind, &place, Some(child));
     Ok(())
 }
 
-/// Deletes what is ours and no longer planned.
+/// Deletes what is ours and no longer planned, of the kinds for which `of` holds.
 ///
 /// # Errors
 /// What the API server reports.
-pub async fn prune(context: &Context, identity: &Identity, plan: &Plan, live: &Children) -> Result<(), Error> {
+pub async fn prune(
+    context: &Context,
+    identity: &Identity,
+    plan: &Plan,
+    live: &Children,
+    of: impl Fn(Kind) -> bool,
+) -> Result<(), Error> {
     for (kind, child) in live.iter() {
-        if child.owned_by(&identity.owner) && !plan.holds(&identity.names, kind, &child.name) {
+        if of(kind) && child.owned_by(&identity.owner) && !plan.holds(&identity.names, kind, &child.name) {
             delete(context, identity, kind, child).await?;
         }
     }
@@ -363,9 +369,90 @@ fn digest(body: &Value) -> Result<[u8; 32], Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
+    use kube::Client;
+    use kube::client::Body;
+
     use super::*;
+    use crate::cluster::ClusterSettings;
+    use crate::context::Settings;
     use crate::drift::{Path, Step};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+    use crate::names::Names;
+
+    /// A context whose API server answers every call with this.
+    fn answering(answer: &Value) -> Context {
+        let text = answer.to_string();
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            let answer = http::Response::new(Body::from(text.clone().into_bytes()));
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let settings = Settings {
+            capture_image: None,
+            operator_namespace: "o".into(),
+            operator_name: "o".into(),
+            cluster: ClusterSettings::default(),
+        };
+        Context::new(
+            Client::new(server, "web"),
+            Arc::default(),
+            settings,
+            "test".into(),
+            crate::clock::whole_seconds,
+        )
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_after_the_deletion_leaves_the_child_missing_whichever_call_it_answers() {
+        let owner: OwnerReference = serde_json::from_value(json!({
+            "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService", "name": "shots", "uid": "s1",
+            "controller": true, "blockOwnerDeletion": true,
+        }))
+        .unwrap();
+        let identity = Identity {
+            namespace: "web".into(),
+            names: Names::new("shots"),
+            owner,
+            generation: 1,
+        };
+        let manifest = |version: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": "shots", "namespace": "web", "uid": "u1", "resourceVersion": version,
+                    "labels": identity.names.labels(), "ownerReferences": [identity.owner]},
+            })
+        };
+        let child = Child {
+            kind: Kind::Secret,
+            name: "shots".into(),
+            body: manifest("11"),
+            takes_back: None,
+        };
+        let (context, live) = (answering(&manifest("11")), Children::default());
+        let missing = || context.cache.of(&identity.key()).children.is_empty();
+        apply(&context, &identity, &child, &live).await.unwrap();
+        assert!(!missing(), "created, and not seen by the watch yet");
+
+        let deleted: ObjectMeta = serde_json::from_value(manifest("12")["metadata"].clone()).unwrap();
+        let (place, last) = (identity.key(), ChildMeta::of(&deleted));
+        let gone = context.cache.child_gone(Kind::Secret, &place, Some(&last));
+        assert_eq!(gone, [identity.key()], "no pass creates it anew");
+        apply(&context, &identity, &child, &live).await.unwrap();
+        assert!(missing(), "apply");
+        create(&context, &identity, &child).await.unwrap();
+        assert!(missing(), "create");
+        update(&context, &identity, &child, &Id::from("10")).await.unwrap();
+        assert!(missing(), "update");
+        let found = Mislabelled {
+            name: "shots".into(),
+            uid: "u1".into(),
+            fields: Vec::new(),
+        };
+        relabel(&context, &identity, &found).await.unwrap();
+        assert!(missing(), "relabel");
+    }
 
     #[test]
     fn a_change_of_our_own_plan_is_nobodys_drift_and_a_field_taken_away_is_the_last_writers() {

@@ -106,11 +106,16 @@ impl Context {
         }
     }
 
-    /// Forgets all that is remembered of a service that is gone.
+    /// A service is gone: no pass over it is due, and nothing of it is remembered.
+    pub fn gone(&self, service: &Key) {
+        self.queue.withdraw(service);
+        self.forget(service);
+    }
+
+    /// Forgets all that is remembered of a service that is gone or was replaced.
     pub fn forget(&self, service: &Key) {
         self.memories.forget(service);
         self.backoff.succeeded(service);
-        self.queue.begun(service);
         self.targets.need(&self.client, &self.queue, service, &BTreeSet::new());
     }
 }

@@ -223,11 +223,10 @@ pub struct Turn {
     pub facts: Facts,
     /// The step at which it stopped: `Wait` or `Rest`.
     pub stopped: Step,
-    /// Names of the steps carried out.
-    pub taken: Vec<&'static str>,
 }
 
-/// Carries out steps until the decision is to wait.
+/// Carries out steps until the decision is to wait. Each that is done is remembered until it is told, whatever fails
+/// after it.
 ///
 /// # Errors
 /// What a write reports; [`Error::Conflict`] means that somebody else was faster and the next pass decides anew.
@@ -239,7 +238,6 @@ pub async fn settle(
 ) -> Result<Turn, Error> {
     turn_internal(context, &wanted.identity, credentials, pods).await?;
     let rules = rules(wanted);
-    let mut taken = Vec::new();
     for _ in 0..MAX_STEPS {
         let facts = credentials.facts(pods);
         let step = decide(&facts, &rules, (context.now)());
@@ -247,21 +245,20 @@ pub async fn settle(
             continue;
         }
         if matches!(step, Step::Wait(_) | Step::Rest(_)) {
-            return Ok(Turn {
-                facts,
-                stopped: step,
-                taken,
-            });
+            return Ok(Turn { facts, stopped: step });
         }
-        taken.push(step.name());
-        context.metrics.step(step.name());
+        let name = step.name();
+        carry_out(context, &wanted.identity, credentials, step).await?;
+        context.metrics.step(name);
+        context
+            .memories
+            .with(&wanted.identity.key(), |memory| memory.took(name));
         tracing::info!(
             namespace = wanted.identity.namespace,
             service = wanted.identity.names.main(),
-            step = step.name(),
+            step = name,
             "rotation"
         );
-        carry_out(context, &wanted.identity, credentials, step).await?;
     }
     Err(Error::Restless)
 }

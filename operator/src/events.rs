@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use screenshot_api::ScreenshotServiceStatus;
@@ -13,6 +14,9 @@ use screenshot_api::ScreenshotServiceStatus;
 use crate::apply::PutBack;
 use crate::context::Context;
 use crate::status::DEGRADED;
+
+/// The condition about exceptions.
+const LASTING: &str = "ExceptionsLasting";
 
 /// What to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,17 +31,10 @@ pub struct Note {
 
 /// What changed that a person may want to know.
 pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, steps: &[&'static str]) -> Vec<Note> {
-    let of = |status: &ScreenshotServiceStatus, kind: &str| {
-        status
-            .conditions
-            .iter()
-            .find(|c| c.type_ == kind)
-            .map(|c| (c.status.clone(), c.reason.clone()))
-    };
     let mut notes: Vec<Note> = steps.iter().filter_map(|step| rotation_note(step)).collect();
     for condition in &after.conditions {
-        let old = of(before, &condition.type_);
-        if old == Some((condition.status.clone(), condition.reason.clone())) {
+        let old = before.conditions.iter().find(|old| old.type_ == condition.type_);
+        if old.is_some_and(|old| same(old, condition)) {
             continue;
         }
         let (warning, told) = match condition.type_.as_str() {
@@ -46,11 +43,11 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
             "Stalled" => (true, true),
             // That it does not hold, and that it holds again.
             "EgressEnforced" | "AddressesChecked" => {
-                let again = condition.status == "True" && old.is_some_and(|(status, _)| status == "False");
+                let again = condition.status == "True" && old.is_some_and(|old| old.status == "False");
                 (condition.status == "False", again || condition.status == "False")
             }
             // That an exception ends soon, and that it has ended.
-            "ExceptionsLasting" => (true, condition.status == "False"),
+            LASTING => (true, condition.status == "False"),
             _ => (false, false),
         };
         let repeated = notes.iter().any(|note| note.reason == condition.reason);
@@ -65,6 +62,13 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
         }
     }
     notes
+}
+
+/// Whether nothing changed that is told. Another message alone is no transition, but where it is about exceptions: it
+/// changes when an end comes near or has come, several of which may follow each other, and with the spec.
+fn same(old: &Condition, new: &Condition) -> bool {
+    let said = new.type_ != LASTING || old.message == new.message;
+    said && old.status == new.status && old.reason == new.reason
 }
 
 fn rotation_note(step: &str) -> Option<Note> {
@@ -175,7 +179,7 @@ mod tests {
     use kube::client::Body;
     use std::sync::Arc;
 
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     /// A client whose calls are noted by method, and answered with what was sent.
     fn noting(calls: &Arc<Mutex<Vec<String>>>) -> Client {
@@ -279,5 +283,29 @@ mod tests {
                 .remove(0),
         );
         assert_eq!(notes(&nothing, &both, &[]), note(true, "NetworkPolicyNotEnforced"));
+    }
+
+    #[test]
+    fn another_message_is_told_of_exceptions_that_end_or_have_ended_and_of_nothing_else() {
+        let saying = |kind: &str, value: &str, message: &str| {
+            let mut status = status(kind, value, "SomeReason");
+            status.conditions[0].message = message.into();
+            status
+        };
+        for (kind, value, told) in [
+            ("ExceptionsLasting", "False", 1),
+            ("ExceptionsLasting", "True", 0),
+            ("Ready", "True", 0),
+            ("Stalled", "True", 0),
+            ("EgressEnforced", "False", 0),
+        ] {
+            let (one, other) = (saying(kind, value, "one"), saying(kind, value, "other"));
+            let texts = |before, after| -> Vec<String> {
+                let notes = notes(before, after, &[]).into_iter();
+                notes.map(|note| note.text).collect()
+            };
+            assert_eq!(texts(&one, &other), vec!["other"; told], "{kind} {value}");
+            assert!(texts(&other, &other).is_empty(), "{kind} {value}");
+        }
     }
 }

@@ -84,6 +84,8 @@ pub struct Memory {
     secrets: Vec<Arc<Stored>>,
     /// Secrets whose edited content was put back, and of which nobody was told yet.
     pub put_back: Vec<PutBack>,
+    /// Steps of the rotation that were carried out, and of which nobody was told yet.
+    pub steps: Vec<&'static str>,
     /// By the pod's uid.
     pub proofs: HashMap<String, Proof>,
     /// Passes in a row that waited for pods to attest.
@@ -93,6 +95,13 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A step of the rotation was carried out. It is told once, however often it was until then.
+    pub fn took(&mut self, step: &'static str) {
+        if !self.steps.contains(&step) {
+            self.steps.push(step);
+        }
+    }
+
     /// A Secret as last read or written.
     pub fn secret(&self, name: &str) -> Option<&Arc<Stored>> {
         self.secrets.iter().find(|stored| *stored.meta().name == *name)
@@ -120,6 +129,12 @@ impl Memories {
     pub fn with<T>(&self, service: &Key, act: impl FnOnce(&mut Memory) -> T) -> T {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         act(map.entry(service.clone()).or_default())
+    }
+
+    /// Whether anything is remembered of a service.
+    pub fn remembers(&self, service: &Key) -> bool {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.contains_key(service)
     }
 
     /// Forgets a service.

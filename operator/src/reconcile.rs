@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
 use kube::{Api, Resource as _, ResourceExt as _};
 use screenshot_api::{ScreenshotService, ScreenshotServiceStatus};
 use serde_json::json;
 
 use crate::apply::PutBack;
+use crate::cache::Key;
 use crate::context::Context;
 use crate::credentials::{self, Turn, rules};
 use crate::error::Error;
 use crate::names::MANAGER;
 use crate::observe::{Freshness, Observed};
-use crate::plan::{Child, OperatorPods, Plan, Surroundings, plan};
+use crate::plan::{Child, Kind, OperatorPods, Plan, Surroundings, plan};
 use crate::rotation::{Step, Wait, decide};
 use crate::validate::{Identity, Validated, identity, validate};
 use crate::{apply, events, observe, status};
@@ -48,7 +48,7 @@ pub async fn reconcile(context: &Context, service: &ScreenshotService) -> Result
         Err(why) => {
             context.memories.with(&key, |memory| memory.failing = None);
             let after = status::invalid(&before, &why, generation, (context.now)());
-            publish(context, service, &before, &after, &[]).await?;
+            publish(context, service, &before, &after).await?;
             context.metrics.pass("invalid");
             return Ok(LATE);
         }
@@ -63,11 +63,11 @@ pub async fn reconcile(context: &Context, service: &ScreenshotService) -> Result
         Err(error) if silent => Err(error),
         Err(error) => {
             let after = status::failed(&before, &error, generation, now);
-            publish(context, service, &before, &after, &[]).await?;
+            publish(context, service, &before, &after).await?;
             Err(error)
         }
-        Ok((after, next, steps)) => {
-            publish(context, service, &before, &after, &steps).await?;
+        Ok((after, next)) => {
+            publish(context, service, &before, &after).await?;
             context.metrics.pass("ok");
             Ok(next)
         }
@@ -93,7 +93,7 @@ async fn pass(context: &Context, service: &ScreenshotService, wanted: Validated)
     tokio::time::timeout(PASS_TIMEOUT, work).await.map_err(late)?
 }
 
-type Done = (ScreenshotServiceStatus, Duration, Vec<&'static str>);
+type Done = (ScreenshotServiceStatus, Duration);
 
 async fn carry_out(context: &Context, service: &ScreenshotService, wanted: &Validated) -> Result<Done, Error> {
     let mut seen = observe::observe(context, wanted, Freshness::Cached).await?;
@@ -149,7 +149,7 @@ async fn finish(
     });
     let due = plan.changes_at.into_iter().chain(seen.next_look).min();
     let next = next_pass(turns, due, &turn.stopped, now);
-    Ok((after, spread(next, &wanted.identity.owner.uid), turn.taken))
+    Ok((after, spread(next, &wanted.identity.owner.uid)))
 }
 
 /// Whether this pass will act on the Secrets. What the watches show may be late, and an old token must not be taken for
@@ -168,7 +168,8 @@ fn moves_the_token(context: &Context, wanted: &Validated, seen: &Observed) -> bo
     !new && acts
 }
 
-/// The writes, in the order that is safe: no pod before its network rules, none before its Secrets.
+/// The writes, in the order that is safe: no pod before its network rules, none before its Secrets. A network rule that
+/// is not planned any more goes before anything else can fail.
 async fn write(
     context: &Context,
     service: &ScreenshotService,
@@ -177,7 +178,16 @@ async fn write(
     seen: &mut Observed,
 ) -> Result<Turn, Error> {
     let identity = &wanted.identity;
-    for child in plan.before_secrets() {
+    let policies = |kind: Kind| kind == Kind::NetworkPolicy;
+    let (network, rest): (Vec<_>, Vec<_>) = plan
+        .before_secrets()
+        .partition(|child| child.kind <= Kind::NetworkPolicy);
+    for child in network {
+        apply_one(context, service, identity, child, seen).await?;
+    }
+    // Now that the policy that denies by default is there.
+    apply::prune(context, identity, plan, &seen.children, policies).await?;
+    for child in rest {
         apply_one(context, service, identity, child, seen).await?;
     }
     for found in &seen.mislabelled {
@@ -195,7 +205,7 @@ async fn write(
     for child in plan.after_secrets() {
         apply_one(context, service, identity, child, seen).await?;
     }
-    apply::prune(context, identity, plan, &seen.children).await?;
+    apply::prune(context, identity, plan, &seen.children, |kind| !policies(kind)).await?;
     Ok(turn)
 }
 
@@ -230,8 +240,8 @@ async fn publish(
     service: &ScreenshotService,
     before: &ScreenshotServiceStatus,
     after: &ScreenshotServiceStatus,
-    steps: &[&'static str],
 ) -> Result<(), Error> {
+    let key = Key::of(&service.metadata);
     if before != after {
         let namespace = service.namespace().ok_or(Error::NoIdentity)?;
         let api: Api<ScreenshotService> = Api::namespaced(context.client.clone(), &namespace);
@@ -246,11 +256,15 @@ async fn publish(
         let name = service.name_any();
         let request = api.patch_status(&name, &params, &patch);
         let written = apply::call("apply", "ScreenshotService", request).await?;
-        // The next pass starts from this, even if the watch is late.
-        context.services.apply(DeserializeGuard(Ok(written)));
         context.metrics.write("ScreenshotService", "apply");
+        // The next pass starts from this, even if the watch is late.
+        if context.services.answered(written) {
+            context.queue.push(key.clone());
+        }
     }
-    events::publish(context, &service.object_ref(&()), events::notes(before, after, steps)).await;
+    // Those of passes that failed before they could tell, too.
+    let steps = context.memories.with(&key, |memory| std::mem::take(&mut memory.steps));
+    events::publish(context, &service.object_ref(&()), events::notes(before, after, &steps)).await;
     Ok(())
 }
 
@@ -285,7 +299,73 @@ fn spread(wait: Duration, uid: &str) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use kube::Client;
+    use kube::client::Body;
+    use kube::core::DeserializeGuard;
+    use serde_json::Value;
+
     use super::*;
+    use crate::cluster::ClusterSettings;
+    use crate::context::Settings;
+
+    /// A context whose API server answers every call with this.
+    fn answering(answer: &Value) -> Context {
+        let text = answer.to_string();
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            let answer = http::Response::new(Body::from(text.clone().into_bytes()));
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let settings = Settings {
+            capture_image: None,
+            operator_namespace: "o".into(),
+            operator_name: "o".into(),
+            cluster: ClusterSettings::default(),
+        };
+        Context::new(
+            Client::new(server, "web"),
+            Arc::default(),
+            settings,
+            "test".into(),
+            crate::clock::whole_seconds,
+        )
+    }
+
+    #[tokio::test]
+    async fn an_edit_that_only_the_answer_to_our_write_shows_asks_for_a_pass_and_what_is_gone_stays_gone() {
+        let manifest = |version: &str, generation: i64| {
+            json!({
+                "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+                "metadata": {"name": "shots", "namespace": "web", "uid": "u", "resourceVersion": version,
+                    "generation": generation},
+                "spec": {},
+            })
+        };
+        let context = answering(&manifest("9", 2));
+        let service: ScreenshotService = serde_json::from_value(manifest("5", 1)).unwrap();
+        let key = Key::of(&service.metadata);
+        let write = async || {
+            let after = ScreenshotServiceStatus {
+                observed_generation: 1,
+                ..ScreenshotServiceStatus::default()
+            };
+            publish(&context, &service, &ScreenshotServiceStatus::default(), &after)
+                .await
+                .unwrap();
+        };
+        context.services.apply(DeserializeGuard(Ok(service.clone())));
+        write().await;
+        let kept = context.services.readable(&key).unwrap();
+        assert_eq!((kept.metadata.generation, context.queue.depth()), (Some(2), 1));
+
+        context.services.delete(DeserializeGuard(Ok(service.clone())));
+        context.gone(&key);
+        write().await;
+        assert!(context.services.readable(&key).is_none(), "it is back");
+        assert_eq!(context.queue.depth(), 0);
+    }
 
     #[test]
     fn what_passes_by_itself_is_told_when_it_has_not_for_half_a_minute() {

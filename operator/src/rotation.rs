@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use screenshot_policy::keyset::{self, Key, KeyState, Keyset, Scope};
 use screenshot_policy::token::Kid;
 
-/// Keys in overlap at one time; a further rotation waits for the oldest.
+/// Keys in overlap at one time; a further rotation waits for the oldest, if clients have a token that works.
 const MAX_RETIRING: usize = 4;
 
 /// What a Secret says of the token in it.
@@ -74,6 +74,14 @@ impl Facts {
         let digest = self.keyset.as_ref().map(Keyset::digest);
         let lagging = self.pods.iter().filter(|pod| digest.is_none() || pod.digest != digest);
         lagging.map(|pod| pod.pod.clone()).collect()
+    }
+
+    /// Whether the keyset accepts the client's token.
+    pub fn client_works(&self, now: Timestamp) -> bool {
+        let mut keys = self.keyset.iter().flat_map(|keyset| &keyset.keys);
+        self.client
+            .token()
+            .is_some_and(|token| keys.any(|key| key.digest == token.digest && key.at(now).is_ok()))
     }
 }
 
@@ -262,7 +270,7 @@ fn begin(facts: &Facts, keyset: &Keyset, rules: &Rules, now: Timestamp) -> Step 
         return Step::WriteKeyset(bumped(without(keyset, ended)), Change::Retire);
     }
     match due(client.filter(|_| own.is_some()), rules, now) {
-        Due::Now => mint(keyset, rules),
+        Due::Now => mint(keyset, rules, own.is_some()),
         Due::At(next) => match facts.behind() {
             behind if behind.is_empty() => Step::Rest(retirements(keyset).min().map_or(next, |end| end.min(next))),
             behind => Step::Wait(Wait::Pickup(behind)),
@@ -270,9 +278,15 @@ fn begin(facts: &Facts, keyset: &Keyset, rules: &Rules, now: Timestamp) -> Step 
     }
 }
 
-fn mint(keyset: &Keyset, rules: &Rules) -> Step {
+/// Clients whose token works can wait for the oldest key to retire; others wait only for room in the keyset.
+fn mint(keyset: &Keyset, rules: &Rules, works: bool) -> Step {
+    let full = if works {
+        retirements(keyset).count() >= MAX_RETIRING
+    } else {
+        keyset.keys.len() >= keyset::MAX_KEYS
+    };
     match retirements(keyset).min() {
-        Some(first) if retirements(keyset).count() >= MAX_RETIRING => Step::Wait(Wait::Overlap(first)),
+        Some(first) if full => Step::Wait(Wait::Overlap(first)),
         _ => Step::Mint {
             nonce: rules.nonce.clone(),
         },

@@ -138,7 +138,10 @@ pub fn settled(status: &ScreenshotServiceStatus) -> bool {
 fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Vec<Verdict> {
     if pass.wanted.suspended {
         let message = "suspended as asked; no capture pod runs";
-        return vec![verdict("Ready", true, "Suspended", message)];
+        return match rollout(pass) {
+            None => vec![verdict("Ready", true, "Suspended", message)],
+            Some(_) => rolling_out("suspended as asked; capture pods are being ended"),
+        };
     }
     let failing = |weight: Weight| {
         details
@@ -155,11 +158,15 @@ fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Ve
         (None, None, Some(detail), _) => not_ready(detail.reason, &detail.message, stuck(pass)),
         // The pods from before serve on, and nothing will replace them by itself.
         (None, None, None, Some(_)) if stuck(pass) => not_ready("ProgressDeadlineExceeded", &gave_up(pass.pods), true),
-        (None, None, None, Some(message)) => vec![
-            verdict("Ready", true, "RollingOut", message),
-            verdict("Reconciling", true, "RollingOut", message),
-        ],
+        (None, None, None, Some(message)) => rolling_out(message),
     }
+}
+
+fn rolling_out(message: &str) -> Vec<Verdict> {
+    vec![
+        verdict("Ready", true, "RollingOut", message),
+        verdict("Reconciling", true, "RollingOut", message),
+    ]
 }
 
 fn as_wanted(details: &[Verdict]) -> Verdict {

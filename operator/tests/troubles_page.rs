@@ -1,4 +1,4 @@
-//! `docs/troubles.md` has every reason of a condition and every metric of the operator, with what to do.
+//! `docs/troubles.md` has every reason of a condition, every metric of the operator and every alert, with what to do.
 //!
 //! Words are looked for in the sources: a reason that is new there and not on the page fails here.
 
@@ -114,8 +114,27 @@ fn every_metric_is_on_the_page_with_what_to_do() {
         let unit = if rest.starts_with("_with_unit") { "_seconds" } else { "" };
         format!("{}{unit}", rest.split('"').nth(1).unwrap())
     });
-    let (_, metrics) = PAGE.split_once("## Metrics").unwrap();
-    let rows = metrics.lines().filter(|line| line.starts_with("| `"));
-    let named: BTreeSet<String> = rows.map(|line| line.split('`').nth(1).unwrap().to_owned()).collect();
-    assert_eq!(registered.collect::<BTreeSet<_>>(), named);
+    assert_eq!(registered.collect::<BTreeSet<_>>(), rows("Metrics of the operator"));
+}
+
+#[test]
+fn every_alert_is_on_the_page_with_what_to_do() {
+    let chart = include_str!("../../charts/screenshot-operator/files/alerts.yaml");
+    let of_operator = chart
+        .split("- alert: ")
+        .skip(1)
+        .map(|rest| rest.lines().next().unwrap());
+    let source = include_str!("../src/plan/monitoring.rs");
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    let of_service = code.split("alert(\n").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let alerts: BTreeSet<String> = of_operator.chain(of_service).map(str::to_owned).collect();
+    assert_eq!(alerts, rows("Alerts"));
+}
+
+/// What the rows of a chapter are about.
+fn rows(title: &str) -> BTreeSet<String> {
+    let (_, chapter) = PAGE.split_once(&format!("## {title}\n")).unwrap();
+    let lines = chapter.lines().take_while(|line| !line.starts_with("## "));
+    let rows = lines.filter(|line| line.starts_with("| `"));
+    rows.map(|line| line.split('`').nth(1).unwrap().to_owned()).collect()
 }

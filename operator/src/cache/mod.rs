@@ -2,9 +2,11 @@
 //!
 //! In: events of the watches, and what our own writes returned, so that a pass never sees the world from before its own
 //! writes. Out: children, views and pods of one service, and which services an event concerns, if it changed anything
-//! that a pass would look at: an event that did not causes no pass.
+//! that a pass would look at: an event that did not causes no pass. An answer that comes when a watch has shown the
+//! deletion of its child brings nothing back.
 //! Holds metadata and views only, never the content of a Secret. No client, no I/O.
 
+mod deletions;
 pub mod health;
 pub mod listening;
 pub mod services;
@@ -23,6 +25,7 @@ use crate::names::INSTANCE_LABEL;
 use crate::observe::{ChildMeta, Children};
 use crate::plan::Kind;
 use crate::views::{self, AutoscalerView, DeploymentView, PodState};
+use deletions::Deletions;
 
 /// Namespace and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +89,8 @@ struct Held {
     strays: HashMap<(Kind, Key), String>,
     /// Whose pod it is.
     pods: HashMap<Key, String>,
+    /// Children that were deleted lately.
+    deletions: Deletions,
 }
 
 /// The shared memory of all watches.
@@ -99,35 +104,26 @@ impl Cache {
         held.services.get(service).cloned().unwrap_or_default()
     }
 
-    /// A child was seen. Returns the services for which anything changed.
+    /// A child was seen by a watch. Returns the services for which anything changed.
     pub fn child(&self, kind: Kind, meta: &ObjectMeta, view: Option<View>) -> Vec<Key> {
         let child = ChildMeta::of(meta);
-        let place = Key::of(meta);
-        self.write(|held| {
-            let owner = owner(meta);
-            let before = held.owner_of(kind, &place);
-            let mut changed = Vec::new();
-            if before != owner
-                && let Some(before) = before
-            {
-                changed.extend(held.remove_child(kind, &place, &before));
-            }
-            let Some(owner) = owner else { return changed };
-            let service = Key::new(&place.namespace, &owner);
-            if !tells(&place.name, &owner) {
-                held.strays.insert((kind, place), owner);
-            }
-            let known = held.services.entry(service.clone()).or_default();
-            if known.take_child(kind, child, view) {
-                changed.push(service);
-            }
-            changed
-        })
+        self.write(|held| held.child(kind, meta, child, view))
     }
 
-    /// A child is gone. Returns the service that lost it.
-    pub fn child_gone(&self, kind: Kind, place: &Key, uid: Option<&str>) -> Vec<Key> {
-        self.write(|held| held.child_gone(kind, place, uid))
+    /// A child was seen in the answer to a call of ours. One that no watch has shown yet is taken. What a watch has
+    /// shown since, such as its deletion, stays.
+    pub fn answered(&self, kind: Kind, meta: &ObjectMeta, view: Option<View>) {
+        let child = ChildMeta::of(meta);
+        self.write(|held| {
+            if !held.is_outdated(kind, &Key::of(meta), &child) {
+                held.child(kind, meta, child, view);
+            }
+        });
+    }
+
+    /// A child is gone; `last` is what was seen of it last, if that is known. Returns the service that lost it.
+    pub fn child_gone(&self, kind: Kind, place: &Key, last: Option<&ChildMeta>) -> Vec<Key> {
+        self.write(|held| held.child_gone(kind, place, last))
     }
 
     /// A pod was seen. Returns the services for which anything changed: a pod whose label was edited leaves one for another.
@@ -193,20 +189,65 @@ impl Cache {
 }
 
 impl Held {
-    fn child_gone(&mut self, kind: Kind, place: &Key, uid: Option<&str>) -> Vec<Key> {
-        let Some(owner) = self.owner_of(kind, place) else {
-            return Vec::new();
+    fn child(&mut self, kind: Kind, meta: &ObjectMeta, child: ChildMeta, view: Option<View>) -> Vec<Key> {
+        let (place, owner) = (Key::of(meta), owner(meta));
+        let before = self.owner_of(kind, &place);
+        let mut changed = Vec::new();
+        if before != owner
+            && let Some(before) = before
+        {
+            changed.extend(self.remove_child(kind, &place, &before));
+        }
+        let Some(owner) = owner else {
+            if !changed.is_empty() {
+                self.deletions.note(kind, place, child.uid, child.version);
+            }
+            return changed;
         };
         let service = Key::new(&place.namespace, &owner);
-        let held = self
-            .services
-            .get(&service)
-            .and_then(|known| known.children.get(kind, &place.name));
-        // The end of an object that was replaced meanwhile says nothing of the new one.
-        if uid.is_some_and(|uid| held.is_some_and(|child| child.uid != Id::from(uid))) {
+        if !tells(&place.name, &owner) {
+            self.strays.insert((kind, place), owner);
+        }
+        let known = self.services.entry(service.clone()).or_default();
+        if known.take_child(kind, child, view) {
+            changed.push(service);
+        }
+        changed
+    }
+
+    fn child_gone(&mut self, kind: Kind, place: &Key, last: Option<&ChildMeta>) -> Vec<Key> {
+        // Also of one that is not held: the answer that shows it may be still to come.
+        if let Some(last) = last {
+            let (uid, version) = (last.uid.clone(), last.version.clone());
+            self.deletions.note(kind, place.clone(), uid, version);
+        }
+        let Some((owner, child)) = self.held(kind, place) else {
             return Vec::new();
+        };
+        let uid = child.uid.clone();
+        match last {
+            // The end of an object that was replaced meanwhile says nothing of the new one.
+            Some(last) if last.uid != uid => return Vec::new(),
+            Some(_) => {}
+            // A list shows only that it is gone, not since which version.
+            None => self.deletions.note(kind, place.clone(), uid, Id::default()),
         }
         self.remove_child(kind, place, &owner).into_iter().collect()
+    }
+
+    /// The child of that kind and name, and whose it is held as.
+    fn held(&self, kind: Kind, place: &Key) -> Option<(String, &ChildMeta)> {
+        let owner = self.owner_of(kind, place)?;
+        let known = self.services.get(&Key::new(&place.namespace, &owner))?;
+        Some((owner, known.children.get(kind, &place.name)?))
+    }
+
+    /// Whether an answer shows a child as it was before what a watch has shown since.
+    fn is_outdated(&self, kind: Kind, place: &Key, child: &ChildMeta) -> bool {
+        match self.held(kind, place) {
+            Some((_, held)) if held.uid == child.uid => older(&child.version, &held.version),
+            _ => self.deletions.follow(kind, place, child),
+        }
     }
 
     /// Whose child it is held as, to find it again when its owner was edited away or it is deleted. Children are named

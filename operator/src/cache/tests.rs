@@ -20,6 +20,26 @@ fn shots() -> Vec<Key> {
 
 const NOTHING: Vec<Key> = Vec::new();
 
+/// A child as the event of its deletion shows it.
+fn deleted(uid: &str, version: &str) -> ChildMeta {
+    ChildMeta::of(&meta(&json!({"uid": uid, "resourceVersion": version})))
+}
+
+/// The Service "shots" as it is held, empty when it is not.
+fn held(cache: &Cache) -> String {
+    let known = cache.of(&shots()[0]);
+    let child = known.children.get(Kind::Service, "shots");
+    let text = child.map(|child| format!("{} at {}", child.uid, child.version));
+    text.unwrap_or_default()
+}
+
+/// An answer that shows it. Returns how it is held then.
+fn answer(cache: &Cache, uid: &str, version: &str) -> String {
+    let meta = meta(&json!({"uid": uid, "resourceVersion": version}));
+    cache.answered(Kind::Service, &meta, None);
+    held(cache)
+}
+
 #[test]
 fn a_status_write_on_a_child_concerns_nobody_and_an_edit_does() {
     let cache = Cache::default();
@@ -66,10 +86,82 @@ fn a_deletion_is_never_swallowed_and_that_of_a_predecessor_is() {
     let cache = Cache::default();
     let (kind, place) = (Kind::ServiceAccount, Key::new("web", "shots"));
     cache.child(kind, &meta(&json!({})), None);
-    assert_eq!(cache.child_gone(kind, &place, Some("u0")), NOTHING);
-    assert_eq!(cache.child_gone(kind, &place, Some("u1")), shots());
-    assert_eq!(cache.child_gone(kind, &place, Some("u1")), NOTHING);
+    let (before, last) = (deleted("u0", "9"), deleted("u1", "11"));
+    assert_eq!(cache.child_gone(kind, &place, Some(&before)), NOTHING);
+    assert_eq!(cache.child_gone(kind, &place, Some(&last)), shots());
+    assert_eq!(cache.child_gone(kind, &place, Some(&last)), NOTHING);
     assert!(cache.of(&shots()[0]).children.is_empty());
+}
+
+#[test]
+fn an_answer_after_the_deletion_does_not_bring_the_child_back_and_a_new_child_of_that_name_is_taken() {
+    let cache = Cache::default();
+    let (kind, place) = (Kind::Service, Key::new("web", "shots"));
+    let gone = |last: &ChildMeta| cache.child_gone(kind, &place, Some(last));
+    assert_eq!(answer(&cache, "u1", "11"), "u1 at 11", "no watch has shown it yet");
+    assert_eq!(gone(&deleted("u1", "15")), shots(), "no pass creates it anew");
+    assert_eq!(answer(&cache, "u1", "14"), "", "a ghost");
+    assert_eq!(answer(&cache, "u2", "16"), "u2 at 16");
+    assert_eq!(answer(&cache, "u1", "14"), "u2 at 16", "a ghost in its place");
+    assert_eq!(answer(&cache, "u2", "12"), "u2 at 16", "older than what is known");
+    // One that was never held: created and deleted before the answer comes.
+    assert_eq!(gone(&deleted("u3", "20")), NOTHING);
+    assert_eq!(answer(&cache, "u3", "19"), "u2 at 16");
+    // The watch has shown all of it before the answer comes.
+    let next = json!({"uid": "u4", "resourceVersion": "22"});
+    assert_eq!(cache.child(kind, &meta(&next), None), shots());
+    assert_eq!(gone(&deleted("u4", "23")), shots());
+    assert_eq!(answer(&cache, "u4", "22"), "");
+}
+
+#[test]
+fn a_deployment_that_was_deleted_has_no_view_after_a_late_answer() {
+    let cache = Cache::default();
+    let view = || Some(View::Deployment(DeploymentView::default()));
+    let (kind, place) = (Kind::Deployment, Key::new("web", "shots"));
+    cache.answered(kind, &meta(&json!({})), view());
+    assert!(cache.of(&place).deployment.is_some());
+    cache.child_gone(kind, &place, Some(&deleted("u1", "12")));
+    cache.answered(kind, &meta(&json!({"resourceVersion": "11"})), view());
+    let known = cache.of(&place);
+    assert!(known.deployment.is_none() && known.children.is_empty());
+}
+
+/// Its watch, which selects by labels, shows that as a deletion.
+#[test]
+fn a_child_that_only_lost_its_labels_is_held_again_with_the_answer_that_gives_them_back() {
+    let cache = Cache::default();
+    let (kind, place) = (Kind::Service, Key::new("web", "shots"));
+    cache.child(kind, &meta(&json!({})), None);
+    cache.child_gone(kind, &place, Some(&deleted("u1", "12")));
+    assert_eq!(answer(&cache, "u1", "12"), "", "read without its labels");
+    assert_eq!(answer(&cache, "u1", "13"), "u1 at 13");
+    let back = meta(&json!({"resourceVersion": "13"}));
+    assert_eq!(cache.child(kind, &back, None), NOTHING);
+    assert_eq!(answer(&cache, "u1", "14"), "u1 at 14");
+}
+
+#[test]
+fn an_answer_does_not_bring_back_what_a_list_lacked_until_the_watch_shows_it() {
+    let cache = Cache::default();
+    let kind = Kind::Service;
+    cache.child(kind, &meta(&json!({})), None);
+    assert_eq!(cache.keep_children(kind, None, &HashSet::new()), shots());
+    assert_eq!(answer(&cache, "u1", "11"), "");
+    let shown = meta(&json!({"resourceVersion": "11"}));
+    assert_eq!(cache.child(kind, &shown, None), shots());
+    assert_eq!(answer(&cache, "u1", "12"), "u1 at 12");
+}
+
+#[test]
+fn an_answer_from_before_the_owner_was_edited_away_does_not_bring_the_child_back() {
+    let cache = Cache::default();
+    let kind = Kind::Service;
+    cache.child(kind, &meta(&json!({})), None);
+    let orphan = meta(&json!({"ownerReferences": [], "resourceVersion": "12"}));
+    assert_eq!(cache.child(kind, &orphan, None), shots());
+    assert_eq!(answer(&cache, "u1", "11"), "");
+    assert_eq!(answer(&cache, "u1", "13"), "u1 at 13", "it has its owner back");
 }
 
 #[test]
@@ -171,7 +263,8 @@ fn a_child_whose_name_does_not_tell_its_owner_is_found_too() {
     // Handed on to another one: both look again.
     assert_eq!(cache.child(kind, &named("other", "shots-a"), None), services);
     assert!(cache.of(&services[0]).children.is_empty());
-    assert_eq!(cache.child_gone(kind, &place, Some("u1")), services[1..]);
+    let last = deleted("u1", "11");
+    assert_eq!(cache.child_gone(kind, &place, Some(&last)), services[1..]);
     assert_eq!(cache.child_gone(kind, &place, None), NOTHING);
     cache.child(kind, &named("other", "shots"), None);
     assert_eq!(cache.keep_children(kind, None, &HashSet::new()), services[..1]);

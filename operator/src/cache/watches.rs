@@ -31,6 +31,7 @@ use super::{Key, View, health, listening};
 use crate::backoff;
 use crate::context::Context;
 use crate::names::{all_children_selector, all_pods_selector};
+use crate::observe::ChildMeta;
 use crate::plan::Kind;
 use crate::trigger::controller::Scope;
 use crate::views;
@@ -135,8 +136,11 @@ pub(crate) fn everything(context: &Context) {
     );
 }
 
+/// Asks for a pass of those that are there: children of one that is gone go after it, one that comes asks by itself.
 fn push(context: &Context, services: impl IntoIterator<Item = Key>) {
-    services.into_iter().for_each(|service| context.queue.push(service));
+    let there = |service: &Key| context.services.uid(service).is_some();
+    let due = services.into_iter().filter(there);
+    due.for_each(|service| context.queue.push(service));
 }
 
 fn services(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>) {
@@ -162,14 +166,15 @@ fn services(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&
                 }
             }
             Seen::Deleted(service) => {
-                context.forget(&key(&service));
+                let key = key(&service);
                 context.services.delete(service);
+                context.gone(&key);
                 Vec::new()
             }
             Seen::Only(shown) => {
                 let gone = context.services.keep(scope.as_deref(), &shown);
                 for service in &gone {
-                    context.forget(service);
+                    context.gone(service);
                 }
                 Vec::new()
             }
@@ -273,7 +278,8 @@ fn child<K: Resource>(
         Seen::Applied(object) => context.cache.child(kind, object.meta(), view(&object)),
         Seen::Deleted(object) => {
             let meta = object.meta();
-            context.cache.child_gone(kind, &Key::of(meta), meta.uid.as_deref())
+            let last = ChildMeta::of(meta);
+            context.cache.child_gone(kind, &Key::of(meta), Some(&last))
         }
         Seen::Only(shown) => context.cache.keep_children(kind, scope.as_deref(), &shown),
     }

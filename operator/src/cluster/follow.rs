@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use http::Request;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node as WholeNode, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ApiResource;
+use kube::client::Body;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -54,20 +56,19 @@ fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scope: &Scope) {
     if sources.is_empty() {
         return;
     }
-    let client = || listening::client(context.client.clone(), context.health.bounds().answer, || {});
     let paged = watcher::Config::default().page_size(PAGE);
-    let nodes = Api::all_with(client(), &ApiResource::erase::<WholeNode>(&()));
+    let nodes = Api::all_with(client(context, Source::Nodes), &ApiResource::erase::<WholeNode>(&()));
     follow(tasks, context, nodes, paged.clone(), Source::Nodes, found::node);
     follow(
         tasks,
         context,
-        Api::<Service>::all(client()),
+        Api::<Service>::all(client(context, Source::Services)),
         paged,
         Source::Services,
         found::service,
     );
     let all = watcher::Config::default();
-    let ranges = Api::<ServiceCIDR>::all(client());
+    let ranges = Api::<ServiceCIDR>::all(client(context, Source::ServiceCidrs));
     follow(
         tasks,
         context,
@@ -76,9 +77,36 @@ fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scope: &Scope) {
         Source::ServiceCidrs,
         found::service_cidr,
     );
-    let slices = Api::<EndpointSlice>::namespaced(client(), "default");
+    let slices = Api::<EndpointSlice>::namespaced(client(context, Source::ApiServer), "default");
     let one = all.fields(&format!("metadata.name={API_SERVER}"));
     follow(tasks, context, slices, one, Source::ApiServer, found::endpoints);
+}
+
+/// The client of one watch. A watch that goes on where it was shows nothing of it, hence its answers are heard.
+fn client(context: &Arc<Context>, source: Source) -> Client {
+    let weak = Arc::downgrade(context);
+    let inner = answered(context.client.clone(), move || {
+        if let Some(context) = weak.upgrade() {
+            context.cluster.heard(source);
+        }
+    });
+    listening::client(inner, context.health.bounds().answer, || {})
+}
+
+/// A client that tells of each good answer as it begins. [`listening::client`] tells of the text of a refusal as well.
+fn answered(inner: Client, good: impl Fn() + Clone + Send + 'static) -> Client {
+    let namespace = inner.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (inner, good) = (inner.clone(), good.clone());
+        async move {
+            let response = inner.send(request).await?;
+            if response.status().is_success() {
+                good();
+            }
+            Ok::<_, kube::Error>(response)
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// One watch, for ever.
@@ -157,7 +185,107 @@ async fn publish(context: Arc<Context>) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::{Response, StatusCode};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use kube::api::{ListParams, WatchParams};
+
     use super::*;
+    use crate::client::is_watch;
+    use crate::cluster::ClusterSettings;
+    use crate::context::Settings;
+
+    const NONE: &str = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+    const REFUSAL: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"no",
+        "reason":"Forbidden","code":403}"#;
+
+    /// An API server without nodes that lets them be listed, and watched as long as the right to it is there.
+    fn api_server(right: &Arc<AtomicBool>) -> Client {
+        let right = Arc::clone(right);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let watch = is_watch(request.uri().query().unwrap_or(""));
+            let refused = watch && !right.load(Ordering::Relaxed);
+            async move {
+                let (status, text) = match (refused, watch) {
+                    (true, _) => (StatusCode::FORBIDDEN, REFUSAL),
+                    (false, true) => (StatusCode::OK, ""),
+                    (false, false) => (StatusCode::OK, NONE),
+                };
+                let said = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(text)))]);
+                let body = if status == StatusCode::OK && watch {
+                    said.chain(stream::pending()).boxed()
+                } else {
+                    said.boxed()
+                };
+                let mut response = Response::new(StreamBody::new(body));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        Client::new(service, "web")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_whose_watch_is_refused_is_unread_until_the_watch_goes_on() {
+        let right = Arc::new(AtomicBool::new(false));
+        let settings = Settings {
+            capture_image: None,
+            operator_namespace: "o".into(),
+            operator_name: "o".into(),
+            cluster: ClusterSettings::default(),
+        };
+        let context = Context::new(
+            api_server(&right),
+            Arc::default(),
+            settings,
+            "test".into(),
+            crate::clock::whole_seconds,
+        );
+        let context = Arc::new(context);
+        context.cluster.begin(&Source::ALL);
+        for source in Source::ALL.into_iter().filter(|source| *source != Source::Nodes) {
+            context.cluster.only(source, HashMap::new());
+        }
+        let mut tasks = JoinSet::new();
+        let nodes = Api::all_with(client(&context, Source::Nodes), &ApiResource::erase::<WholeNode>(&()));
+        let config = watcher::Config::default();
+        follow(&mut tasks, &context, nodes, config, Source::Nodes, found::node);
+        let comes = async |expected: &[Source]| {
+            for _ in 0..60 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                context.cluster.publish(Instant::now());
+                let view = context.cluster.view(Instant::now());
+                if view.is_ok_and(|view| view.unread == expected) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(comes(&[Source::Nodes]).await, "it may be listed and not watched");
+        right.store(true, Ordering::Relaxed);
+        assert!(comes(&[]).await, "it is watched again");
+    }
+
+    #[tokio::test]
+    async fn a_good_answer_is_told_and_the_text_of_a_refusal_is_not() {
+        let (right, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        let client = answered(api_server(&right), move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let client = listening::client(client, Duration::from_secs(15), || {});
+        let services = Api::<Service>::all(client);
+        let refused = services.watch(&WatchParams::default(), "1").await;
+        assert!(matches!(refused.err(), Some(kube::Error::Api(status)) if status.code == 403));
+        assert_eq!(told.load(Ordering::Relaxed), 0);
+        services.list(&ListParams::default()).await.unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn only_a_kind_that_older_clusters_lack_is_looked_for_rarely() {

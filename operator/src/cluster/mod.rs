@@ -115,7 +115,7 @@ pub struct View {
     pub ranges: ClusterRanges,
     /// Digests that pods may still attest beside that of the ranges; `None` stands for no ranges.
     pub recent: Vec<Option<String>>,
-    /// Sources that cannot be read.
+    /// Sources that cannot be read. What one showed before it could no longer be read is among the ranges.
     pub unread: Vec<Source>,
 }
 
@@ -134,10 +134,24 @@ struct State {
 }
 
 impl State {
+    fn refused(&self) -> bool {
+        self.failed.is_some_and(refusal)
+    }
+
     /// Whether there is nothing to wait for.
     fn settled(&self) -> bool {
-        self.filled || matches!(self.failed, Some("Forbidden" | "NotServed"))
+        self.filled || self.refused()
     }
+
+    /// Whether it was read and still is: its watch may have lost the right to it since.
+    fn is_read(&self) -> bool {
+        self.filled && !self.refused()
+    }
+}
+
+/// Whether trying again is of no use until somebody changes something.
+fn refusal(reason: &str) -> bool {
+    matches!(reason, "Forbidden" | "NotServed")
 }
 
 #[derive(Debug, Default)]
@@ -194,10 +208,25 @@ impl Cluster {
     pub fn failed(&self, source: Source, reason: &'static str) -> bool {
         let news = self.with(|inner| {
             let state = inner.sources.entry(source).or_default();
+            // That nobody answers says nothing of what was refused before.
+            if state.filled && state.refused() && !refusal(reason) {
+                return false;
+            }
             state.failed.replace(reason) != Some(reason)
         });
         self.changed.notify_one();
         news
+    }
+
+    /// A source answers. If it was read before, its watch goes on and its failure is over; else it has yet to show all.
+    pub fn heard(&self, source: Source) {
+        let news = self.with(|inner| {
+            let read = inner.sources.get_mut(&source).filter(|state| state.filled);
+            read.is_some_and(|state| state.failed.take().is_some())
+        });
+        if news {
+            self.changed.notify_one();
+        }
     }
 
     /// What is published.
@@ -246,7 +275,7 @@ impl Inner {
         if !self.begun || self.sources.values().any(|state| !state.settled()) {
             return (false, None);
         }
-        let read = |source: &Source| self.sources.get(source).is_some_and(|state| state.filled);
+        let read = |source: &Source| self.sources.get(source).is_some_and(State::is_read);
         let unread: Vec<Source> = Source::ALL.into_iter().filter(|source| !read(source)).collect();
         let told = std::mem::replace(&mut self.unread, unread) != self.unread;
         let found = self.sources.values().flat_map(|state| state.found.values().flatten());

@@ -70,9 +70,44 @@ fn an_operator_of_single_namespaces_waits_for_nothing_and_says_what_it_does_not_
 fn a_source_that_fails_later_keeps_what_it_showed() {
     let (cluster, now) = (read(), Instant::now());
     assert!(cluster.publish(now).0);
-    assert!(cluster.failed(Source::Nodes, "Forbidden") && !cluster.failed(Source::Nodes, "Forbidden"));
+    assert!(cluster.failed(Source::Nodes, "ApiUnreachable"));
+    assert!(!cluster.failed(Source::Nodes, "ApiUnreachable"));
     assert_eq!(cluster.publish(now), (false, None));
+    assert_eq!(cluster.view(now).unwrap().unread, []);
     assert_eq!(shown(&cluster, now), ["20.1.2.3/32"]);
+}
+
+#[test]
+fn a_source_that_is_refused_later_is_unread_until_it_is_heard_again_and_what_it_showed_stays() {
+    for reason in ["Forbidden", "NotServed"] {
+        let (cluster, now) = (read(), Instant::now());
+        assert!(cluster.publish(now).0);
+        let unread = || (cluster.publish(now), cluster.view(now).unwrap().unread);
+        assert!(cluster.failed(Source::Nodes, reason) && !cluster.failed(Source::Nodes, reason));
+        assert_eq!(unread(), ((true, None), vec![Source::Nodes]));
+        assert_eq!(shown(&cluster, now), ["20.1.2.3/32"]);
+        // The API server is away for a moment, and others are heard.
+        assert!(!cluster.failed(Source::Nodes, "ApiUnreachable"));
+        cluster.heard(Source::Services);
+        assert_eq!(unread(), ((false, None), vec![Source::Nodes]));
+        cluster.heard(Source::Nodes);
+        assert_eq!(unread(), ((true, None), vec![]));
+        assert_eq!(shown(&cluster, now), ["20.1.2.3/32"]);
+        assert!(cluster.failed(Source::Nodes, reason), "it is news again");
+    }
+}
+
+#[test]
+fn a_source_that_was_never_read_is_not_read_because_it_is_heard() {
+    let (cluster, now) = (Cluster::default(), Instant::now());
+    cluster.begin(&Source::ALL);
+    for source in Source::ALL {
+        cluster.failed(source, "Forbidden");
+    }
+    assert!(cluster.publish(now).0);
+    cluster.heard(Source::Nodes);
+    assert_eq!(cluster.publish(now), (false, None));
+    assert_eq!(cluster.view(now).unwrap().unread, Source::ALL);
 }
 
 #[test]

@@ -192,7 +192,7 @@ async fn secret(context: &Context, identity: &Identity, name: &str) -> Result<Op
     context
         .memories
         .with(&key, |memory| memory.read_secret(Arc::clone(&stored)));
-    context.cache.child(Kind::Secret, &secret.metadata, None);
+    context.cache.answered(Kind::Secret, &secret.metadata, None);
     Ok(Some((stored, apply::mislabelled(identity, &secret.metadata))))
 }
 

@@ -109,7 +109,8 @@ impl World {
             }
             Step::WriteClient => self.client.clone_from(&self.pending),
             Step::DropPending => self.pending = None,
-            Step::Wait(_) | Step::Rest(_) => {}
+            Step::Wait(Wait::Overlap(_)) => assert!(self.works(), "waits for an overlap without a token"),
+            Step::Wait(Wait::Pickup(_)) | Step::Rest(_) => {}
         }
         self.check();
         step
@@ -135,6 +136,12 @@ impl World {
                 "a serving pod refuses the client's token"
             );
         }
+    }
+
+    /// Whether clients hold a token that the keyset accepts.
+    fn works(&self) -> bool {
+        let held = self.client.as_ref().zip(self.keyset.as_ref());
+        held.is_some_and(|(client, keyset)| keyset.verify(client.token.text(), self.now).is_ok())
     }
 
     fn load(&mut self, pod: usize) {
@@ -353,6 +360,56 @@ fn nonces_in_quick_succession_cannot_pile_up_keys() {
 }
 
 #[test]
+fn clients_without_a_token_that_works_get_one_however_many_keys_retire() {
+    let mut world = rested(1);
+    let asked = |n: usize| Rules {
+        nonce: Some(n.to_string()),
+        ..rules()
+    };
+    for n in 0..MAX_RETIRING {
+        world.run(&asked(n));
+    }
+    let rules = asked(MAX_RETIRING);
+    assert!(matches!(world.step(&rules), Step::Wait(Wait::Overlap(_))));
+    // As from an old backup: its key is gone.
+    let strange = World::held(Some(&Minted {
+        token: token(99),
+        issued_at: world.now,
+        nonce: None,
+    }));
+    for client in [strange, Held::Malformed, Held::Absent] {
+        let facts = Facts {
+            client,
+            ..world.facts()
+        };
+        assert!(!facts.client_works(world.now));
+        assert_eq!(decide(&facts, &rules, world.now).name(), "Mint");
+    }
+    // Only where the keyset has no room they wait.
+    let mut facts = Facts {
+        client: Held::Malformed,
+        ..world.facts()
+    };
+    let keys = &mut facts.keyset.as_mut().unwrap().keys;
+    let oldest = keys[0].clone();
+    keys.resize(keyset::MAX_KEYS, oldest);
+    assert_eq!(decide(&facts, &rules, world.now).name(), "Wait");
+    world.client = None;
+    let given = [
+        "Mint",
+        "Stage",
+        "Wait",
+        "WriteClient",
+        "Promote",
+        "DropPending",
+        "Wait",
+        "Rest",
+    ];
+    assert_eq!(world.run(&rules), given);
+    assert!(world.works());
+}
+
+#[test]
 fn a_new_client_name_reaches_the_keys() {
     let mut world = rested(1);
     let rules = Rules {
@@ -427,7 +484,7 @@ proptest! {
             world.check();
         }
         rules.suspended = false;
-        // At most one overlap has to pass if too many keys retire.
+        // At most one overlap has to pass if too many keys retire, and clients have a token that works before it has.
         for _ in 0..MAX_RETIRING + 2 {
             for _ in 0..40 {
                 match world.step(&rules) {
@@ -436,6 +493,7 @@ proptest! {
                     _ => {}
                 }
             }
+            prop_assert!(world.works(), "clients have no token that works");
             (0..3).for_each(|pod| world.load(pod));
             world.now += SignedDuration::from_hours(25);
         }

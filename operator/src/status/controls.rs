@@ -14,7 +14,7 @@ pub(super) fn conditions(pass: &Pass<'_>, trouble: Option<&Trouble>, now: Timest
     vec![
         available(pass, trouble),
         policy_in_force(pass, now),
-        credentials_ready(pass),
+        credentials_ready(pass, now),
         sandbox::verified(pass),
         egress::enforced(pass),
         cluster_addresses_known(pass),
@@ -109,13 +109,19 @@ fn cluster_addresses_known(pass: &Pass<'_>) -> Verdict {
     verdict.weighing(Weight::Shown)
 }
 
-fn credentials_ready(pass: &Pass<'_>) -> Verdict {
+fn credentials_ready(pass: &Pass<'_>, now: Timestamp) -> Verdict {
     let kind = "CredentialsReady";
     if pass.facts.client.token().is_none() {
         return verdict(kind, false, "TokenMissing", "clients have no token yet");
     }
     if let Some(message) = keyset_refused(pass.pods) {
         return verdict(kind, false, "KeysetRefused", message);
+    }
+    // One of an old backup, for example, or one that retired while its successor waits for a pod.
+    if !pass.facts.client_works(now) {
+        let message = "capture pods do not accept the token of the client Secret; another one is written there as soon as \
+                       every capture pod accepts it";
+        return verdict(kind, false, "TokenMissing", message);
     }
     match pass.stopped {
         Step::Wait(Wait::Pickup(_)) if pass.facts.pending.token().is_some() => verdict(

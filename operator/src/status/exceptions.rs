@@ -3,6 +3,8 @@
 //! The days left are whole ones: a service with an exception is written once a day for them. The condition flips once,
 //! seven days before an end.
 
+use std::cmp::Reverse;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use screenshot_api::{ExceptionKind, ExceptionStatus};
@@ -14,6 +16,8 @@ use super::verdict::{Verdict, Weight, verdict};
 pub(super) const KIND: &str = "ExceptionsLasting";
 /// An end is told so long before it.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// So many exceptions are named in one message.
+const NAMED: usize = 3;
 
 /// One exception of either kind.
 struct Exception<'p> {
@@ -27,10 +31,25 @@ impl Exception<'_> {
         now < self.expires
     }
 
-    fn words(&self) -> (&'static str, &'static str) {
-        match self.kind {
+    /// When it last changed: when it ended, or when its end became near. `None` while that is far.
+    fn changed(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.active(now) {
+            return Some(self.expires);
+        }
+        let near = self.expires.checked_sub(SOON).unwrap_or(Timestamp::MIN);
+        (near <= now).then_some(near)
+    }
+
+    fn sentence(&self, now: Timestamp) -> String {
+        let (what, done) = match self.kind {
             ExceptionKind::Destination => ("the exception for", "opens nothing"),
             ExceptionKind::Certificate => ("the exception for the certificate of", "lets no other certificate pass"),
+        };
+        let (host, ends) = (self.host, self.expires);
+        if self.active(now) {
+            format!("{what} {host} ends at {ends}")
+        } else {
+            format!("{what} {host} ended at {ends} and {done}: take it out, or give it a later end")
         }
     }
 }
@@ -71,22 +90,27 @@ fn days(left: SignedDuration) -> i64 {
     (left.as_hours() / 24).clamp(0, 3_650_000)
 }
 
-/// Whether none has ended or ends soon; nothing is said where there are none.
+/// Whether none has ended or ends soon; nothing is said where there are none. The latest change gives the reason and
+/// comes first: one that ended long ago must not silence the warning about another.
 pub(super) fn lasting(policy: &EffectivePolicy, now: Timestamp) -> Option<Verdict> {
-    let next = all(policy).min_by_key(|exception| exception.expires)?;
-    let (host, ends, (what, done)) = (next.host, next.expires, next.words());
-    let verdict = if !next.active(now) {
-        let message = format!("{what} {host} ended at {ends} and {done}: take it out, or give it a later end");
-        verdict(KIND, false, "ExceptionEnded", message)
-    } else if ends.duration_since(now) < SOON {
-        verdict(
-            KIND,
-            false,
-            "ExceptionEndsSoon",
-            format!("{what} {host} ends at {ends}"),
-        )
-    } else {
-        verdict(KIND, true, "NoneEndsSoon", "no exception ends within seven days")
+    all(policy).next()?;
+    let changed = all(policy).filter_map(|exception| Some((exception.changed(now)?, exception)));
+    let mut changed: Vec<(Timestamp, Exception<'_>)> = changed.collect();
+    changed.sort_by_key(|(at, exception)| (Reverse(*at), exception.active(now)));
+    let verdict = match changed.first() {
+        None => verdict(KIND, true, "NoneEndsSoon", "no exception ends within seven days"),
+        Some((_, latest)) if latest.active(now) => verdict(KIND, false, "ExceptionEndsSoon", list(&changed, now)),
+        Some(_) => verdict(KIND, false, "ExceptionEnded", list(&changed, now)),
     };
     Some(verdict.weighing(Weight::Shown))
+}
+
+fn list(changed: &[(Timestamp, Exception<'_>)], now: Timestamp) -> String {
+    let named = changed.iter().take(NAMED);
+    let mut sentences: Vec<String> = named.map(|(_, exception)| exception.sentence(now)).collect();
+    let others = changed.len().saturating_sub(NAMED);
+    if others > 0 {
+        sentences.push(format!("and {others} more"));
+    }
+    sentences.join("; ")
 }

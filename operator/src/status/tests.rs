@@ -295,6 +295,36 @@ fn a_rotation_under_way_does_not_make_the_service_unready() {
     assert_eq!(world.says("Ready"), is("True", "AsWanted"));
 }
 
+/// Somebody restored an old client Secret: there is a token in it, and its key is gone.
+#[test]
+fn a_token_that_the_keyset_does_not_accept_is_not_ready_whatever_is_waited_for() {
+    let strange = || {
+        Held::Token(TokenFacts {
+            digest: "99".repeat(32),
+            ..token()
+        })
+    };
+    let pickup = || Step::Wait(Wait::Pickup(vec!["p".into()]));
+    for stopped in [pickup(), Step::Wait(Wait::Overlap(Timestamp::MAX))] {
+        let mut world = good(|_| {});
+        (world.facts.client, world.stopped) = (strange(), stopped);
+        world.facts.pending = Held::Token(token());
+        for kind in ["CredentialsReady", "Ready"] {
+            assert_eq!(world.says(kind), is("False", "TokenMissing"), "{kind}");
+        }
+    }
+    // The overlap of the one that clients hold may end while its successor waits for a pod.
+    let retiring = |end: &str| {
+        let mut world = good(|_| {});
+        (world.facts.pending, world.stopped) = (strange(), pickup());
+        let key = &mut world.facts.keyset.as_mut().unwrap().keys[0];
+        (key.state, key.retire_after) = (KeyState::Retiring, Some(end.parse().unwrap()));
+        world.says("CredentialsReady")
+    };
+    assert_eq!(retiring("2026-06-01T00:00:01Z"), is("True", "Rotating"));
+    assert_eq!(retiring("2026-06-01T00:00:00Z"), is("False", "TokenMissing"));
+}
+
 fn blocked(blocker: &str) -> SandboxFacts {
     SandboxFacts {
         reason: Some("UserNamespacesBlocked".into()),
@@ -322,6 +352,34 @@ fn a_suspended_service_is_as_wanted_and_says_so() {
             .next_rotation_time,
         None
     );
+}
+
+#[test]
+fn a_suspended_service_is_reconciling_until_no_pod_is_left() {
+    let mut world = good(|spec| spec.suspend = true);
+    let left = |replicas, ready| {
+        Some(DeploymentView {
+            replicas,
+            updated: replicas,
+            ready,
+            ..Default::default()
+        })
+    };
+    // Replicas were set to 0 just now, or one pod is left that is not ready any more.
+    for deployment in [left(2, 2), left(1, 0)] {
+        world.deployment = deployment;
+        assert_eq!(world.says("Ready"), is("True", "RollingOut"));
+        assert_eq!(world.says("Reconciling"), is("True", "RollingOut"));
+        assert_eq!(world.says("Suspended"), is("True", "SuspendedBySpec"));
+        let status = world.status(&ScreenshotServiceStatus::default(), now());
+        assert!(!settled(&status));
+    }
+    world.pods.clear();
+    for deployment in [left(0, 0), None] {
+        world.deployment = deployment;
+        assert_eq!(world.says("Ready"), is("True", "Suspended"));
+        assert_eq!(world.says("Reconciling"), None);
+    }
 }
 
 #[test]

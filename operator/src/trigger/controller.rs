@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use kube::ResourceExt as _;
 use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config, ReconcileRequest};
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,12 @@ fn one(service: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Resul
             }
             Err(error) => failed(&context, &id, &error),
         };
+        // Forgotten already, and remembered anew by the rest of the pass.
+        match context.services.uid(&id) {
+            uid if uid == service.uid() => {}
+            Some(_) => context.forget(&id),
+            None => context.gone(&id),
+        }
         Ok(Action::requeue(wait))
     }
     .instrument(span)
@@ -178,6 +185,23 @@ mod tests {
         ))
     }
 
+    /// Of an API server that refuses everything.
+    fn refusing() -> Client {
+        let server = tower::service_fn(async |_: http::Request<Body>| {
+            Ok::<_, Infallible>(http::Response::builder().status(500).body(Body::empty()).unwrap())
+        });
+        Client::new(server, "web")
+    }
+
+    fn service(uid: &str) -> Guarded {
+        let service: ScreenshotService = serde_json::from_value(json!({
+            "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
+            "metadata": {"name": "shots", "namespace": "web", "uid": uid}, "spec": {},
+        }))
+        .unwrap();
+        DeserializeGuard(Ok(service))
+    }
+
     fn context_of(client: Client) -> Context {
         let settings = Settings {
             capture_image: None,
@@ -192,13 +216,9 @@ mod tests {
             "test".into(),
             crate::clock::whole_seconds,
         );
-        let service: ScreenshotService = serde_json::from_value(json!({
-            "apiVersion": "screenshot-operator.io/v1alpha1", "kind": "ScreenshotService",
-            "metadata": {"name": "shots", "namespace": "web", "uid": "u"}, "spec": {},
-        }))
-        .unwrap();
-        context.queue.push(crate::cache::Key::of(&service.metadata));
-        context.services.apply(DeserializeGuard(Ok(service)));
+        let service = service("u");
+        context.queue.push(key(&service));
+        context.services.apply(service);
         context
     }
 
@@ -233,6 +253,27 @@ mod tests {
         running.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn what_a_pass_remembers_of_a_service_that_went_meanwhile_is_forgotten_when_it_ends() {
+        for replaced in [false, true] {
+            let context = Arc::new(context_of(refusing()));
+            let before = context.services.store().state().pop().unwrap();
+            let id = key(&before);
+            let pass = one(Arc::clone(&before), Arc::clone(&context));
+            context.services.delete(Guarded::clone(&before));
+            context.gone(&id);
+            if replaced {
+                context.services.apply(service("other"));
+                context.queue.push(id.clone());
+            }
+            pass.await.unwrap();
+            assert!(!context.memories.remembers(&id), "replaced: {replaced}");
+            assert_eq!(context.queue.depth(), usize::from(replaced));
+            let wait = context.backoff.failed(&id, 0);
+            assert_eq!(wait, Duration::from_secs(1), "its failures are those of another one");
+        }
+    }
+
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -249,10 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_line_of_a_pass_that_fails_is_json_with_the_service_and_the_pass() {
-        let refusing = tower::service_fn(async |_: http::Request<Body>| {
-            Ok::<_, Infallible>(http::Response::builder().status(500).body(Body::empty()).unwrap())
-        });
-        let context = Arc::new(context_of(Client::new(refusing, "web")));
+        let context = Arc::new(context_of(refusing()));
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = crate::logs::json("debug", move || writer.clone()).unwrap();

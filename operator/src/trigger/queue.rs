@@ -54,10 +54,19 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// A pass over the service begins, or there will be none.
+    /// A pass over the service begins.
     pub fn begun(&self, service: &Key) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting.remove(service);
+    }
+
+    /// The service is gone: there will be no pass over it.
+    pub fn withdraw(&self, service: &Key) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting.remove(service);
+        if let Some(at) = state.due.remove(service) {
+            state.order.remove(&(at, service.clone()));
+        }
     }
 
     /// How many wait for a pass.
@@ -142,5 +151,25 @@ mod tests {
         assert_eq!(names, ["0", "1", "2"]);
         assert!(start.elapsed() < Duration::from_millis(100));
         assert_eq!(queue.depth(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_gone_waits_no_longer_whether_it_was_taken_already_or_not() {
+        let queue = Queue::default();
+        let (taken, due, other) = (Key::new("a", "taken"), Key::new("a", "due"), Key::new("a", "other"));
+        queue.push(taken.clone());
+        assert_eq!(queue.next().await, taken);
+        queue.push(due.clone());
+        queue.push(other.clone());
+        assert_eq!(queue.depth(), 3);
+        queue.withdraw(&taken);
+        queue.withdraw(&due);
+        assert_eq!(queue.depth(), 1);
+        assert_eq!(queue.next().await, other);
+        let more = tokio::time::timeout(2 * SPACING, queue.next()).await;
+        assert!(more.is_err(), "{more:?}");
+        // One of that name may come again.
+        queue.push(due.clone());
+        assert_eq!(queue.next().await, due);
     }
 }

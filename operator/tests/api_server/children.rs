@@ -6,11 +6,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use screenshot_operator::drift::differences;
-use screenshot_operator::names::MANAGER;
+use screenshot_operator::names::{MANAGER, Names};
 use screenshot_operator::plan::Kind;
 use screenshot_operator::validate::identity;
 use serde_json::{Value, json};
 
+use crate::faults::writes;
+use crate::proxy::{Fault, Proxy};
 use crate::support::{Operator, PATIENCE, Stage, inventory, until, whole_seconds};
 use crate::whole;
 
@@ -263,7 +265,7 @@ async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is
     let service = stage.resting("shots").await;
     stage.settled("shots").await;
     let owner = serde_json::to_value(identity(&service).unwrap().owner).unwrap();
-    let labels = json!(screenshot_operator::names::Names::new("shots").labels());
+    let labels = json!(Names::new("shots").labels());
     let plant = async |name: &str, owners: Value| {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -281,5 +283,30 @@ async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is
     })
     .await;
     assert!(api.get_opt("theirs").await.unwrap().is_some());
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_network_policy_that_is_no_longer_planned_goes_although_a_later_child_is_refused() {
+    let stage = Stage::new("close").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let operator = Operator::begin(proxy.config(), stage.scope());
+    operator.ready(PATIENCE).await;
+    let service = stage.resting("shots").await;
+    operator.pass(&service).await.expect("first pass");
+    let (names, api) = (Names::new("shots"), stage.children(Kind::NetworkPolicy));
+    let exists = async |name: String| api.get_opt(&name).await.unwrap().is_some();
+    assert!(exists(names.clients()).await);
+
+    proxy.inject(1, Fault::Refuse(500, 0), |method, path| {
+        writes(method, path) && path.contains("configmaps")
+    });
+    let closed = json!({"network": {"ingress": {"from": []}, "egress": {"domains": {"allow": ["example.com"]}}}});
+    let service = stage.edit("shots", closed).await;
+    let error = operator.pass(&service).await.expect_err("the ConfigMap is refused");
+    assert_eq!(error.reason(), "ApiUnavailable");
+    assert!(!exists(names.clients()).await, "clients still get in");
+    assert!(exists(names.default_deny()).await && exists(names.operator()).await);
+    operator.pass(&service).await.expect("the next pass");
     operator.stop().await;
 }

@@ -1,18 +1,21 @@
 //! An API server that misbehaves, is away, or does not know the resource yet.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _};
 use screenshot_api::ScreenshotService;
+use screenshot_operator::cache::Key;
 use screenshot_operator::http::trouble;
 use screenshot_operator::names::Names;
 use screenshot_operator::plan::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::proxy::{Fault, Proxy};
 use crate::support::{Operator, PATIENCE, Stage, config, until, whole_seconds};
@@ -139,6 +142,50 @@ async fn a_webhook_that_does_not_answer_is_named_by_the_status_until_it_is_gone(
     operator.stop().await;
 }
 
+/// Seconds by which the operator's clock is ahead.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+fn ahead() -> Timestamp {
+    Timestamp::from_second(whole_seconds().as_second() + AHEAD.load(Ordering::SeqCst)).unwrap()
+}
+
+#[tokio::test]
+async fn failures_before_and_after_a_spec_that_is_invalid_are_not_one_failure() {
+    let stage = Stage::new("between").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let operator = Operator::with_clock(proxy.config(), stage.scope(), ahead);
+    operator.ready(PATIENCE).await;
+    proxy.inject(usize::MAX, Fault::Refuse(500, 0), |method, path| {
+        writes(method, path) && path.contains("configmaps")
+    });
+    let reason = async || Some(stage.condition("shots", "Ready").await?.1);
+    let service = stage.resting("shots").await;
+    operator.pass(&service).await.unwrap_err();
+    assert_eq!(reason().await, None, "told at once");
+
+    let edit = async |allow: &Value| {
+        let spec = json!({"network": {"egress": {"domains": {"allow": allow}}}});
+        stage.edit("shots", spec).await
+    };
+    operator
+        .pass(&edit(&json!(["shop.web.svc.cluster.local"])).await)
+        .await
+        .unwrap();
+    assert_eq!(reason().await.as_deref(), Some("InvalidEntry"));
+    AHEAD.store(3600, Ordering::SeqCst);
+    let valid = edit(&Value::Null).await;
+    operator.pass(&valid).await.unwrap_err();
+    assert_eq!(
+        reason().await.as_deref(),
+        Some("InvalidEntry"),
+        "the first failure since is told at once"
+    );
+    AHEAD.store(3700, Ordering::SeqCst);
+    operator.pass(&valid).await.unwrap_err();
+    assert_eq!(reason().await.as_deref(), Some("ApiUnavailable"));
+    operator.stop().await;
+}
+
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_mins(2);
 
@@ -225,6 +272,96 @@ async fn a_service_deleted_in_the_middle_of_a_pass_leaves_nothing_behind() {
         passes,
         "a service that is gone is still looked after"
     );
+    operator.stop().await;
+}
+
+/// Its children go after it, and a pass under way makes some more.
+#[tokio::test]
+async fn a_deleted_service_is_forgotten_and_waits_for_no_pass_whether_one_was_under_way_or_not() {
+    let stage = Stage::new("forgotten").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let operator = Operator::begin(proxy.config(), stage.scope());
+    operator.ready(PATIENCE).await;
+    let operator = operator.leading();
+    let remembered = |name: &str| {
+        let key = Key::new(&stage.namespace, name);
+        operator.context.memories.remembers(&key)
+    };
+    let failures = || operator.passes() - operator.count("reconciles_total", &["\"ok\""]);
+    stage.resting("rested").await;
+    stage.settled("rested").await;
+    let before = failures();
+    proxy.inject(1, Fault::Late(Duration::from_secs(2)), |method, path| {
+        writes(method, path) && path.contains("configmaps/begun")
+    });
+    stage.resting("begun").await;
+    let account = stage.children(Kind::ServiceAccount);
+    until("the pass has begun", PATIENCE, || async {
+        account.get_opt("begun").await.unwrap().is_some()
+    })
+    .await;
+    assert!(remembered("rested") && remembered("begun"));
+    for name in ["rested", "begun"] {
+        let params = DeleteParams::background();
+        stage.services().delete(name, &params).await.unwrap();
+    }
+    // It finds no service whose status it could write.
+    until("the pass has ended", PATIENCE, || async { failures() > before }).await;
+    until("all children are gone", PATIENCE, || async {
+        stage.versions().await.is_empty()
+    })
+    .await;
+    // The watches tell of it a moment later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(operator.context.queue.depth(), 0);
+    assert!(!remembered("rested") && !remembered("begun"));
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_of_the_rotation_is_told_and_counted_once_whatever_fails_after_it() {
+    let stage = Stage::new("steps").await;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let operator = Operator::begin(proxy.config(), stage.scope());
+    operator.ready(PATIENCE).await;
+    let counted = |step: &str| operator.count("rotation_steps", &[&format!("\"{step}\"")]);
+    let api: Api<Event> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let told = async |reason: &str| {
+        let mut times = 0;
+        for event in api.list(&ListParams::default()).await.unwrap().items {
+            if event.reason.as_deref() == Some(reason) {
+                // One that is told again is counted in its object.
+                times += event.series.map_or(1, |series| series.count);
+            }
+        }
+        times
+    };
+    let deployment = |method: &Method, path: &str| writes(method, path) && path.contains("deployments");
+
+    // The third Secret is the keyset, after the internal key and the token.
+    let secrets = AtomicUsize::new(0);
+    proxy.inject(1, Fault::Refuse(403, 0), move |method, path| {
+        *method == Method::POST && path.contains("/secrets") && secrets.fetch_add(1, Ordering::SeqCst) == 2
+    });
+    let service = stage.resting("shots").await;
+    operator.pass(&service).await.unwrap_err();
+    assert_eq!((counted("Issue"), counted("Establish")), (1, 0), "one failed");
+    proxy.inject(1, Fault::Refuse(403, 0), deployment);
+    operator.pass(&service).await.unwrap_err();
+    assert_eq!((counted("Establish"), told("KeysetEstablished").await), (1, 1));
+    operator.pass(&service).await.unwrap();
+    assert_eq!((counted("Establish"), told("KeysetEstablished").await), (1, 1));
+
+    // A failure of which nothing is told, as it passes by itself: the next pass tells of the steps.
+    proxy.inject(1, Fault::Refuse(500, 0), deployment);
+    let spec = json!({"auth": {"rotation": {"nonce": "a"}}, "podMetadata": {"labels": {"team": "web"}}});
+    let service = stage.edit("shots", spec).await;
+    let error = operator.pass(&service).await.unwrap_err();
+    assert_eq!(error.reason(), "ApiUnavailable");
+    for _ in 0..2 {
+        operator.pass(&service).await.unwrap();
+        assert_eq!((counted("WriteClient"), told("TokenPromoted").await), (1, 1));
+    }
     operator.stop().await;
 }
 

@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use screenshot_policy::address::Block;
-use screenshot_policy::egress::EgressException;
+use screenshot_policy::egress::{EgressException, UpstreamProxy};
+use screenshot_policy::host::Host;
 use screenshot_policy::policy::EffectivePolicy;
 use screenshot_policy::unit::Port;
 use serde_json::{Value, json};
 
-use super::{tcp, upstream};
+use super::tcp;
 use crate::plan::object;
 use crate::validate::Validated;
 
@@ -66,7 +67,7 @@ fn way_out(policy: &EffectivePolicy, targets: &Targets, unresolved: &mut BTreeSe
     let Some(upstream) = policy.upstream().filter(|_| policy.uses_upstream()) else {
         return public(policy).into_iter().collect();
     };
-    let rules = upstream::rules(policy, upstream, targets);
+    let rules = upstream_rules(policy, upstream, targets);
     if rules.is_empty() {
         unresolved.insert(upstream.host.to_string());
     }
@@ -74,13 +75,34 @@ fn way_out(policy: &EffectivePolicy, targets: &Targets, unresolved: &mut BTreeSe
 }
 
 fn public(policy: &EffectivePolicy) -> Option<Value> {
-    let blocks: Vec<Value> = policy.open_blocks().iter().map(ip_block).collect();
-    let ports: Vec<Value> = policy.egress_ports().iter().map(|port| tcp(port.get())).collect();
-    // In a NetworkPolicy an empty list of ports means every port, and an empty list of peers everyone.
-    (!blocks.is_empty() && !ports.is_empty()).then(|| object([("to", blocks.into()), ("ports", ports.into())]))
+    block_rule(&policy.open_blocks(), policy.egress_ports())
 }
 
-pub(super) fn ip_block(block: &Block) -> Value {
+/// As for an exception: its range, the pods behind its Service, else any public address on its port. None where nothing
+/// public is open at all.
+fn upstream_rules(policy: &EffectivePolicy, upstream: &UpstreamProxy, targets: &Targets) -> Vec<Value> {
+    let (blocks, ranged) = (policy.upstream_blocks(upstream), upstream.cidr.is_some());
+    let pods = pods_rule(policy, targets, &upstream.host, &[upstream.port], ranged);
+    block_rule(&blocks, &[upstream.port]).into_iter().chain(pods).collect()
+}
+
+fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, targets: &Targets) -> Vec<Value> {
+    if policy.denies_exception(exception) {
+        return Vec::new();
+    }
+    let (blocks, ranged) = (policy.exception_blocks(exception), exception.cidr.is_some());
+    let pods = pods_rule(policy, targets, &exception.host, &exception.ports, ranged);
+    block_rule(&blocks, &exception.ports).into_iter().chain(pods).collect()
+}
+
+/// None without blocks or ports: in a NetworkPolicy an empty list of ports means every port, and of peers everyone.
+fn block_rule(blocks: &[Block], ports: &[Port]) -> Option<Value> {
+    let to: Vec<Value> = blocks.iter().map(ip_block).collect();
+    let ports: Vec<Value> = ports.iter().map(|port| tcp(port.get())).collect();
+    (!to.is_empty() && !ports.is_empty()).then(|| object([("to", to.into()), ("ports", ports.into())]))
+}
+
+fn ip_block(block: &Block) -> Value {
     if block.except.is_empty() {
         json!({"ipBlock": {"cidr": block.cidr}})
     } else {
@@ -88,31 +110,9 @@ pub(super) fn ip_block(block: &Block) -> Value {
     }
 }
 
-fn exception_rules(policy: &EffectivePolicy, exception: &EgressException, targets: &Targets) -> Vec<Value> {
-    let mut rules = Vec::new();
-    if policy.denies_exception(exception) {
-        return rules;
-    }
-    let blocks = policy.exception_blocks(exception);
-    if !blocks.is_empty() {
-        let blocks: Vec<Value> = blocks.iter().map(ip_block).collect();
-        let ports: Vec<Value> = exception.ports.iter().map(|port| tcp(port.get())).collect();
-        rules.push(object([("to", blocks.into()), ("ports", ports.into())]));
-    }
-    if let Some((service, namespace)) = exception.host.in_cluster_service(&policy.egress().cluster.domain) {
-        let ranged = exception.cidr.is_some();
-        rules.extend(service_rule(targets, (namespace, service), &exception.ports, ranged));
-    }
-    rules
-}
-
-/// The rule for the pods behind a Service; `ranged` where the manifest names the Service's range as well.
-pub(super) fn service_rule(
-    targets: &Targets,
-    (namespace, service): (&str, &str),
-    ports: &[Port],
-    ranged: bool,
-) -> Option<Value> {
+/// The rule for the pods behind a host that is a Service; `ranged` where the manifest names the Service's range as well.
+fn pods_rule(policy: &EffectivePolicy, targets: &Targets, host: &Host, ports: &[Port], ranged: bool) -> Option<Value> {
+    let (service, namespace) = host.in_cluster_service(&policy.egress().cluster.domain)?;
     let target = targets.get(&(namespace.to_owned(), service.to_owned()))?;
     // Without a selector it is not known which pods are meant; an empty one in a policy would mean all of them. Pods of a
     // headless Service are seen as they are, and a selector cannot be narrowed to a range.

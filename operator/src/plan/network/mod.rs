@@ -5,7 +5,6 @@
 //! health, who may scrape, where names are resolved, what pages may reach.
 
 mod egress;
-mod upstream;
 
 use std::collections::BTreeSet;
 

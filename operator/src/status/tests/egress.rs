@@ -207,3 +207,100 @@ fn exceptions_are_shown_with_their_ends_and_one_that_ends_soon_is_told_once() {
     let none = good(|_| {}).status(&ScreenshotServiceStatus::default(), now());
     assert_eq!((says(&none, "ExceptionsLasting"), none.exceptions.len()), (None, 0));
 }
+
+fn excepting(ends: &[(&str, &str)]) -> World {
+    good(|spec| {
+        let exceptions = ends.iter().map(|(host, expires)| EgressExceptionSpec {
+            host: (*host).into(),
+            ports: vec![80],
+            cidr: None,
+            reason: "a test".into(),
+            expires: Time(expires.parse().unwrap()),
+        });
+        spec.network.egress.exceptions = exceptions.collect();
+    })
+}
+
+/// What is said of exceptions at a time, and in how many events.
+fn lasting(world: &World, before: &ScreenshotServiceStatus, time: &str) -> (ScreenshotServiceStatus, String, usize) {
+    let after = world.status(before, time.parse().unwrap());
+    let mut conditions = after.conditions.iter();
+    let condition = conditions.find(|c| c.type_ == "ExceptionsLasting").unwrap();
+    let said = format!("{}: {}", condition.reason, condition.message);
+    let told = crate::events::notes(before, &after, &[]).len();
+    (after, said, told)
+}
+
+#[test]
+fn an_exception_that_ended_long_ago_does_not_silence_the_warning_about_another_one() {
+    let world = excepting(&[
+        ("10.1.2.3", "2026-06-05T00:00:00Z"),
+        ("10.1.2.4", "2026-06-20T00:00:00Z"),
+    ]);
+    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let long_ago = "the exception for 10.1.2.3 ended at 2026-06-05T00:00:00Z and opens nothing: take it out, or give \
+                    it a later end";
+    let (ended, said, told) = lasting(&world, &first, "2026-06-10T00:00:00Z");
+    assert_eq!((said, told), (format!("ExceptionEnded: {long_ago}"), 1));
+    let (soon, said, told) = lasting(&world, &ended, "2026-06-15T00:00:00Z");
+    let near = "the exception for 10.1.2.4 ends at 2026-06-20T00:00:00Z";
+    assert_eq!((said, told), (format!("ExceptionEndsSoon: {near}; {long_ago}"), 1));
+    let (same, _, told) = lasting(&world, &soon, "2026-06-15T00:00:00Z");
+    assert_eq!((same == soon, told), (true, 0));
+    let (_, said, told) = lasting(&world, &soon, "2026-06-20T00:00:00Z");
+    let over = "the exception for 10.1.2.4 ended at 2026-06-20T00:00:00Z and ";
+    assert!(
+        said.starts_with(&format!("ExceptionEnded: {over}")) && said.ends_with(long_ago),
+        "{said}"
+    );
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn each_warning_and_each_end_is_told_once_also_after_one_of_the_same_sort() {
+    let world = excepting(&[
+        ("10.1.2.3", "2026-06-20T00:00:00Z"),
+        ("10.1.2.4", "2026-06-22T00:00:00Z"),
+    ]);
+    let mut before = world.status(&ScreenshotServiceStatus::default(), now());
+    for (time, reason, host) in [
+        ("2026-06-13T00:00:00Z", "ExceptionEndsSoon", "10.1.2.3"),
+        ("2026-06-15T00:00:00Z", "ExceptionEndsSoon", "10.1.2.4"),
+        ("2026-06-20T00:00:00Z", "ExceptionEnded", "10.1.2.3"),
+        ("2026-06-22T00:00:00Z", "ExceptionEnded", "10.1.2.4"),
+    ] {
+        let (after, said, told) = lasting(&world, &before, time);
+        let start = format!("{reason}: the exception for {host} ");
+        assert!(said.starts_with(&start), "{time}: {said}");
+        assert_eq!(told, 1, "{time}: {said}");
+        let (_, _, again) = lasting(&world, &after, time);
+        assert_eq!(again, 0, "{time}");
+        before = after;
+    }
+}
+
+#[test]
+fn an_end_tells_what_else_ends_soon_and_only_a_few_exceptions_are_named() {
+    let world = excepting(&[
+        ("10.1.2.3", "2026-06-20T00:00:00Z"),
+        ("10.1.2.4", "2026-06-27T00:00:00Z"),
+        ("10.1.2.5", "2026-06-02T00:00:00Z"),
+        ("10.1.2.6", "2026-06-03T00:00:00Z"),
+        ("10.1.2.7", "2026-06-04T00:00:00Z"),
+    ]);
+    let first = world.status(&ScreenshotServiceStatus::default(), now());
+    let (soon, said, _) = lasting(&world, &first, "2026-06-14T00:00:00Z");
+    assert!(
+        said.starts_with("ExceptionEndsSoon: the exception for 10.1.2.3 ends at "),
+        "{said}"
+    );
+    // The one ends in the moment in which the other begins to end soon.
+    let (_, said, told) = lasting(&world, &soon, "2026-06-20T00:00:00Z");
+    assert!(
+        said.starts_with("ExceptionEnded: the exception for 10.1.2.3 ended at "),
+        "{said}"
+    );
+    assert!(said.contains("; the exception for 10.1.2.4 ends at "), "{said}");
+    assert!(said.ends_with("; and 2 more"), "{said}");
+    assert_eq!(told, 1);
+}
