@@ -137,8 +137,8 @@ impl App {
     /// that only a new process ends.
     pub fn makes_progress(&self) -> bool {
         self.service.get().is_none_or(|service| {
-            let longest = service.policy.limits().deadline_ms.duration() + CLEAR_UP;
-            service.admission.oldest() <= longest
+            let deadline = service.policy.limits().deadline_ms.duration();
+            may_last(service.admission.oldest(), deadline)
         })
     }
 
@@ -168,6 +168,11 @@ impl App {
             self.metrics.browsers_found(service.pool.census());
         }
     }
+}
+
+/// Whether a capture with this deadline may be in hand for so long.
+fn may_last(oldest: Duration, deadline: Duration) -> bool {
+    oldest <= deadline + CLEAR_UP
 }
 
 /// A server whose ports are bound and whose rooms run.
@@ -391,4 +396,18 @@ fn follow_keyset(
     };
     tasks.push(AbortOnDropHandle::new(tokio::spawn(report)));
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_may_last_until_its_deadline_and_as_long_as_it_takes_to_clear_up_after_it() {
+        let (deadline, moment) = (Duration::from_secs(10), Duration::from_millis(1));
+        for within in [Duration::ZERO, deadline, deadline + CLEAR_UP] {
+            assert!(may_last(within, deadline), "{within:?}");
+        }
+        assert!(!may_last(deadline + CLEAR_UP + moment, deadline));
+    }
 }

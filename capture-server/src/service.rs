@@ -21,14 +21,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::access::{Caller, Capture, Permit};
 use crate::capture::engine::{Engine, Finished, Job};
 use crate::capture::link::Link;
-use crate::capture::pool::fleet::{PER_CORE, Rules, bulk};
+use crate::capture::pool::fleet::{MOST_JAILS, PER_CORE, Rules, bulk};
 use crate::capture::pool::{self, Counters, Pool};
 use crate::capture::request::CaptureRequest;
-use crate::capture::{Ledger, Phase};
+use crate::capture::{CaptureError, Ledger, Phase};
 use crate::child::Child;
 use crate::clock;
 use crate::cluster_ranges::InForce;
 use crate::limits::admission::{Admission, Refused};
+use crate::limits::answers::Answers;
 use crate::limits::queue::{Ask, Size};
 use crate::state::Status;
 use crate::supervisor::{REPROVE, Supervisor};
@@ -117,6 +118,8 @@ pub struct Service {
     pub in_force: Arc<InForce>,
     /// The gate.
     pub admission: Admission,
+    /// What answers that are not read yet may take.
+    pub answers: Answers,
     /// The browsers.
     pub pool: Pool,
     engine: Engine,
@@ -200,6 +203,7 @@ impl Service {
             policy,
             in_force,
             admission,
+            answers: Answers::new(limits.max_output_bytes.get()),
             pool,
             engine,
             egress,
@@ -236,9 +240,33 @@ impl Service {
             id,
             ledger,
         };
-        let finished = self.engine.capture(job).await;
-        slot.completed();
+        let mut finished = self.engine.capture(job).await;
+        // What ended before it had a browser, perhaps at once, says nothing of how long captures take.
+        if finished.egress.is_some() {
+            slot.completed();
+        }
+        // In its place, so that there are never more answers that wait for room than there are places.
+        self.make_room(caller.client(), deadline, &mut finished).await;
         Ok(finished)
+    }
+
+    /// Gives a picture its room in memory, which it has until it is read, or gives it up at the deadline.
+    async fn make_room(&self, client: &str, deadline: Instant, finished: &mut Finished) {
+        let Finished { result, ledger, .. } = finished;
+        let Ok(picture) = result else { return };
+        let bytes = picture.bytes.len();
+        let mut room = self.answers.at_once(client, bytes);
+        if room.is_none() {
+            ledger.enter(Phase::Queue, clock::monotonic());
+            room = self.answers.in_time(client, bytes, deadline).await;
+            ledger.close(clock::monotonic());
+        }
+        if let Some(room) = room {
+            picture.bytes = room.hold(std::mem::take(&mut picture.bytes));
+        } else {
+            tracing::warn!("a picture was given up: too many of its client's or of all are not read");
+            *result = Err(CaptureError::Timeout(Phase::Queue));
+        }
     }
 }
 
@@ -260,18 +288,20 @@ fn cores(limits: &CaptureLimits, resources: &Resources) -> usize {
     most.min(usize::try_from(resources.cores).unwrap_or(usize::MAX)).max(1)
 }
 
-/// The gate for this machine: [`PER_CORE`] captures for each core, and large work beside it.
+/// The gate for this machine: [`PER_CORE`] captures for each core, and large work beside it; no more than can have a
+/// jail each.
 fn machine(limits: &CaptureLimits, resources: &Resources) -> Size {
     let cores = cores(limits, resources);
     let most = usize::try_from(limits.concurrency.get()).unwrap_or(usize::MAX);
+    let total = most.saturating_mul(PER_CORE).min(MOST_JAILS);
     let memory = resources.memory_limit.map(|limit| {
         let usable = limit / 100 * MEMORY_PERCENT;
         usable.saturating_sub(resources.memory_used)
     });
     Size {
-        fast: cores.saturating_mul(PER_CORE),
+        fast: cores.saturating_mul(PER_CORE).min(total),
         bulk: bulk(cores),
-        total: most.saturating_mul(PER_CORE),
+        total,
         queue: 0,
         memory,
     }
@@ -302,11 +332,15 @@ async fn watch_machine(
 
 #[cfg(test)]
 mod tests {
+    use screenshot_policy::keyset::{Keyset, Scope, VERSION};
+    use screenshot_policy::policy::{Ceiling, Isolation, PolicyDocument};
     use screenshot_policy::unit::Count;
 
     use super::*;
     use crate::browser::Viewport;
     use crate::capture::Lane;
+    use crate::capture::engine::Picture;
+    use crate::limits::queue::{Offer, Queue};
 
     #[test]
     fn an_element_is_let_in_with_what_the_largest_that_is_shown_takes() {
@@ -327,6 +361,118 @@ mod tests {
         let (lane, places, weight, pixels, request) = asked(large);
         assert_eq!((lane, places, weight, pixels), (Lane::Bulk, 2, 19, 18_662_400));
         assert!(shown(&request, 3840, 2160) && !shown(&request, 3840, 2161));
+    }
+
+    fn caller() -> Caller {
+        let (token, key) = crate::access::tests::key(1, None);
+        let keyset = Keyset {
+            version: VERSION,
+            revision: 1,
+            keys: vec![key],
+        };
+        let mut headers = http::HeaderMap::new();
+        let value = format!("Bearer {}", token.text());
+        headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
+        crate::access::authenticate(&headers, Some(&keyset), clock::wall()).unwrap()
+    }
+
+    /// A service of one core to whose jailer nobody ever gets through.
+    fn without_a_jailer() -> Service {
+        let mut document = PolicyDocument::secure_default("a", "b").unwrap();
+        document.capture.concurrency = Count::nearest(1);
+        let policy = EffectivePolicy::resolve(&Ceiling::compiled(), document).unwrap();
+        let resolver = SystemResolver::asking(&[([127, 0, 0, 1], 53).into()], Duration::from_secs(1)).unwrap();
+        let network = Network {
+            resolver: Arc::new(resolver),
+            dial: Arc::new(SystemDial),
+        };
+        let config = Config::new(Arc::new(policy), "/nowhere/jailer.sock".into(), network);
+        Service::start(config, &Arc::new(Status::default()))
+    }
+
+    #[tokio::test]
+    async fn captures_that_never_had_a_browser_do_not_make_the_wait_look_shorter() {
+        let (service, caller) = (without_a_jailer(), caller());
+        let limits = service.policy.limits();
+        let request = || CaptureRequest::parse(br#"{"html_content":"x"}"#, limits).unwrap();
+        let permit = || caller.permit_capture(Scope::CaptureHtml).unwrap();
+        let within = |time: Duration| clock::monotonic() + time;
+        for _ in 0..50 {
+            let (deadline, ledger) = (within(Duration::from_secs(20)), Ledger::open(clock::monotonic()));
+            let taken = service.capture(&caller, permit(), request(), deadline, "it", ledger);
+            let finished = taken.await.unwrap();
+            assert_eq!(finished.result.map(drop), Err(CaptureError::NoBrowser));
+        }
+        let enter = async |time: Duration| {
+            let ask = ask(caller.client(), &request(), limits);
+            service.admission.enter(permit(), ask, within(time)).await
+        };
+        let _both_places = [
+            enter(Duration::from_secs(5)).await.unwrap(),
+            enter(Duration::from_secs(5)).await.unwrap(),
+        ];
+        // One more would have to wait for a quarter of a second, and take half of one.
+        let refused = enter(Duration::from_millis(700)).await.unwrap_err();
+        assert_eq!(refused.reason(), "would_miss_deadline");
+    }
+
+    /// A capture that has come to a picture of 25 KiB.
+    fn finished() -> Finished {
+        let mut ledger = Ledger::open(clock::monotonic());
+        ledger.enter(Phase::Encode, clock::monotonic());
+        ledger.close(clock::monotonic());
+        let picture = Picture {
+            bytes: vec![0_u8; 25 << 10].into(),
+            media_type: "image/png",
+        };
+        Finished {
+            result: Ok(picture),
+            egress: None,
+            ledger,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_picture_waits_until_earlier_ones_are_read_and_no_longer_than_its_deadline() {
+        let mut service = without_a_jailer();
+        service.answers = Answers::of(100 << 10);
+        let made = async |client: &str, time: Duration| {
+            let mut finished = finished();
+            let deadline = clock::monotonic() + time;
+            service.make_room(client, deadline, &mut finished).await;
+            finished
+        };
+        let (moment, long) = (Duration::from_millis(50), Duration::from_secs(5));
+        let (read, _unread) = (made("a", long).await, made("a", long).await);
+        let late = made("a", moment).await;
+        let queued = late.ledger.spent().find(|(phase, _)| *phase == Phase::Queue);
+        assert!(queued.is_some_and(|(_, time)| time >= moment / 2), "{queued:?}");
+        assert_eq!(late.result.map(drop), Err(CaptureError::Timeout(Phase::Queue)));
+        // Another client's are not in its way.
+        assert!(made("b", moment).await.result.is_ok());
+        let reads = async {
+            tokio::time::sleep(moment).await;
+            drop(read);
+        };
+        let (next, ()) = tokio::join!(made("a", long), reads);
+        assert_eq!(next.result.map(|picture| picture.bytes.len()), Ok(25 << 10));
+    }
+
+    #[test]
+    fn the_gate_lets_no_more_in_than_can_have_a_jail_each() {
+        let limits = CaptureLimits::CEILING;
+        let resources = Resources {
+            cores: 64,
+            ..Resources::default()
+        };
+        let size = machine(&limits, &resources);
+        for isolation in [Isolation::PerClient, Isolation::PerCapture] {
+            let rules = Rules::new(isolation, cores(&limits, &resources));
+            assert!(
+                size.fast <= size.total && size.total <= rules.max_jails,
+                "{size:?} {rules:?}"
+            );
+        }
     }
 
     /// What the gate has, once it is not what it began with.
@@ -359,7 +505,7 @@ mod tests {
         let jails = pool::Config {
             mode: Mode::Required,
             accepted_key: None,
-            rules: Rules::new(screenshot_policy::policy::Isolation::PerClient, 1),
+            rules: Rules::new(Isolation::PerClient, 1),
             max_frame: 1,
             strays: crate::browser::Strays::default(),
         };
@@ -394,6 +540,40 @@ mod tests {
         let expected = machine(&CaptureLimits::DEFAULT, &resources);
         assert!(expected.memory.is_some_and(|left| left < 1 << 29));
         assert_eq!(followed(resources).await, expected);
+    }
+
+    /// 600 MiB are what six browsers hold that have nothing to do: as many as there are on so many cores.
+    #[test]
+    fn on_the_default_resources_the_places_are_filled_however_much_the_captures_in_them_hold_already() {
+        let limits = CaptureLimits::DEFAULT;
+        let with = |used: u64| {
+            let resources = Resources {
+                cores: 2,
+                memory_limit: Some(1536 << 20),
+                memory_used: used << 20,
+            };
+            machine(&limits, &resources)
+        };
+        let asked = |body: &str| {
+            let request = CaptureRequest::parse(body.as_bytes(), &limits).unwrap();
+            ask("a", &request, &limits)
+        };
+        let window = asked(r#"{"html_content":"x"}"#);
+        let largest = asked(r#"{"html_content":"x","full_page":true,"window_width":4096}"#);
+        assert_eq!((window.bytes >> 20, largest.bytes >> 20), (50, 424));
+        let mut queue = Queue::new(with(600));
+        let mut held = 600;
+        for (ask, holds) in [(&largest, 400), (&window, 45), (&window, 45), (&window, 45)] {
+            let left = Duration::from_secs(30);
+            assert_eq!(queue.offer(ask.clone(), left), Ok(Offer::Enter), "{held}");
+            queue.resize(with(held));
+            held += holds;
+            queue.resize(with(held));
+        }
+        assert_eq!(
+            queue.in_flight(Lane::Fast) + queue.in_flight(Lane::Bulk),
+            queue.size().total
+        );
     }
 
     #[test]

@@ -15,12 +15,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commands::Command;
 use super::strays::{Stray, Strays};
-use super::{DriverError, Event, FrameSink, FrameSource};
+use super::{DriverError, Event, Frame, FrameSink, FrameSource, WireError};
 
 /// Undelivered events a page may have before it is given up: a page that floods us is treated as crashed.
 const MAX_EVENTS: usize = 4096;
 /// Commands waiting for the pipe.
 const MAX_OUTGOING: usize = 64;
+/// How the browser begins an answer.
+const ANSWER: &[u8] = b"{\"id\":";
+/// How it begins an event.
+const EVENT: &[u8] = b"{\"method\":\"";
+/// What it puts before the session at the very end of either. A page's text cannot look like it: its quotes have
+/// backslashes.
+const SESSION: &[u8] = b",\"sessionId\":\"";
 
 type Answer = Result<Box<RawValue>, DriverError>;
 
@@ -49,6 +56,15 @@ impl Tables {
         self.sessions.remove(session);
         self.sessions
             .retain(|_, listener| listener.page.as_deref() != Some(session));
+    }
+
+    /// Gives up the page that the session is, or is a part of: it counts as crashed.
+    fn give_up(&mut self, session: &str) {
+        let Some(listener) = self.sessions.get(session) else {
+            return;
+        };
+        let page = listener.page.clone().unwrap_or_else(|| session.to_owned());
+        self.unsubscribe(&page);
     }
 }
 
@@ -231,12 +247,37 @@ impl Inner {
         Ok(())
     }
 
-    fn answer(&self, id: u64, result: Option<Box<RawValue>>, error: Option<CdpError>) {
-        let Some(Pending { method, answer }) = self.tables().pending.remove(&id) else {
-            // Of what was asked, somebody may have stopped waiting.
-            if id >= self.next_id.load(Ordering::Relaxed) {
-                self.strays.count(Stray::UnknownAnswer);
+    /// Of a frame that is too long only the ends are there. An answer fails its own command and nothing else. An event
+    /// is dropped and its page given up: it may have been what counts (bytes that were unpacked, another document).
+    fn oversized(&self, head: &[u8], tail: &[u8]) -> Result<(), DriverError> {
+        if let Some(id) = leading_id(head) {
+            if let Some(Pending { method, answer }) = self.pending(id) {
+                let _ = answer.send(Err(DriverError::Oversized { method }));
             }
+            return Ok(());
+        }
+        if !head.starts_with(EVENT) {
+            return Err(DriverError::Frame);
+        }
+        self.strays.count(Stray::OversizedEvent);
+        if let Some(session) = trailing_session(tail) {
+            self.tables().give_up(session);
+        }
+        Ok(())
+    }
+
+    /// Who waits for this answer.
+    fn pending(&self, id: u64) -> Option<Pending> {
+        let pending = self.tables().pending.remove(&id);
+        // Of what was asked, somebody may have stopped waiting.
+        if pending.is_none() && id >= self.next_id.load(Ordering::Relaxed) {
+            self.strays.count(Stray::UnknownAnswer);
+        }
+        pending
+    }
+
+    fn answer(&self, id: u64, result: Option<Box<RawValue>>, error: Option<CdpError>) {
+        let Some(Pending { method, answer }) = self.pending(id) else {
             return;
         };
         let outcome = match (result, error) {
@@ -257,9 +298,7 @@ impl Inner {
             return;
         }
         if listener.events.try_send(event).is_err() {
-            // The page is given up with all that joined it.
-            let page = listener.page.clone().unwrap_or_else(|| session.to_owned());
-            tables.unsubscribe(&page);
+            tables.give_up(session);
         }
     }
 
@@ -280,16 +319,32 @@ impl Inner {
     }
 }
 
+/// The id of an answer of which only the beginning is there.
+fn leading_id(head: &[u8]) -> Option<u64> {
+    let rest = head.strip_prefix(ANSWER)?;
+    // A number whose end is not there is not known.
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// The session of a message of which only the end is there.
+fn trailing_session(tail: &[u8]) -> Option<&str> {
+    let rest = tail.strip_suffix(b"\"}")?;
+    let quote = rest.iter().rposition(|byte| *byte == b'"')?;
+    let (before, session) = rest.split_at(quote + 1);
+    let session = std::str::from_utf8(session).ok()?;
+    before.ends_with(SESSION).then_some(session)
+}
+
 async fn read_all(inner: Arc<Inner>, mut source: impl FrameSource) {
     let error = loop {
-        match source.next().await {
-            Ok(Some(frame)) => {
-                if let Err(error) = inner.deliver(&frame) {
-                    break error;
-                }
-            }
-            Err(super::WireError::TooLong) => break DriverError::Frame,
-            Ok(None) | Err(super::WireError::Io) => break DriverError::Closed,
+        let delivered = match source.next().await {
+            Ok(Some(Frame::Whole(frame))) => inner.deliver(&frame),
+            Ok(Some(Frame::Oversized { head, tail })) => inner.oversized(&head, &tail),
+            Ok(None) | Err(WireError::Io) => Err(DriverError::Closed),
+        };
+        if let Err(error) = delivered {
+            break error;
         }
     };
     inner.close(error);

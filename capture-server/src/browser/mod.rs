@@ -18,7 +18,7 @@ pub use events::Event;
 pub use page::{Browser, Events, Navigated, Page};
 pub use shot::{Area, Density, Element, ImageFormat, Paper, Shot, Viewport, Window};
 pub use strays::Strays;
-pub use wire::{FrameSink, FrameSource, WireError};
+pub use wire::{Frame, FrameSink, FrameSource, WireError};
 
 /// What can go wrong between us and the browser. No variant carries text that a page could have chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +26,15 @@ pub enum DriverError {
     /// The pipe ended: the browser is gone.
     #[error("the browser closed its pipe")]
     Closed,
-    /// A frame broke the rules of the wire (too long, or no JSON).
-    #[error("the browser sent a malformed or oversized message")]
+    /// A frame broke the rules of the wire: it is no JSON.
+    #[error("the browser sent a malformed message")]
     Frame,
+    /// The browser's answer to a command is longer than the wire takes. It is gone; everything else goes on.
+    #[error("the browser's answer to {method} is too long")]
+    Oversized {
+        /// The CDP method whose answer it was.
+        method: &'static str,
+    },
     /// The browser refused a command.
     #[error("the browser refused {method} with code {code}")]
     Rejected {
@@ -51,6 +57,7 @@ impl DriverError {
         match self {
             Self::Closed => "closed",
             Self::Frame => "frame",
+            Self::Oversized { .. } => "oversized",
             Self::Rejected { .. } => "rejected",
             Self::Protocol { .. } => "protocol",
         }

@@ -13,6 +13,8 @@ pub enum Stray {
     UnknownEvent,
     /// An event that is waited for, but does not have the fields that are needed.
     DriftedEvent,
+    /// An event that is longer than the wire takes.
+    OversizedEvent,
     /// An answer to a question that was never asked, or a message that is neither answer nor event.
     UnknownAnswer,
     /// An answer that does not have the fields that are needed.
@@ -25,6 +27,7 @@ impl Stray {
         match self {
             Self::UnknownEvent => "unknown_event",
             Self::DriftedEvent => "drifted_event",
+            Self::OversizedEvent => "oversized_event",
             Self::UnknownAnswer => "unknown_answer",
             Self::DriftedAnswer => "drifted_answer",
         }

@@ -46,6 +46,9 @@ const REQUESTS: &str = Spent::Requests.reason();
 /// Bytes on the wire of one character of markup, at most: the browser escapes it.
 const ESCAPED: u64 = 6;
 
+/// A picture that was asked for before its document was known to stand, or why it cannot be had.
+type Early = Result<Vec<u8>, CaptureError>;
+
 /// Why the drive ended before there was a picture. What the page itself did wrong stands in the signals.
 pub enum Stop {
     /// See the signals.
@@ -131,8 +134,8 @@ pub async fn drive(
     if drive.signals.status.is_some_and(|status| status >= 400) {
         return Err(Stop::Signalled);
     }
-    let made = if let Some(bytes) = early {
-        checked(bytes, request, limits, None)?
+    let made = if let Some(early) = early {
+        checked(early.map_err(Stop::Cause)?, request, limits, None)?
     } else {
         drive.enter(Phase::Settle);
         let area = settle(page, events, drive, request, limits).await?;
@@ -208,13 +211,18 @@ async fn make(
             output::print(&bytes, most).map_err(Stop::Cause)?;
             Ok(bytes)
         }
-        Format::Html => match watched(page.markup(most / ESCAPED), events, drive).await? {
-            Some(text) => Ok(text.into_bytes()),
-            None => Err(Stop::Cause(CaptureError::OutputTooLarge)),
-        },
+        Format::Html => {
+            let text = watched(page.markup(most / ESCAPED), events, drive)
+                .await
+                .map_err(too_large)?;
+            let text = text.ok_or(Stop::Cause(CaptureError::OutputTooLarge))?;
+            Ok(text.into_bytes())
+        }
         Format::Png { .. } | Format::Jpeg { .. } | Format::Webp { .. } => {
             let format = request.format.image().unwrap_or(ImageFormat::Png);
-            let bytes = watched(page.screenshot(Shot { format, area }), events, drive).await?;
+            let bytes = watched(page.screenshot(Shot { format, area }), events, drive)
+                .await
+                .map_err(too_large)?;
             checked(bytes, request, limits, area)
         }
     }
@@ -246,6 +254,14 @@ fn window_shot(request: &CaptureRequest) -> Option<Shot> {
 fn unprintable(stop: Stop) -> Stop {
     match stop {
         Stop::Driver(DriverError::Rejected { .. }) => Stop::Cause(CaptureError::NothingToPrint),
+        other => too_large(other),
+    }
+}
+
+/// What the wire takes holds every output that may be: an answer that is longer holds one of too many bytes.
+fn too_large(stop: Stop) -> Stop {
+    match stop {
+        Stop::Driver(DriverError::Oversized { .. }) => Stop::Cause(CaptureError::OutputTooLarge),
         other => other,
     }
 }
@@ -283,12 +299,7 @@ async fn next(events: &mut Events, drive: &mut Drive) -> Result<(), Stop> {
 
 /// Waits for the page's document, and asks it for its status. A `shot` is asked for in the same breath, as it waits for the
 /// page's next frame anyhow, and stands if the document does.
-async fn load(
-    page: &Page,
-    events: &mut Events,
-    drive: &mut Drive,
-    shot: Option<Shot>,
-) -> Result<Option<Vec<u8>>, Stop> {
+async fn load(page: &Page, events: &mut Events, drive: &mut Drive, shot: Option<Shot>) -> Result<Option<Early>, Stop> {
     let mut asked = 0;
     let mut slow = Slow::new();
     loop {
@@ -312,9 +323,9 @@ async fn load(
         let answered = watched(status_and_shot(page, shot), events, drive).await;
         let stands = drive.wait.progress() == Progress::Ready && drive.wait.loader() == loader.as_deref();
         match answered {
-            Ok((status, bytes)) if stands => {
+            Ok((status, early)) if stands => {
                 drive.signals.status = status;
-                return Ok(bytes);
+                return Ok(early);
             }
             Ok(_) => drive.enter(Phase::Load),
             // The document went away under the question: the next one's events are on their way.
@@ -330,24 +341,31 @@ async fn load(
     }
 }
 
-/// The document's status and, unless it is that of an error page, the picture.
-async fn status_and_shot(page: &Page, shot: Option<Shot>) -> Result<(Option<u16>, Option<Vec<u8>>), DriverError> {
+/// The document's status and, unless it is that of an error page, the picture. One of too many bytes fails nothing yet:
+/// the status comes first, and the document may have gone away.
+async fn status_and_shot(page: &Page, shot: Option<Shot>) -> Result<(Option<u16>, Option<Early>), DriverError> {
     let Some(shot) = shot else {
         return Ok((page.document_status().await?, None));
     };
-    let (status, picture) = (page.document_status(), page.screenshot(shot));
+    let picture = async {
+        match page.screenshot(shot).await {
+            Err(DriverError::Oversized { .. }) => Ok(Err(CaptureError::OutputTooLarge)),
+            answer => answer.map(Ok),
+        }
+    };
+    let status = page.document_status();
     tokio::pin!(status, picture);
     let (status, early) = tokio::select! {
         biased;
         status = &mut status => (status?, None),
-        bytes = &mut picture => (status.await?, Some(bytes?)),
+        early = &mut picture => (status.await?, Some(early?)),
     };
-    let bytes = match early {
-        Some(bytes) => Some(bytes),
+    let early = match early {
+        Some(early) => Some(early),
         None if status.is_some_and(|status| status >= 400) => None,
         None => Some(picture.await?),
     };
-    Ok((status, bytes))
+    Ok((status, early))
 }
 
 /// The wait for a document that is not loaded yet.
@@ -401,4 +419,20 @@ async fn error_page(events: &mut Events, wait: &mut Wait) {
         }
     };
     let _ = tokio::time::timeout(ERROR_PAGE, shown).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_for_the_wire_is_an_output_of_too_many_bytes_and_no_other_failure_is() {
+        let method = "Page.printToPDF";
+        for told in [too_large, unprintable] {
+            let stop = told(Stop::Driver(DriverError::Oversized { method }));
+            assert!(matches!(stop, Stop::Cause(CaptureError::OutputTooLarge)));
+            let stop = told(Stop::Driver(DriverError::Protocol { method }));
+            assert!(matches!(stop, Stop::Driver(DriverError::Protocol { .. })));
+        }
+    }
 }

@@ -15,7 +15,7 @@ pub const TRACE: &str = "trace";
 /// Where a capture stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Waiting for a slot.
+    /// Waiting for a slot; or, with the answer made, for room beside answers that are not read yet.
     Queue,
     /// Waiting for a browser and an empty page in it.
     Open,

@@ -26,12 +26,12 @@ use problem::{Failure, TransportError};
 /// Names a request in the answer, the logs and every problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Captures, on the API port. Health is repeated here for balancers that know one port only.
+/// Captures, on the API port. Health is repeated here, in bare words, for balancers that know one port only.
 pub fn api(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/capture", post(capture::handle).fallback(wrong_method))
         .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
+        .route("/health/ready", get(health::ready_in_words))
         .fallback(nothing_here)
         .layer(from_fn(secure_headers))
         .with_state(app)

@@ -305,6 +305,8 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -320,6 +322,20 @@ mod tests {
         record.succeeded();
         drop(record);
         assert_eq!(metrics.requests.get_or_create(&Outcome { reason: "ok" }).get(), 1);
+    }
+
+    #[test]
+    fn every_metric_is_on_the_page_with_what_to_do() {
+        let page = include_str!("../../../docs/troubles.md");
+        let (_, chapter) = page.split_once("## Metrics of the capture pods\n").unwrap();
+        let rows = chapter.lines().take_while(|line| !line.starts_with("## "));
+        let rows = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let code = include_str!("observe.rs").split("#[cfg(test)]").next().unwrap();
+        let registered = code
+            .split("registry.register(")
+            .skip(1)
+            .map(|rest| rest.split('"').nth(1).unwrap());
+        assert_eq!(registered.collect::<BTreeSet<_>>(), rows.collect());
     }
 
     #[test]

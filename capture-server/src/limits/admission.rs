@@ -45,7 +45,7 @@ impl Gate {
     /// Wakes whoever may go on. A slot whose taker has gone comes back by being dropped.
     fn wake(self: &Arc<Self>) {
         while let Some((sleeper, ask)) = self.with(State::pop) {
-            let slot = Slot::new(self, &ask);
+            let slot = Slot::new(self, ask);
             if let Some(sleeper) = sleeper {
                 let _ = sleeper.send(Ok(slot));
             }
@@ -88,21 +88,20 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Slot {
     gate: Arc<Gate>,
-    lane: Lane,
-    places: usize,
+    /// What it was given for.
+    ask: Ask,
     id: u64,
     since: Instant,
     completed: AtomicBool,
 }
 
 impl Slot {
-    fn new(gate: &Arc<Gate>, ask: &Ask) -> Self {
+    fn new(gate: &Arc<Gate>, ask: Ask) -> Self {
         let since = clock::monotonic();
         let id = gate.with(|state| state.give(since));
         Self {
             gate: Arc::clone(gate),
-            lane: ask.lane,
-            places: ask.places,
+            ask,
             id,
             since,
             completed: AtomicBool::new(false),
@@ -121,9 +120,9 @@ impl Drop for Slot {
         self.gate.with(|state| {
             state.given.remove(&self.id);
             if *self.completed.get_mut() {
-                state.queue.finished(self.lane, self.places, took);
+                state.queue.finished(&self.ask, took);
             } else {
-                state.queue.given_up(self.lane, self.places, took);
+                state.queue.given_up(&self.ask, took);
             }
         });
         self.gate.wake();
@@ -178,7 +177,7 @@ impl Admission {
     pub async fn enter(&self, _permit: Permit<Capture>, ask: Ask, deadline: Instant) -> Answer {
         let left = deadline.saturating_duration_since(clock::monotonic());
         match self.gate.with(|state| state.arrive(ask.clone(), left))? {
-            Entered::Slot => Ok(Slot::new(&self.gate, &ask)),
+            Entered::Slot => Ok(Slot::new(&self.gate, ask)),
             Entered::Asleep(id, answer) => {
                 let _sleeping = Sleeping { gate: &self.gate, id };
                 match timeout_at(deadline, answer).await {
@@ -208,6 +207,12 @@ impl Admission {
         first.map_or(Duration::ZERO, |since| {
             clock::monotonic().saturating_duration_since(since)
         })
+    }
+
+    /// As if a capture had been let in then, and never ended.
+    #[cfg(test)]
+    pub(crate) fn stuck(&self, since: Instant) {
+        self.gate.with(|state| state.give(since));
     }
 
     /// Captures in hand.

@@ -71,6 +71,13 @@ pub struct Ask {
     pub bytes: u64,
 }
 
+impl Ask {
+    /// What is booked for it.
+    fn share(&self) -> u64 {
+        u64::from(self.weight.max(1))
+    }
+}
+
 /// The machine, as far as the queue is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -137,7 +144,14 @@ impl LaneState {
 
     fn book(&mut self, ask: &Ask, start: u64) {
         self.finish
-            .insert(ask.client.clone(), start.saturating_add(u64::from(ask.weight.max(1))));
+            .insert(ask.client.clone(), start.saturating_add(ask.share()));
+    }
+
+    /// Gives back what was booked for one that was never served.
+    fn refund(&mut self, ask: &Ask) {
+        if let Some(finish) = self.finish.get_mut(&ask.client) {
+            *finish = finish.saturating_sub(ask.share()).max(self.clock);
+        }
     }
 
     /// Whether so many places are free. An empty lane takes anything.
@@ -167,8 +181,10 @@ pub struct Queue {
     bulk: LaneState,
     waiting: Vec<Waiter>,
     next: WaiterId,
-    /// Promised to captures that began after the free memory was last looked at.
+    /// Bytes of memory that captures in hand may come to hold, together.
     promised: u64,
+    /// Bytes that would be free for browsers if no capture were in hand; `None`: unlimited.
+    spare: Option<u64>,
 }
 
 impl Queue {
@@ -181,14 +197,20 @@ impl Queue {
             waiting: Vec::new(),
             next: 1,
             promised: 0,
+            spare: size.memory,
         }
     }
 
-    /// A new finding about the machine: what was promised before is in it.
+    /// A new finding about the machine. Captures in hand hold something between nothing and all that they were promised,
+    /// so what would be free without them lies between what is free and that much more. Within that the last finding
+    /// stays: a promise counts for as long as its capture is in hand, once, whether it is held already or still to come.
     pub fn resize(&mut self, size: Size) {
         (self.fast.capacity, self.bulk.capacity) = (size.fast.max(1), size.bulk.max(1));
         self.size = size;
-        self.promised = 0;
+        self.spare = match (size.memory, self.spare) {
+            (Some(free), Some(spare)) => Some(spare.clamp(free, free.saturating_add(self.promised))),
+            (free, _) => free,
+        };
     }
 
     /// The machine as last found.
@@ -285,9 +307,8 @@ impl Queue {
         let in_flight = self.fast.in_flight + self.bulk.in_flight;
         // One capture always runs: without it nothing would ever be freed.
         let fits = self
-            .size
-            .memory
-            .is_none_or(|free| self.promised.saturating_add(ask.bytes) <= free);
+            .spare
+            .is_none_or(|spare| self.promised.saturating_add(ask.bytes) <= spare);
         lane.has_room(ask.places.max(1)) && in_flight < self.size.total.max(1) && (fits || in_flight == 0)
     }
 
@@ -301,23 +322,37 @@ impl Queue {
         self.lane_mut(ask.lane).begin(ask, start);
     }
 
-    /// A request gives up waiting.
+    /// A request gives up waiting. Nothing is booked for it any more, and its client's later ones move up.
     pub fn cancel(&mut self, id: WaiterId) {
-        self.waiting.retain(|waiter| waiter.id != id);
+        let Some(at) = self.waiting.iter().position(|waiter| waiter.id == id) else {
+            return;
+        };
+        let Waiter { ask, .. } = self.waiting.remove(at);
+        let lane = self.lane_mut(ask.lane);
+        lane.refund(&ask);
+        let clock = lane.clock;
+        let later = self
+            .waiting
+            .iter_mut()
+            .filter(|waiter| waiter.id > id && waiter.ask.lane == ask.lane && waiter.ask.client == ask.client);
+        for waiter in later {
+            waiter.start = waiter.start.saturating_sub(ask.share()).max(clock);
+        }
     }
 
-    /// A capture that took `places` has ended after `took`.
-    pub fn finished(&mut self, lane: Lane, places: usize, took: Duration) {
-        let lane = self.lane_mut(lane);
+    /// A capture has ended after `took`, and nothing of it is left.
+    pub fn finished(&mut self, ask: &Ask, took: Duration) {
+        self.promised = self.promised.saturating_sub(ask.bytes);
+        let lane = self.lane_mut(ask.lane);
         lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane.taken = lane.taken.saturating_sub(places.max(1));
+        lane.taken = lane.taken.saturating_sub(ask.places.max(1));
         lane.service = lane.service.saturating_sub(lane.service / SMOOTHING) + took / SMOOTHING;
     }
 
     /// The same for one that was given up after so long: it would have taken longer, so that it makes no estimate shorter.
-    pub fn given_up(&mut self, lane: Lane, places: usize, after: Duration) {
-        let service = self.lane(lane).service;
-        self.finished(lane, places, after.max(service));
+    pub fn given_up(&mut self, ask: &Ask, after: Duration) {
+        let service = self.lane(ask.lane).service;
+        self.finished(ask, after.max(service));
     }
 
     /// Requests that wait.

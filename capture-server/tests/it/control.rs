@@ -1,6 +1,7 @@
 //! Keys, policy, attestation: what the operator steers by.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use screenshot_policy::attest::{AttestReport, InternalKey, MAC_HEADER, NONCE_HEADER, nonce, nonce_text};
@@ -111,6 +112,32 @@ async fn a_keyset_that_the_operator_brings_counts_at_once_and_nobody_else_can_br
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyset_that_stops_in_the_middle_is_waited_for_three_seconds_and_no_longer() {
+    let site = Site::new(limits(5_000));
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    let (ours, nonce, sent) = (InternalKey::from_bytes([9; 32]), fresh_nonce(), "{\"version\"");
+    // The code is right for what has come: it is refused for what has not.
+    let headers = [
+        format!("{NONCE_HEADER}: {nonce}"),
+        format!("{MAC_HEADER}: {}", ours.keyset_mac(&nonce, sent.as_bytes())),
+        "content-length: 100".to_owned(),
+    ];
+    let headers = headers.each_ref().map(String::as_str);
+    let began = Instant::now();
+    // The connection stays open: the rest could still come.
+    let answer = send(server.health, "PUT /internal/keyset", &headers, sent).await;
+    let took = began.elapsed();
+    assert_eq!(answer.problem(), (401, "unauthorized".into()));
+    assert!(answer.header(MAC_HEADER).is_none());
+    assert!(
+        took >= Duration::from_millis(2_900) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_of_another_digest_is_never_enforced_half() {
     let site = Site::new(limits(5_000));
     let mut args = site.args();
@@ -129,8 +156,27 @@ async fn a_policy_of_another_digest_is_never_enforced_half() {
         .write("policy.json", &policy(limits(5_001)).canonical_json());
     until("the policy", async || server.reasons().await == ["JailerAbsent"]).await;
     server.site.write("policy.json", "{");
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(server.reasons().await, ["JailerAbsent"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anybody_is_told_a_word_of_why_a_server_is_not_ready_and_the_health_port_a_sentence() {
+    let site = Site::new(limits(5_000));
+    let args = site.args();
+    let server = Running::with(site, args).await;
+    until("the reason", async || server.reasons().await == ["JailerAbsent"]).await;
+    let (api, health) = (
+        get(server.api, "/health/ready", &[]).await,
+        get(server.health, "/health/ready", &[]).await,
+    );
+    assert_eq!((api.status, health.status), (503, 503));
+    let word = json!({"ready": false, "reasons": [{"reason": "JailerAbsent"}]});
+    assert_eq!(api.json(), word);
+    let message = "waiting for the jailer's socket";
+    let sentence = json!({"ready": false, "reasons": [{"reason": "JailerAbsent", "message": message}]});
+    assert_eq!(health.json(), sentence);
     server.stop().await;
 }
 

@@ -252,5 +252,10 @@ async fn whatever_a_document_loads_is_refused_where_redirects_frames_and_forms_l
             "{element}: {listed}"
         );
     }
+    // One more than are listed is counted all the same.
+    let answer = server.html(&format!("{html}<img src=http://10.7.7.8/>")).await;
+    assert_eq!(answer.header("x-capture-refused"), Some("9"), "{answer:?}");
+    let listed = answer.header("x-capture-refusals").unwrap_or_default();
+    assert_eq!(listed.split(", ").count(), 8, "{listed}");
     server.stop().await;
 }

@@ -1,5 +1,7 @@
 //! Every format and every part of a page is what was asked for, to the pixel.
 
+use screenshot_policy::policy::CaptureLimits;
+use screenshot_policy::unit::Bytes;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Running, limits};
@@ -157,5 +159,50 @@ async fn what_loads_only_when_seen_is_loaded_in_a_full_page() {
     let image = ask(&server, html, json!({"full_page": true})).await.image();
     assert_eq!(image.dimensions(), (300, 5100));
     assert_eq!((image.get_pixel(10, 4990).0, image.get_pixel(10, 5050).0), (RED, BLUE));
+    server.stop().await;
+}
+
+/// More than any of the small pictures below has, and less than any of the large ones.
+const MOST_BYTES: u64 = 30_000;
+/// Noise, which no encoder makes less of without loss.
+const NOISE: &str = "<body style='margin:0'><canvas id=a width=300 height=200 style='display:block'></canvas>\
+    <script>const paint=a.getContext('2d'),noise=paint.createImageData(300,200);\
+    noise.data.forEach((_,at)=>noise.data[at]=at%4===3?255:Math.random()*256);\
+    paint.putImageData(noise,0,0)</script>";
+/// A green pixel in every square of 4 x 4. A PNG says once what repeats itself, a lossy WebP says it for each square.
+const DOTS: &str = "<body style='margin:0;background:#000'>\
+    <canvas id=a width=300 height=200 style='display:block'></canvas>\
+    <script>const paint=a.getContext('2d');paint.fillStyle='#0f0';\
+    for(let y=1;y<200;y+=4)for(let x=1;x<300;x+=4)paint.fillRect(x,y,1,1)</script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_bytes_than_the_policy_allows_are_refused_in_every_format() {
+    let limits = CaptureLimits {
+        max_output_bytes: Bytes::nearest(MOST_BYTES),
+        ..limits(20_000)
+    };
+    let (server, _jailer) = Running::ready(limits).await;
+    for format in ["png", "jpeg", "webp", "html", "pdf"] {
+        let small = "<body style='background:#0f0'>";
+        let answer = ask(&server, small, json!({"format": format})).await;
+        assert_eq!(answer.status, 200, "{format}");
+    }
+    // What the browser makes of it is small: as WebP it is refused for what was made of that here.
+    assert_eq!(ask(&server, DOTS, json!({"format": "png"})).await.status, 200);
+    // Fewer bytes than there may be. Each is reckoned with the most that it can have on its way from the browser.
+    let text = "x".repeat(20_000);
+    for (more, html) in [
+        (json!({"format": "png"}), NOISE),
+        (json!({"format": "jpeg", "quality": 100}), NOISE),
+        (json!({"format": "webp", "quality": 100}), DOTS),
+        // The browser's own picture is bounded, too, before a smaller one is made of it.
+        (json!({"format": "webp", "quality": 1}), NOISE),
+        (json!({"format": "html"}), text.as_str()),
+        (json!({"format": "pdf"}), NOISE),
+    ] {
+        let answer = ask(&server, html, more.clone()).await;
+        assert_eq!(answer.status, 422, "{more}: {} bytes", answer.body.len());
+        assert_eq!(answer.problem().1, "output_too_large", "{more}");
+    }
     server.stop().await;
 }

@@ -31,6 +31,7 @@ mod threats;
 mod tls;
 mod tracing;
 mod unpacking;
+mod unread;
 mod upstream;
 mod warm;
 mod web;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Running, limits};
+use crate::harness::{Running, get, limits};
 
 const RED: [u8; 3] = [255, 0, 0];
 const GREEN: [u8; 3] = [0, 255, 0];
@@ -26,6 +26,22 @@ async fn a_png_has_the_asked_size_and_the_pages_colours() {
     assert_eq!((image.get_pixel(0, 0).0, image.get_pixel(319, 239).0), (RED, RED));
     assert_eq!((image.get_pixel(50, 20).0, image.get_pixel(149, 49).0), (GREEN, GREEN));
     assert_eq!((image.get_pixel(49, 20).0, image.get_pixel(150, 50).0), (RED, RED));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_picture_nor_a_problem_may_be_kept_or_taken_for_something_else() {
+    let (server, _jailer) = Running::ready(limits(20_000)).await;
+    for (answer, status) in [
+        (server.html("<p>x").await, 200),
+        (server.capture(json!({"url": "file:///etc/passwd"})).await, 400),
+        (get(server.api, "/nowhere", &[]).await, 404),
+        (get(server.health, "/internal/attest", &[]).await, 401),
+    ] {
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{status}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{status}");
+    }
     server.stop().await;
 }
 

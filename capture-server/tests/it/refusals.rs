@@ -1,9 +1,11 @@
 //! What the policy forbids is refused, typed, and listed.
 
+use std::time::{Duration, Instant};
+
 use screenshot_policy::policy::SandboxMode;
 use serde_json::json;
 
-use crate::harness::{Jailer, Running, Site, get, limits, policy_of, post, without_a_route_out};
+use crate::harness::{Jailer, Running, Site, get, key, limits, policy_of, post, send, without_a_route_out};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_at_a_forbidden_address_is_a_typed_refusal_and_never_a_picture() {
@@ -103,11 +105,32 @@ async fn a_bad_request_is_refused_with_its_field_and_reaches_no_browser() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_good_token_nothing_is_told_and_the_body_is_not_read() {
     let (server, _jailer) = Running::ready(limits(20_000)).await;
-    for token in ["", "nonsense", crate::harness::key(7).0.text()] {
+    for token in ["", "nonsense", key(7).0.text()] {
         let answer = post(server.api, token, "not json").await;
         assert_eq!(answer.problem(), (401, "unauthorized".into()));
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stops_in_the_middle_is_waited_for_until_the_deadline_and_no_longer() {
+    let (server, _jailer) = Running::ready(limits(1_000)).await;
+    let authorization = format!("authorization: Bearer {}", key(1).0.text());
+    let headers = [
+        authorization.as_str(),
+        "content-length: 100",
+        "content-type: application/json",
+    ];
+    let began = Instant::now();
+    // The connection stays open: the rest could still come.
+    let answer = send(server.api, "POST /v1/capture", &headers, "{\"url\": \"h").await;
+    let took = began.elapsed();
+    assert_eq!(answer.problem(), (400, "body_incomplete".into()));
+    assert!(
+        took >= Duration::from_millis(900) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
     server.stop().await;
 }
 

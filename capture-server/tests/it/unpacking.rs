@@ -1,4 +1,5 @@
-//! What a page unpacks and asks for is counted wherever it does, and has an end: on the wire it is next to nothing.
+//! What a page unpacks and asks for is counted wherever it does, and has an end: on the wire it is next to nothing. So has
+//! what its browser may say of it at once.
 
 use std::io::Write as _;
 
@@ -19,6 +20,10 @@ const HOLDS: &str =
     "let n=0;setInterval(()=>fetch('/never'+n++).catch(()=>{}),50);setTimeout(()=>location='/kept',600)";
 /// Unpacks a mebibyte twenty times a second, and is never loaded.
 const UNPACKS: &str = "setInterval(()=>fetch('/mebibyte'),50)";
+/// Noise, which nobody can make smaller.
+const NOISE: &str = "<body style='margin:0'><canvas id=c width=1280 height=720></canvas><script>\
+    const x=c.getContext('2d'),d=x.createImageData(1280,720);\
+    for(let i=0;i<d.data.length;i++)d.data[i]=i%4==3?255:Math.random()*256;x.putImageData(d,0,0)</script>";
 
 fn html(body: &str) -> (String, Vec<u8>) {
     ("200 OK\r\ncontent-type: text/html".into(), body.into())
@@ -47,6 +52,7 @@ fn answers(path: &str) -> Option<(String, Vec<u8>)> {
         "/shared" => {
             html("<script>try{new SharedWorker('/worker.js')}catch{location='/page'}</script><img src=/never>")
         }
+        "/lost" => ("404 Not Found\r\ncontent-type: text/html".into(), NOISE.into()),
         "/once" => html("<script>fetch('/mebibyte')</script><body style='margin:0;background:#0f0'>"),
         _ => return None,
     })
@@ -128,6 +134,41 @@ async fn within_the_budget_the_same_pages_run_until_their_deadline() {
     for path in ["page", "frame", "worker"] {
         let answer = server.capture(json!({"url": format!("http://alive.net/{path}")})).await;
         assert_eq!(answer.problem(), (504, "timeout".into()), "{path}");
+    }
+    server.stop().await;
+}
+
+/// The browser may say a mebibyte and a bit at once, and has three to say: the limit is met on the wire.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_beyond_what_the_wire_takes_is_too_large_and_costs_no_other_capture_in_its_browser() {
+    let few = CaptureLimits {
+        max_output_bytes: Bytes::nearest(64 << 10),
+        ..limits(20_000)
+    };
+    let (server, _jailer) = bounded(few).await;
+    // Both of one client and of a window each: they share a browser.
+    let beside = "<body style='margin:0;background:#0f0'>\
+                  <script>const end=performance.now()+2500;while(performance.now()<end);</script>";
+    let (beside, noise) = tokio::join!(server.html(beside), server.capture(json!({"html_content": NOISE})));
+    assert_eq!(noise.problem(), (422, "output_too_large".into()));
+    assert_eq!(beside.image().get_pixel(9, 9).0, [0, 255, 0]);
+    let clip = json!({"x": 0, "y": 0, "width": 1280, "height": 720});
+    for body in [
+        json!({"html_content": NOISE, "clip": clip}),
+        json!({"html_content": NOISE, "format": "webp", "lossless": true}),
+        json!({"html_content": NOISE, "format": "pdf"}),
+    ] {
+        let answer = server.capture(body).await;
+        assert_eq!(answer.problem(), (422, "output_too_large".into()));
+    }
+    // What is wrong with the document comes first.
+    let answer = server.capture(json!({"url": "http://alive.net/lost"})).await;
+    assert_eq!(answer.problem(), (502, "http_status".into()));
+    assert_eq!(server.html("<p>x").await.status, 200);
+    let metrics = String::from_utf8(get(server.metrics, "/metrics", &[]).await.body).unwrap();
+    assert!(!metrics.contains("browser_messages_not_understood_total{"), "{metrics}");
+    for incident in ["browser_gone", "crash", "driver", "page_crashed"] {
+        assert!(!metrics.contains(&format!("reason=\"{incident}\"")), "{metrics}");
     }
     server.stop().await;
 }

@@ -1,4 +1,3 @@
-use super::super::WireError;
 use super::*;
 use serde_json::{Value, json};
 
@@ -22,11 +21,11 @@ impl Command for Text {
     type Answer = String;
 }
 
-struct Script(mpsc::UnboundedReceiver<Vec<u8>>);
+struct Script(mpsc::UnboundedReceiver<Frame>);
 struct Tape(mpsc::UnboundedSender<Vec<u8>>);
 
 impl FrameSource for Script {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+    async fn next(&mut self) -> Result<Option<Frame>, WireError> {
         Ok(self.0.recv().await)
     }
 }
@@ -37,7 +36,7 @@ impl FrameSink for Tape {
 }
 
 struct Peer {
-    say: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    say: Option<mpsc::UnboundedSender<Frame>>,
     hear: mpsc::UnboundedReceiver<Vec<u8>>,
 }
 
@@ -46,7 +45,15 @@ impl Peer {
         serde_json::from_slice(&self.hear.recv().await.unwrap()).unwrap()
     }
     fn say(&self, value: &Value) {
-        self.say.as_ref().unwrap().send(value.to_string().into_bytes()).unwrap();
+        self.send(Frame::Whole(value.to_string().into_bytes()));
+    }
+    /// Says so much that only the ends of it are heard.
+    fn say_too_much(&self, head: &str, tail: &str) {
+        let (head, tail) = (head.into(), tail.into());
+        self.send(Frame::Oversized { head, tail });
+    }
+    fn send(&self, frame: Frame) {
+        self.say.as_ref().unwrap().send(frame).unwrap();
     }
 }
 
@@ -197,7 +204,82 @@ async fn a_command_given_up_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_message_that_is_no_json_ends_the_browser() {
     let (client, peer) = pair();
-    peer.say.as_ref().unwrap().send(b"{oops".to_vec()).unwrap();
+    peer.send(Frame::Whole(b"{oops".to_vec()));
     client.gone().await;
     assert_eq!(client.inner.tables().closed, Some(DriverError::Frame));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_and_neither_answer_nor_event_ends_the_browser() {
+    for head in ["{oops", "{\"id\":x", "{\"id\":12", " {\"method\":\"A.b\""] {
+        let (client, peer) = pair();
+        peer.say_too_much(head, "oops");
+        client.gone().await;
+        assert_eq!(client.inner.tables().closed, Some(DriverError::Frame), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_fails_its_own_command_and_everything_else_goes_on() {
+    let (client, mut peer) = pair();
+    let mut page = client.subscribe("s");
+    let (first, second) = (client.call(Some("s"), &One {}), client.call(Some("s"), &Two {}));
+    let browser = async {
+        let (a, b) = (peer.heard().await, peer.heard().await);
+        for id in [a["id"].as_u64().unwrap(), 1_000_000] {
+            let head = format!(r#"{{"id":{id},"result":{{"data":"AAAA"#);
+            peer.say_too_much(&head, r#"AAAA"},"sessionId":"s"}"#);
+        }
+        peer.say(&json!({"id": b["id"], "result": {"n": 2}}));
+        peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "s", "params": {}}));
+    };
+    let (first, second, ()) = tokio::join!(first, second, browser);
+    assert_eq!(first.unwrap_err(), DriverError::Oversized { method: "A.one" });
+    assert_eq!(second.unwrap()["n"].as_i64(), Some(2));
+    assert_eq!(page.recv().await, Some(Event::Crashed));
+    let strays = &client.inner.strays;
+    let seen = [Stray::UnknownAnswer, Stray::OversizedEvent];
+    assert_eq!(seen.map(|stray| strays.seen(stray)), [1, 0]);
+    assert!(client.is_alive() && client.inner.tables().pending.is_empty());
+}
+
+/// A message of a WebSocket, say, that would count against what the page may unpack.
+#[tokio::test]
+async fn an_event_that_is_too_long_is_counted_and_its_page_alone_is_given_up() {
+    const HEAD: &str = r#"{"method":"Network.webSocketFrameReceived","params":{"response":{"payloadData":"AAAA"#;
+    let (client, peer) = pair();
+    let (mut page, mut other) = (client.subscribe("page"), client.subscribe("other"));
+    assert!(client.join("frame", "page", 1));
+    // The browser's own, one whose text is made to look like the end of the other page's, and a session of nobody's.
+    for tail in [
+        r#"AAAA"}}}"#,
+        r#"\",\"sessionId\":\"other"}}}"#,
+        r#"AAAA"}},"sessionId":"nobody"}"#,
+    ] {
+        peer.say_too_much(HEAD, tail);
+    }
+    peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "page", "params": {}}));
+    assert_eq!(page.recv().await, Some(Event::Crashed));
+    peer.say_too_much(HEAD, r#"AAAA"}},"sessionId":"frame"}"#);
+    assert_eq!(page.recv().await, None);
+    peer.say(&json!({"method": "Inspector.targetCrashed", "sessionId": "other", "params": {}}));
+    assert_eq!(other.recv().await, Some(Event::Crashed));
+    assert_eq!(client.inner.strays.seen(Stray::OversizedEvent), 4);
+    assert!(client.is_alive());
+}
+
+#[test]
+fn a_session_is_read_where_the_browser_writes_it_and_nowhere_else() {
+    let read = |tail: &str| trailing_session(tail.as_bytes()).map(str::to_owned);
+    assert_eq!(read(r#"x"},"sessionId":"0A"}"#).as_deref(), Some("0A"));
+    for tail in [
+        "",
+        "}",
+        "\"}",
+        r#""sessionId":"0A"}"#,
+        r#"x",{"sessionId":"0A"}}"#,
+        r#"\",\"sessionId\":\"0A"}"#,
+    ] {
+        assert_eq!(read(tail), None, "{tail}");
+    }
 }

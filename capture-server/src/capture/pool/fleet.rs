@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use capture_jail::protocol::MAX_JAILS;
 use screenshot_policy::policy::Isolation;
 use tokio::time::Instant;
 
@@ -38,6 +39,9 @@ pub struct Want {
 /// Captures of a window in hand for each core. One alone leaves its core idle while it waits: for the network, for a page
 /// to open, for the next frame. With two the cores are busy; more only make each other late.
 pub const PER_CORE: usize = 2;
+
+/// Jails that a fleet can have: as many as the jailer holds, but for the one in which the sandbox is proven again.
+pub const MOST_JAILS: usize = MAX_JAILS - 1;
 
 /// Large captures in hand beside those.
 pub fn bulk(cores: usize) -> usize {
@@ -75,12 +79,13 @@ impl Rules {
             Isolation::PerClient => 1,
             Isolation::PerCapture => cores,
         };
+        // One per capture that the gate lets in, and the warm ones.
+        let max_jails = (PER_CORE * cores + bulk(cores) + warm_jails).min(MOST_JAILS);
         Self {
             isolation,
             cores,
-            // One per capture that the gate lets in, and the warm ones.
-            max_jails: PER_CORE * cores + bulk(cores) + warm_jails,
-            warm_jails,
+            max_jails,
+            warm_jails: warm_jails.min(max_jails),
             warm_pages: 2,
             per_jail: 4,
             max_captures: 200,

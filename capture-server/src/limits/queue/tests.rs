@@ -42,7 +42,7 @@ fn wait(queue: &mut Queue, client: &str) -> WaiterId {
 fn order(queue: &mut Queue) -> Vec<String> {
     let mut order = Vec::new();
     loop {
-        queue.finished(Lane::Fast, 1, FIRST_GUESS);
+        queue.finished(&ask("x"), FIRST_GUESS);
         match queue.pop() {
             Some((_, ask)) => order.push(ask.client),
             None => return order,
@@ -55,7 +55,7 @@ fn as_many_enter_as_there_are_cores_and_the_next_waits_for_an_end() {
     let mut queue = busy(size());
     let id = wait(&mut queue, "a");
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Fast, 1, FIRST_GUESS);
+    queue.finished(&ask("x"), FIRST_GUESS);
     assert_eq!(queue.pop(), Some((id, ask("a"))));
     assert_eq!(
         (queue.pop(), queue.waiting(), queue.in_flight(Lane::Fast)),
@@ -94,7 +94,7 @@ fn large_work_does_not_take_the_places_of_small_work_nor_wait_behind_it() {
         panic!("not waiting")
     };
     wait(&mut queue, "a");
-    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
+    queue.finished(&bulk, FIRST_GUESS);
     assert_eq!(queue.pop(), Some((second, bulk)));
     assert_eq!(queue.pop(), None);
 }
@@ -119,19 +119,19 @@ fn a_capture_of_many_pixels_takes_many_places_and_is_not_overtaken_by_small_ones
         panic!("who came first goes first")
     };
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Bulk, 2, FIRST_GUESS);
+    queue.finished(&bulk(2), FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(two));
     assert_eq!(queue.pop().map(|(id, _)| id), Some(one));
     // More than there are: alone, but not never.
     let Ok(Offer::Wait(huge)) = queue.offer(bulk(50), LONG) else {
         panic!("not waiting")
     };
-    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
+    queue.finished(&bulk(1), FIRST_GUESS);
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Bulk, 2, FIRST_GUESS);
+    queue.finished(&bulk(2), FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(huge));
     assert!(matches!(queue.offer(bulk(1), LONG), Ok(Offer::Wait(_))));
-    queue.finished(Lane::Bulk, 50, FIRST_GUESS);
+    queue.finished(&bulk(50), FIRST_GUESS);
     assert!(queue.pop().is_some());
 }
 
@@ -159,7 +159,7 @@ fn whoever_would_wait_in_vain_is_told_at_once_and_when_to_come_back() {
 fn the_estimate_follows_what_captures_really_take() {
     let mut queue = busy(size());
     for _ in 0..60 {
-        queue.finished(Lane::Fast, 1, Duration::from_secs(4));
+        queue.finished(&ask("x"), Duration::from_secs(4));
         assert_eq!(queue.offer(ask("x"), LONG), Ok(Offer::Enter));
     }
     assert!(matches!(
@@ -194,8 +194,54 @@ fn a_waiter_that_gives_up_is_passed_over() {
     let mut queue = busy(size());
     let (first, second) = (wait(&mut queue, "a"), wait(&mut queue, "b"));
     queue.cancel(first);
-    queue.finished(Lane::Fast, 1, FIRST_GUESS);
+    queue.finished(&ask("x"), FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(second));
+}
+
+#[test]
+fn a_client_whose_requests_gave_up_is_not_behind_for_them() {
+    let mut queue = busy(Size { queue: 200, ..size() });
+    for _ in 0..100 {
+        let id = wait(&mut queue, "a");
+        queue.cancel(id);
+    }
+    for _ in 0..100 {
+        wait(&mut queue, "b");
+    }
+    wait(&mut queue, "a");
+    let order = order(&mut queue);
+    assert_eq!(order.len(), 101);
+    assert_eq!(order.iter().position(|client| client == "a"), Some(1));
+}
+
+#[test]
+fn whoever_gives_up_lets_its_clients_later_ones_move_up_and_nobody_elses() {
+    let mut queue = busy(size());
+    let heavy = Ask { weight: 5, ..ask("a") };
+    let Ok(Offer::Wait(first)) = queue.offer(heavy, LONG) else {
+        panic!("not waiting")
+    };
+    for client in ["a", "a", "b", "b"] {
+        wait(&mut queue, client);
+    }
+    queue.cancel(first);
+    // It is gone: nothing is given back a second time.
+    queue.cancel(first);
+    wait(&mut queue, "a");
+    assert_eq!(order(&mut queue), ["a", "b", "a", "b", "a"]);
+}
+
+#[test]
+fn what_was_let_in_is_not_given_back_with_what_gave_up() {
+    let mut queue = busy(size());
+    let (_, last) = (wait(&mut queue, "a"), wait(&mut queue, "a"));
+    queue.finished(&ask("x"), FIRST_GUESS);
+    assert!(queue.pop().is_some());
+    queue.cancel(last);
+    // b came later, and its turn comes first.
+    wait(&mut queue, "a");
+    wait(&mut queue, "b");
+    assert_eq!(order(&mut queue), ["b", "a"]);
 }
 
 #[test]
@@ -216,11 +262,75 @@ fn without_memory_nobody_enters_but_one_capture_always_runs() {
         bytes: 1000,
         ..ask("a")
     };
-    queue.finished(Lane::Fast, 1, FIRST_GUESS);
+    queue.finished(&ask("x"), FIRST_GUESS);
     assert!(matches!(queue.offer(huge, LONG), Ok(Offer::Wait(_))));
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Fast, 1, FIRST_GUESS);
+    queue.finished(&ask("x"), FIRST_GUESS);
     assert!(queue.pop().is_some());
+}
+
+/// A machine with so much memory free.
+fn with_memory(free: u64) -> Size {
+    Size {
+        memory: Some(free),
+        ..size()
+    }
+}
+
+fn needs(client: &str, lane: Lane, bytes: u64) -> Ask {
+    Ask {
+        lane,
+        bytes,
+        ..ask(client)
+    }
+}
+
+#[test]
+fn memory_that_a_capture_was_promised_is_kept_for_it_however_often_the_machine_is_looked_at() {
+    let mut queue = Queue::new(with_memory(450));
+    let large = needs("a", Lane::Bulk, 440);
+    assert_eq!(queue.offer(large.clone(), LONG), Ok(Offer::Enter));
+    // It still loads, and holds nothing.
+    queue.resize(with_memory(450));
+    let other = needs("b", Lane::Fast, 400);
+    let Ok(Offer::Wait(waiting)) = queue.offer(other.clone(), LONG) else {
+        panic!("promised twice")
+    };
+    // Then it holds half, and then all.
+    for free in [450, 230, 10] {
+        queue.resize(with_memory(free));
+        assert_eq!(queue.pop(), None, "{free}");
+    }
+    queue.finished(&large, FIRST_GUESS);
+    assert_eq!(queue.pop(), Some((waiting, other)));
+}
+
+#[test]
+fn what_a_capture_holds_of_its_promise_does_not_count_twice() {
+    let mut queue = Queue::new(with_memory(450));
+    assert_eq!(queue.offer(needs("a", Lane::Bulk, 440), LONG), Ok(Offer::Enter));
+    for free in [450, 230, 10] {
+        queue.resize(with_memory(free));
+    }
+    assert_eq!(queue.offer(ask("b"), LONG), Ok(Offer::Enter));
+    queue.finished(&ask("b"), FIRST_GUESS);
+    // What browsers hold beyond any promise is not there for the next.
+    queue.resize(with_memory(5));
+    let waiting = wait(&mut queue, "b");
+    assert_eq!(queue.pop(), None);
+    // What is found free is there, whatever was thought before.
+    queue.resize(with_memory(460));
+    assert_eq!(queue.pop().map(|(id, _)| id), Some(waiting));
+}
+
+#[test]
+fn captures_that_have_ended_leave_their_memory_to_the_next_before_the_machine_is_looked_at_again() {
+    let mut queue = Queue::new(with_memory(30));
+    assert_eq!(queue.offer(ask("x"), LONG), Ok(Offer::Enter));
+    for _ in 0..100 {
+        assert_eq!(queue.offer(ask("a"), LONG), Ok(Offer::Enter));
+        queue.finished(&ask("a"), FIRST_GUESS);
+    }
 }
 
 #[test]
@@ -233,12 +343,12 @@ fn no_more_run_at_once_than_the_policy_says_and_the_lanes_take_turns() {
     assert_eq!(queue.offer(ask("a"), LONG), Ok(Offer::Enter));
     assert_eq!(queue.offer(bulk.clone(), LONG), Ok(Offer::Enter));
     let small = wait(&mut queue, "a");
-    let Ok(Offer::Wait(large)) = queue.offer(bulk, LONG) else {
+    let Ok(Offer::Wait(large)) = queue.offer(bulk.clone(), LONG) else {
         panic!("not waiting")
     };
     assert_eq!(queue.pop(), None);
-    queue.finished(Lane::Bulk, 1, FIRST_GUESS);
+    queue.finished(&bulk, FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(small));
-    queue.finished(Lane::Fast, 1, FIRST_GUESS);
+    queue.finished(&ask("x"), FIRST_GUESS);
     assert_eq!(queue.pop().map(|(id, _)| id), Some(large));
 }

@@ -1,10 +1,12 @@
 //! T18: names that a site gives to what it hands out, and that would be paths if they became names of files.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use capture_server::server::Server;
 use serde_json::json;
 
+use super::{BLUE, HOLD, body, colour};
 use crate::harness::{Jailer, Running, Site, limits, until};
 use crate::web;
 
@@ -30,7 +32,38 @@ const NAMES: &[&str] = &[
     "filename=\".t18-canary\"",
 ];
 
+/// Wishes for files under names of the page's own, from its site and from itself. It is loaded when its site was asked.
+const WISHER: &str = "<a id=own download='../../tmp/t18-canary' href=/wished></a>\
+    <a id=data download='/tmp/t18-canary' href='data:application/octet-stream,t18%2Dcanary'></a>\
+    <script>(async()=>{own.click();data.click();\
+    while(await(await fetch('/asked')).text()!=='yes')await new Promise(done=>setTimeout(done,50))\
+    })().finally(()=>hold.src='data:,')</script>";
+
+/// Whether the site was asked for what the page wishes for.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
 fn answers(path: &str) -> Option<(String, Vec<u8>)> {
+    let attachment = "application/octet-stream\r\ncontent-disposition: attachment";
+    let (kind, text) = match path {
+        "/wisher" => (
+            "text/html",
+            format!("<body style='margin:0;background:#00f'>{HOLD}{WISHER}"),
+        ),
+        "/wished" => {
+            ASKED.store(true, Ordering::Relaxed);
+            (attachment, MARK.to_owned())
+        }
+        "/asked" => {
+            let asked = ASKED.load(Ordering::Relaxed);
+            ("text/plain", if asked { "yes" } else { "not yet" }.to_owned())
+        }
+        "/never" => return Some((String::new(), Vec::new())),
+        _ => return file(path),
+    };
+    Some((format!("200 OK\r\ncontent-type: {kind}"), text.into_bytes()))
+}
+
+fn file(path: &str) -> Option<(String, Vec<u8>)> {
     let number: usize = path.strip_prefix("/file/")?.parse().ok()?;
     let name = NAMES.get(number)?;
     let head = format!("200 OK\r\ncontent-type: application/octet-stream\r\ncontent-disposition: attachment; {name}");
@@ -114,11 +147,10 @@ async fn t18_a_name_that_a_site_gives_to_a_download_becomes_no_file_anywhere() {
         );
         nothing_is_left(&whole, name).await;
     }
-    // The same as the page's own wish.
-    let html = "<a id=a href='http://site.net/file/0' download='../../tmp/t18-canary'></a><a id=b download='/tmp/t18-canary' \
-                href='data:application/octet-stream,t18%2Dcanary'></a><script>a.click();b.click()</script>";
-    let answer = server.html(html).await;
-    assert!(answer.status > 0);
+    // The same as the page's own wish: it was tried, and ends as nothing that the page shows.
+    let answer = server.capture(body("http://site.net/wisher")).await;
+    assert!(ASKED.load(Ordering::Relaxed), "{}", answer.status);
+    assert_eq!(colour(&answer), BLUE);
     nothing_is_left(&whole, "the page's own wish").await;
     // And that a file would be found.
     std::fs::write(profiles.join(MARK), MARK).unwrap();

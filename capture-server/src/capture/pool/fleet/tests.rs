@@ -1,4 +1,5 @@
 use super::*;
+use screenshot_policy::policy::CaptureLimits;
 
 const CORES: usize = 2;
 
@@ -137,6 +138,22 @@ fn whatever_happens_no_jail_ever_serves_two_clients() {
         assert!(world.fleet.census().iter().sum::<usize>() <= world.fleet.rules().max_jails);
     }
     assert!(owner.len() > 20);
+}
+
+#[test]
+fn the_largest_fleet_of_a_policy_leaves_the_jailer_a_place_for_the_proof() {
+    let cores = usize::try_from(CaptureLimits::CEILING.concurrency.get()).unwrap();
+    for isolation in [Isolation::PerClient, Isolation::PerCapture] {
+        let rules = Rules::new(isolation, cores);
+        assert!(rules.warm_jails <= rules.max_jails, "{rules:?}");
+        let (mut fleet, now) = (Fleet::new(rules), Instant::now());
+        let mut launches = |client: usize| {
+            let claim = fleet.claim(&want(&client.to_string()), now);
+            matches!(claim, Claim::Launch(_))
+        };
+        let most = (0..2 * MAX_JAILS).filter(|client| launches(*client)).count();
+        assert_eq!(most, MAX_JAILS - 1, "{isolation:?}");
+    }
 }
 
 #[test]
