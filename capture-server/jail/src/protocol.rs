@@ -386,27 +386,46 @@ mod tests {
     fn a_spec_is_valid_only_inside_its_ranges() {
         let good = SpawnSpec::new(MAX_CONTEXTS, Mode::Required);
         assert!(good.is_valid());
+        let contexts = |contexts| SpawnSpec {
+            contexts,
+            ..good.clone()
+        };
+        let heap = |mb| SpawnSpec {
+            max_old_space_mb: Some(mb),
+            ..good.clone()
+        };
+        let data = |data_limit_mb| SpawnSpec {
+            data_limit_mb,
+            ..good.clone()
+        };
+        let budget = |memory_budget_mb| SpawnSpec {
+            memory_budget_mb,
+            ..good.clone()
+        };
+        for bound in [
+            contexts(1),
+            contexts(MAX_CONTEXTS),
+            heap(64),
+            heap(4096),
+            data(200),
+            data(8192),
+            budget(256),
+            budget(65_536),
+        ] {
+            assert!(bound.is_valid(), "{bound:?}");
+        }
         for bad in [
-            SpawnSpec {
-                contexts: 0,
-                ..good.clone()
-            },
-            SpawnSpec {
-                contexts: MAX_CONTEXTS + 1,
-                ..good.clone()
-            },
-            SpawnSpec {
-                max_old_space_mb: Some(1),
-                ..good.clone()
-            },
-            SpawnSpec {
-                data_limit_mb: 120,
-                ..good.clone()
-            },
-            SpawnSpec {
-                memory_budget_mb: 0,
-                ..good.clone()
-            },
+            contexts(0),
+            contexts(MAX_CONTEXTS + 1),
+            heap(1),
+            heap(63),
+            heap(4097),
+            data(120),
+            data(199),
+            data(8193),
+            budget(0),
+            budget(255),
+            budget(65_537),
         ] {
             assert!(!bad.is_valid(), "{bad:?}");
         }

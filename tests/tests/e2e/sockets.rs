@@ -73,7 +73,8 @@ fn in_a_working_pod_only_the_servers_ports_listen_and_in_its_jails_only_the_prox
         let seen = eventually("a page that is loading", Duration::from_secs(10), || {
             Some(namespaces(&pod)).filter(|seen| seen.iter().any(is_busy))
         });
-        assert!(page.join().unwrap().status > 0);
+        let page = page.join().unwrap();
+        assert_eq!(page.status, 200, "{}", page.json());
         seen.unwrap()
     });
     let (servers, jails): (Vec<_>, Vec<_>) = seen.iter().partition(|sockets| listeners(sockets).is_superset(&ours));

@@ -285,12 +285,8 @@ async fn the_callers_html_is_served_without_any_network() {
         "{answer}"
     );
     assert!(answer.ends_with("\r\n\r\n<p>mine</p>"), "{answer}");
-    assert!(
-        proxy
-            .get("http://c1.html-content.invalid/favicon.ico")
-            .await
-            .starts_with("HTTP/1.1 404")
-    );
+    let missing = proxy.get("http://c1.html-content.invalid/favicon.ico").await;
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
     assert!(
         proxy
             .say("POST http://c1.html-content.invalid/ HTTP/1.1\r\n\r\n")
@@ -302,6 +298,12 @@ async fn the_callers_html_is_served_without_any_network() {
         head.contains("Content-Length: 11\r\n") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
+    for text in [&answer, &missing, &head] {
+        assert!(
+            text.contains("\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"),
+            "{text}"
+        );
+    }
     assert_eq!((world.names.asked().len(), world.wires.dialled().len()), (0, 0));
     let report = proxy.session.report();
     assert_eq!((report.bytes, report.hosts, report.requests), (0, 0, 4));

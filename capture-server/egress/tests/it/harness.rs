@@ -247,6 +247,10 @@ pub fn refusal(answer: &str) -> (u16, String, String) {
         .split_once("\r\n\r\n")
         .unwrap_or_else(|| panic!("no head: {answer:?}"));
     assert_eq!(body, "", "a refusal has no body");
+    assert!(
+        head.lines().any(|line| line == "Cache-Control: no-store"),
+        "a refusal is not kept: {head}"
+    );
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let line = head
         .lines()

@@ -29,6 +29,10 @@ pub const TESTS: &[Test] = &[
         secret,
     ),
     ("without_landlock_the_same_file_is_readable", without_landlock),
+    (
+        "a_program_that_a_jail_has_written_is_not_run_and_without_landlock_it_is",
+        own_programs,
+    ),
     ("landlock_alone_keeps_the_jail_to_its_own_ports", ports),
     (
         "the_jailer_s_socket_cannot_be_reached_because_it_is_not_there",
@@ -116,6 +120,18 @@ fn without_landlock() {
     let (_jailer, mut pipe, _) = look(&rig);
     assert_eq!(pipe.ask(&format!("read {}", rig.secret().display())), "ok");
     assert_eq!(pipe.ask(&format!("write {}/x", rig.profiles.display())), "ok");
+}
+
+fn own_programs() {
+    for (rig, outcome) in [
+        (Rig::looking_around(), EACCES),
+        (Rig::looking_around_without(&["landlock"]), "ok"),
+    ] {
+        let (_jailer, mut pipe, _) = look(&rig);
+        assert_eq!(pipe.ask("execute /proc/self/exe"), "ok", "itself it may run");
+        assert_eq!(pipe.ask("program ./made"), "ok", "its own profile is writable");
+        assert_eq!(pipe.ask("execute ./made"), outcome);
+    }
 }
 
 fn ports() {
@@ -260,10 +276,22 @@ fn tasks() {
     let made: u32 = pipe.ask("threads 400").parse().unwrap();
     assert!((250..300).contains(&made), "{made}");
     let rig = Rig::looking_around_without(&["namespaces"]);
-    let (_jailer, mut pipe, _) = look(&rig);
-    // So many for a moment: if the watchdog looks in it, there is no answer (see `task_budget`).
+    let mut jailer = rig.connect();
+    let spawned = spawn(&mut jailer, 1);
+    let id = spawned.id;
+    let mut pipe = Pipe::new(spawned.cdp_read, spawned.cdp_write);
+    // So many for a moment: if the watchdog looks in it, there is no answer, for that reason (see `task_budget`).
     pipe.send("threads 400");
-    assert!(pipe.receive().is_none_or(|made| made == "400"));
+    if let Some(made) = pipe.receive() {
+        assert_eq!(made, "400");
+    } else {
+        let mut exit = None;
+        eventually("its end is known", || {
+            exit = jailer.stats(id).unwrap().exit;
+            exit.is_some()
+        });
+        assert_eq!(exit.unwrap().cause, ExitCause::TaskBudget);
+    }
 }
 
 /// Where the kernel counts no jail's tasks. Each process stays below what the watchdog allows one of them.

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capture_jail::client::{ClientError, Jailer};
 use capture_jail::inspect;
@@ -38,7 +39,12 @@ pub const TESTS: &[Test] = &[
     ),
     ("a_jail_that_does_not_end_in_time_is_reaped_when_it_has", late),
     ("a_peer_of_another_uid_is_refused", other_uid),
+    ("whatever_the_umask_is_only_its_owner_can_use_the_socket", socket_mode),
     ("a_message_with_an_unknown_field_ends_the_connection", unknown_field),
+    (
+        "a_peer_that_says_half_a_header_and_then_nothing_is_hung_up_on",
+        half_a_header,
+    ),
     (
         "a_browser_that_is_not_there_is_a_typed_failure_that_leaves_nothing",
         no_browser,
@@ -202,6 +208,14 @@ fn other_uid() {
     assert!(rig.socket.exists(), "it goes on listening");
 }
 
+fn socket_mode() {
+    // By itself this jailer would take no right away from anybody.
+    let rig = Rig::start(Kind::Under(&["sh", "-c", "umask 0; exec \"$@\"", "sh"]));
+    eventually("it listens", || rig.socket.exists());
+    let mode = fs::symlink_metadata(&rig.socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700, "{mode:o}");
+}
+
 fn unknown_field() {
     let rig = Rig::looking_around();
     drop(rig.connect());
@@ -215,6 +229,26 @@ fn unknown_field() {
     stream.write_all(body).unwrap();
     // End of file, or a reset: the jailer may not have read all of it.
     assert_eq!(std::io::Read::read(&mut stream, &mut [0; 16]).unwrap_or(0), 0);
+}
+
+fn half_a_header() {
+    let rig = Rig::looking_around();
+    let mut stream = None;
+    eventually("it listens", || {
+        stream = UnixStream::connect(&rig.socket).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let start = Instant::now();
+    // Nothing is shut down: there could be more at any time.
+    stream.write_all(&[0, 0]).unwrap();
+    let end = std::io::Read::read(&mut stream, &mut [0; 16]).map_err(|error| error.kind());
+    let lasted = start.elapsed();
+    assert_eq!(end, Ok(0), "after {lasted:?}");
+    // For its silence, that is, and not for what it said.
+    assert!(lasted >= Duration::from_secs(4), "{lasted:?}");
+    rig.connect().facts(None).unwrap();
 }
 
 fn no_browser() {

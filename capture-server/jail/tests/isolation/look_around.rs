@@ -1,9 +1,10 @@
 //! Runs in the browser's place, after everything that the jailer does to a browser, and answers what it can reach.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ fn answer(question: &str, hoard: &mut Vec<Vec<u8>>) -> String {
             .to_string(),
         "read" => outcome(fs::read(about)),
         "write" => outcome(fs::write(about, "x")),
+        "program" => outcome(program(about)),
+        "execute" => outcome(execute(about)),
         "unix" => outcome(UnixStream::connect(about)),
         "udp" => outcome(UdpSocket::bind("127.0.0.1:0")),
         "listen" => outcome(std::net::TcpListener::bind("127.0.0.1:0")),
@@ -141,6 +144,22 @@ fn child(question: &str) {
     loop {
         std::thread::park();
     }
+}
+
+/// Makes a program, which needs nothing else to run but this one: the kernel starts that with it.
+fn program(path: &str) -> std::io::Result<()> {
+    let own = std::env::current_exe()?;
+    fs::write(path, format!("#!{}\n", own.display()))?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// Starts a program that is this one in the end, and ends it.
+fn execute(path: &str) -> std::io::Result<()> {
+    let mut child = Command::new(path)
+        .args(["--remote-debugging-pipe", &format!("{CHILD}pid")])
+        .spawn()?;
+    child.kill()?;
+    child.wait().map(drop)
 }
 
 /// How many processes can be had that each do what the question says, up to a number. They stay.
