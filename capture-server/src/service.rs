@@ -40,6 +40,8 @@ const FRAME_MARGIN: u64 = 1024 * 1024;
 
 /// How often the machine is looked at.
 const MACHINE_CHECK: Duration = Duration::from_secs(1);
+/// How long a picture waits for room among those that are not read yet; its place waits with it.
+const UNREAD: Duration = Duration::from_secs(2);
 /// Share of the container's memory, in per cent, that captures may come to fill; the jailer ends pages beyond it.
 const MEMORY_PERCENT: u64 = 90;
 /// Memory of a capture without its picture.
@@ -246,19 +248,20 @@ impl Service {
             slot.completed();
         }
         // In its place, so that there are never more answers that wait for room than there are places.
-        self.make_room(caller.client(), deadline, &mut finished).await;
+        let soon = deadline.min(clock::monotonic() + UNREAD);
+        self.make_room(caller.client(), soon, &mut finished).await;
         Ok(finished)
     }
 
-    /// Gives a picture its room in memory, which it has until it is read, or gives it up at the deadline.
-    async fn make_room(&self, client: &str, deadline: Instant, finished: &mut Finished) {
+    /// Gives a picture its room in memory, which it has until it is read, or gives it up then.
+    async fn make_room(&self, client: &str, until: Instant, finished: &mut Finished) {
         let Finished { result, ledger, .. } = finished;
         let Ok(picture) = result else { return };
         let bytes = picture.bytes.len();
         let mut room = self.answers.at_once(client, bytes);
         if room.is_none() {
             ledger.enter(Phase::Queue, clock::monotonic());
-            room = self.answers.in_time(client, bytes, deadline).await;
+            room = self.answers.in_time(client, bytes, until).await;
             ledger.close(clock::monotonic());
         }
         if let Some(room) = room {

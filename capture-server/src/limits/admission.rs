@@ -5,8 +5,7 @@
 //! dropped only after the page, or its whole jail, has been cleared away.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -92,7 +91,8 @@ pub struct Slot {
     ask: Ask,
     id: u64,
     since: Instant,
-    completed: AtomicBool,
+    /// How long the capture took, if it came to an end of its own.
+    took: OnceLock<Duration>,
 }
 
 impl Slot {
@@ -104,43 +104,49 @@ impl Slot {
             ask,
             id,
             since,
-            completed: AtomicBool::new(false),
+            took: OnceLock::new(),
         }
     }
 
-    /// Notes that the capture came to an end of its own, be it a picture or not.
+    /// Notes that the capture came to an end of its own, be it a picture or not: it took until now.
     pub fn completed(&self) {
-        self.completed.store(true, Ordering::Relaxed);
+        let _ = self.took.set(self.held());
+    }
+
+    fn held(&self) -> Duration {
+        clock::monotonic().saturating_duration_since(self.since)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let took = clock::monotonic().saturating_duration_since(self.since);
         self.gate.with(|state| {
             state.given.remove(&self.id);
-            if *self.completed.get_mut() {
-                state.queue.finished(&self.ask, took);
+            if let Some(took) = self.took.get() {
+                state.queue.finished(&self.ask, *took);
             } else {
-                state.queue.given_up(&self.ask, took);
+                state.queue.given_up(&self.ask, self.held());
             }
         });
         self.gate.wake();
     }
 }
 
-/// Takes its waiter out of the queue, however the waiting ends.
+/// Takes its waiter out of the queue, however the waiting ends. One that gives up may have stood before others that fit.
 struct Sleeping<'a> {
-    gate: &'a Gate,
+    gate: &'a Arc<Gate>,
     id: WaiterId,
 }
 
 impl Drop for Sleeping<'_> {
     fn drop(&mut self) {
-        self.gate.with(|state| {
+        let gave_up = self.gate.with(|state| {
             state.queue.cancel(self.id);
-            state.sleepers.remove(&self.id);
+            state.sleepers.remove(&self.id).is_some()
         });
+        if gave_up {
+            self.gate.wake();
+        }
     }
 }
 
@@ -351,6 +357,39 @@ mod tests {
             enter(&admission, "a", 5000).await.unwrap().completed();
         }
         assert_eq!(waits(&admission).await, Refused::Deadline);
+    }
+
+    #[tokio::test]
+    async fn what_a_slot_is_held_for_after_its_capture_does_not_make_the_wait_look_longer() {
+        let admission = gate(1, 8);
+        for _ in 0..50 {
+            let slot = enter(&admission, "a", 5000).await.unwrap();
+            slot.completed();
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        let _slot = enter(&admission, "a", 5000).await.unwrap();
+        // It would have to wait for as long as a capture takes, and take as long.
+        assert_eq!(enter(&admission, "a", 60).await.unwrap_err(), Refused::Deadline);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_lets_a_smaller_one_behind_go_on_at_once() {
+        let admission = gate(2, 8);
+        let _slot = enter(&admission, "a", 5000).await.unwrap();
+        let large = Ask {
+            client: "b".into(),
+            lane: Lane::Fast,
+            places: 2,
+            weight: 1,
+            bytes: 0,
+        };
+        let large = admission.enter(permit(), large, clock::monotonic() + Duration::from_secs(5));
+        let (moment, long) = (Duration::from_millis(100), Duration::from_secs(2));
+        let (gone, small) = tokio::join!(
+            tokio::time::timeout(moment, large),
+            tokio::time::timeout(long, enter(&admission, "c", 5000))
+        );
+        assert!(gone.is_err() && small.is_ok_and(|small| small.is_ok()));
     }
 
     #[tokio::test]
