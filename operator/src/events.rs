@@ -27,6 +27,8 @@ pub struct Note {
     action: &'static str,
     /// The child and field that it is about: what is about another one is another event, not a repetition.
     about: Option<ObjectReference>,
+    /// An object of its own, although there is one of that reason: counting up would keep the text of the earlier one.
+    anew: bool,
 }
 
 /// What changed that a person may want to know.
@@ -58,6 +60,7 @@ pub fn notes(before: &ScreenshotServiceStatus, after: &ScreenshotServiceStatus, 
                 text: condition.message.chars().take(900).collect(),
                 action: "Reconcile",
                 about: None,
+                anew: condition.type_ == LASTING,
             });
         }
     }
@@ -89,6 +92,7 @@ fn rotation_note(step: &str) -> Option<Note> {
         text: text.into(),
         action: "Rotate",
         about: None,
+        anew: false,
     })
 }
 
@@ -112,6 +116,7 @@ pub fn put_back(child: &PutBack) -> Note {
             field_path: child.fields.first().map(|(field, _)| field.clone()),
             ..ObjectReference::default()
         }),
+        anew: false,
     }
 }
 
@@ -138,8 +143,13 @@ impl Teller {
         }
     }
 
-    async fn tell(&self, event: &Event, subject: &ObjectReference) -> Result<(), kube::Error> {
-        self.recorder().publish(event, subject).await
+    async fn tell(&self, event: &Event, subject: &ObjectReference, anew: bool) -> Result<(), kube::Error> {
+        let recorder = if anew {
+            Recorder::new(self.client.clone(), self.reporter.clone())
+        } else {
+            self.recorder()
+        };
+        recorder.publish(event, subject).await
     }
 
     fn recorder(&self) -> Recorder {
@@ -155,6 +165,7 @@ impl Teller {
 /// Publishes them.
 pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<Note>) {
     for note in notes {
+        let anew = note.anew;
         let event = Event {
             type_: if note.warning {
                 EventType::Warning
@@ -166,7 +177,7 @@ pub async fn publish(context: &Context, subject: &ObjectReference, notes: Vec<No
             action: note.action.to_owned(),
             secondary: note.about,
         };
-        let published = crate::apply::call("create", "Event", context.teller.tell(&event, subject)).await;
+        let published = crate::apply::call("create", "Event", context.teller.tell(&event, subject, anew)).await;
         if let Err(error) = published {
             tracing::warn!(reason = error.reason(), "an event was not published");
         }
@@ -211,7 +222,7 @@ mod tests {
             ..ObjectReference::default()
         };
         let tell = async |reason: &str| {
-            teller.tell(&event(reason.to_owned()), &subject).await.unwrap();
+            teller.tell(&event(reason.to_owned()), &subject, false).await.unwrap();
             calls.lock().unwrap().pop().unwrap()
         };
         assert_eq!(tell("Repeated").await, "POST");
@@ -221,6 +232,12 @@ mod tests {
         }
         assert_eq!(tell("Repeated").await, "POST", "forgotten with all before");
         assert_eq!(tell("Repeated").await, "PATCH");
+        // What has another text each time is an object of its own.
+        teller
+            .tell(&event("Repeated".to_owned()), &subject, true)
+            .await
+            .unwrap();
+        assert_eq!(calls.lock().unwrap().pop().unwrap(), "POST");
     }
 
     fn status(kind: &str, status: &str, reason: &str) -> ScreenshotServiceStatus {
@@ -247,6 +264,7 @@ mod tests {
                 text: "why".into(),
                 action: "Reconcile",
                 about: None,
+                anew: false,
             }]
         };
         for (after, expected) in [
@@ -302,7 +320,7 @@ mod tests {
             let (one, other) = (saying(kind, value, "one"), saying(kind, value, "other"));
             let texts = |before, after| -> Vec<String> {
                 let notes = notes(before, after, &[]).into_iter();
-                notes.map(|note| note.text).collect()
+                notes.filter(|note| note.anew).map(|note| note.text).collect()
             };
             assert_eq!(texts(&one, &other), vec!["other"; told], "{kind} {value}");
             assert!(texts(&other, &other).is_empty(), "{kind} {value}");

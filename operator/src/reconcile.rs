@@ -168,8 +168,8 @@ fn moves_the_token(context: &Context, wanted: &Validated, seen: &Observed) -> bo
     !new && acts
 }
 
-/// The writes, in the order that is safe: no pod before its network rules, none before its Secrets. A network rule that
-/// is not planned any more goes before anything else can fail.
+/// The writes, in the order that is safe: no pod before its network rules, none before its Secrets. What is open beyond
+/// the plan closes first, as anything else may fail.
 async fn write(
     context: &Context,
     service: &ScreenshotService,
@@ -179,13 +179,13 @@ async fn write(
 ) -> Result<Turn, Error> {
     let identity = &wanted.identity;
     let policies = |kind: Kind| kind == Kind::NetworkPolicy;
-    let (network, rest): (Vec<_>, Vec<_>) = plan
+    let denies = identity.names.default_deny();
+    let (first, rest): (Vec<_>, Vec<_>) = plan
         .before_secrets()
-        .partition(|child| child.kind <= Kind::NetworkPolicy);
-    for child in network {
+        .partition(|child| policies(child.kind) && child.name == denies);
+    for child in first {
         apply_one(context, service, identity, child, seen).await?;
     }
-    // Now that the policy that denies by default is there.
     apply::prune(context, identity, plan, &seen.children, policies).await?;
     for child in rest {
         apply_one(context, service, identity, child, seen).await?;

@@ -137,7 +137,7 @@ pub fn settled(status: &ScreenshotServiceStatus) -> bool {
 
 fn summary(pass: &Pass<'_>, details: &[Verdict], trouble: Option<Trouble>) -> Vec<Verdict> {
     if pass.wanted.suspended {
-        let message = "suspended as asked; no capture pod runs";
+        let message = "suspended as asked; no capture pod takes requests";
         return match rollout(pass) {
             None => vec![verdict("Ready", true, "Suspended", message)],
             Some(_) => rolling_out("suspended as asked; capture pods are being ended"),

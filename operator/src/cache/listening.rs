@@ -64,9 +64,13 @@ pub fn client(inner: Client, answer: Duration, heard: impl Fn() + Clone + Send +
         async move {
             let limit = (!is_watch(request.uri().query().unwrap_or(""))).then_some(answer);
             let response = timeout(answer, inner.send(request)).await.map_err(|_| unanswered())??;
-            if response.status().is_success() {
-                heard();
-            }
+            let good = response.status().is_success();
+            let heard = move || {
+                if good {
+                    heard();
+                }
+            };
+            heard();
             Ok::<_, kube::Error>(listened_to(response, limit, heard))
         }
     });
@@ -145,6 +149,18 @@ mod tests {
         assert!(events.next().await.unwrap().is_ok());
         assert!(timeout(20 * ANSWER, events.next()).await.is_err(), "cut off");
         assert_eq!(heard.load(Ordering::Relaxed), 4, "a bookmark is heard too");
+    }
+
+    #[tokio::test]
+    async fn the_text_of_a_refusal_is_not_heard() {
+        let service = tower::service_fn(async |_: Request<Body>| {
+            let text = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","code":403}"#;
+            let refused = Response::builder().status(403);
+            Ok::<_, Infallible>(refused.body(Body::from(text.as_bytes().to_vec())).unwrap())
+        });
+        let pods: Api<Pod> = Api::all(client(Client::new(service, "web"), ANSWER, || panic!("heard")));
+        let refused = pods.watch(&WatchParams::default(), "1").await;
+        assert!(matches!(refused.err(), Some(kube::Error::Api(status)) if status.code == 403));
     }
 
     #[tokio::test(start_paused = true)]

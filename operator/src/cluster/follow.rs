@@ -11,13 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use http::Request;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node as WholeNode, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ApiResource;
-use kube::client::Body;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource};
@@ -85,28 +83,12 @@ fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scope: &Scope) {
 /// The client of one watch. A watch that goes on where it was shows nothing of it, hence its answers are heard.
 fn client(context: &Arc<Context>, source: Source) -> Client {
     let weak = Arc::downgrade(context);
-    let inner = answered(context.client.clone(), move || {
+    let heard = move || {
         if let Some(context) = weak.upgrade() {
             context.cluster.heard(source);
         }
-    });
-    listening::client(inner, context.health.bounds().answer, || {})
-}
-
-/// A client that tells of each good answer as it begins. [`listening::client`] tells of the text of a refusal as well.
-fn answered(inner: Client, good: impl Fn() + Clone + Send + 'static) -> Client {
-    let namespace = inner.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (inner, good) = (inner.clone(), good.clone());
-        async move {
-            let response = inner.send(request).await?;
-            if response.status().is_success() {
-                good();
-            }
-            Ok::<_, kube::Error>(response)
-        }
-    });
-    Client::new(service, namespace)
+    };
+    listening::client(context.client.clone(), context.health.bounds().answer, heard)
 }
 
 /// One watch, for ever.
@@ -186,14 +168,14 @@ async fn publish(context: Arc<Context>) {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
     use futures_util::stream;
-    use http::{Response, StatusCode};
+    use http::{Request, Response, StatusCode};
     use http_body_util::StreamBody;
     use hyper::body::Frame;
-    use kube::api::{ListParams, WatchParams};
+    use kube::client::Body;
 
     use super::*;
     use crate::client::is_watch;
@@ -269,22 +251,6 @@ mod tests {
         assert!(comes(&[Source::Nodes]).await, "it may be listed and not watched");
         right.store(true, Ordering::Relaxed);
         assert!(comes(&[]).await, "it is watched again");
-    }
-
-    #[tokio::test]
-    async fn a_good_answer_is_told_and_the_text_of_a_refusal_is_not() {
-        let (right, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let count = Arc::clone(&told);
-        let client = answered(api_server(&right), move || {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        let client = listening::client(client, Duration::from_secs(15), || {});
-        let services = Api::<Service>::all(client);
-        let refused = services.watch(&WatchParams::default(), "1").await;
-        assert!(matches!(refused.err(), Some(kube::Error::Api(status)) if status.code == 403));
-        assert_eq!(told.load(Ordering::Relaxed), 0);
-        services.list(&ListParams::default()).await.unwrap();
-        assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -100,8 +100,8 @@ fn cluster_addresses_known(pass: &Pass<'_>) -> Verdict {
         )
     } else {
         let message = format!(
-            "the operator may not read {}: public addresses of the cluster itself are closed to pages only where the \
-             operator's --extra-denied-cidr names them",
+            "the operator may not read {}: public addresses of the cluster itself are closed to pages only where it \
+             read them before, or its --extra-denied-cidr names them",
             unread.join(", ")
         );
         verdict(kind, false, "AddressesNotReadable", message)

@@ -91,12 +91,15 @@ fn days(left: SignedDuration) -> i64 {
 }
 
 /// Whether none has ended or ends soon; nothing is said where there are none. The latest change gives the reason and
-/// comes first: one that ended long ago must not silence the warning about another.
+/// comes first, then what still holds: one that ended long ago must not silence the warning about another.
 pub(super) fn lasting(policy: &EffectivePolicy, now: Timestamp) -> Option<Verdict> {
     all(policy).next()?;
     let changed = all(policy).filter_map(|exception| Some((exception.changed(now)?, exception)));
     let mut changed: Vec<(Timestamp, Exception<'_>)> = changed.collect();
     changed.sort_by_key(|(at, exception)| (Reverse(*at), exception.active(now)));
+    if let Some((_, others)) = changed.split_first_mut() {
+        others.sort_by_key(|(_, exception)| !exception.active(now));
+    }
     let verdict = match changed.first() {
         None => verdict(KIND, true, "NoneEndsSoon", "no exception ends within seven days"),
         Some((_, latest)) if latest.active(now) => verdict(KIND, false, "ExceptionEndsSoon", list(&changed, now)),

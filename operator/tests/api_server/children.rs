@@ -287,7 +287,7 @@ async fn a_child_that_is_no_longer_planned_is_pruned_and_one_of_somebody_else_is
 }
 
 #[tokio::test]
-async fn a_network_policy_that_is_no_longer_planned_goes_although_a_later_child_is_refused() {
+async fn a_network_policy_that_is_no_longer_planned_goes_although_what_is_planned_is_refused() {
     let stage = Stage::new("close").await;
     let proxy = Proxy::start(stage.client.clone()).await;
     let operator = Operator::begin(proxy.config(), stage.scope());
@@ -299,11 +299,14 @@ async fn a_network_policy_that_is_no_longer_planned_goes_although_a_later_child_
     assert!(exists(names.clients()).await);
 
     proxy.inject(1, Fault::Refuse(500, 0), |method, path| {
-        writes(method, path) && path.contains("configmaps")
+        writes(method, path) && path.contains("networkpolicies/shots-egress")
     });
-    let closed = json!({"network": {"ingress": {"from": []}, "egress": {"domains": {"allow": ["example.com"]}}}});
+    let closed = json!({"network": {"ingress": {"from": []}, "egress": {"cidrs": {"deny": ["9.9.9.0/24"]}}}});
     let service = stage.edit("shots", closed).await;
-    let error = operator.pass(&service).await.expect_err("the ConfigMap is refused");
+    let error = operator
+        .pass(&service)
+        .await
+        .expect_err("the policy about pages is refused");
     assert_eq!(error.reason(), "ApiUnavailable");
     assert!(!exists(names.clients()).await, "clients still get in");
     assert!(exists(names.default_deny()).await && exists(names.operator()).await);

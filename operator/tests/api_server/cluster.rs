@@ -119,7 +119,7 @@ async fn an_operator_that_may_not_read_them_says_so_and_works() {
     assert_eq!(
         message,
         "the operator may not read Node, ServiceCIDR, EndpointSlice: public addresses of the cluster itself are closed to pages \
-         only where the operator's --extra-denied-cidr names them"
+         only where it read them before, or its --extra-denied-cidr names them"
     );
     operator.stop().await;
 }
