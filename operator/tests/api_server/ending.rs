@@ -67,7 +67,7 @@ async fn an_operator_that_is_asked_to_stop_finishes_its_passes_and_begins_none_a
     until("it is ready", PATIENCE, || answers(ports.health, "/readyz")).await;
     // The pass is under way: its first write is held up.
     proxy.inject(1, Fault::Late(SLOW), |method, path| {
-        writes(method, path) && path.contains("serviceaccounts")
+        writes(method, path) && path.contains("networkpolicies/begun-default-deny")
     });
     stage.resting("begun").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -121,7 +121,7 @@ async fn loses_its_lease(stage: &Stage, cut: impl FnOnce(&Proxy)) {
     stage.settled("mended").await;
     // The pass is under way: its first write is held up for longer than the Lease lives.
     proxy.inject(1, Fault::Late(2 * TIMES.lease), |method, path| {
-        writes(method, path) && path.contains("serviceaccounts/begun")
+        writes(method, path) && path.contains("networkpolicies/begun-default-deny")
     });
     stage.resting("begun").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
