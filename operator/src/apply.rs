@@ -369,40 +369,13 @@ fn digest(body: &Value) -> Result<[u8; 32], Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::sync::Arc;
 
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
-    use kube::Client;
-    use kube::client::Body;
 
     use super::*;
-    use crate::cluster::ClusterSettings;
-    use crate::context::Settings;
+    use crate::context::tests::{answering, context};
     use crate::drift::{Path, Step};
     use crate::names::Names;
-
-    /// A context whose API server answers every call with this.
-    fn answering(answer: &Value) -> Context {
-        let text = answer.to_string();
-        let server = tower::service_fn(move |_: http::Request<Body>| {
-            let answer = http::Response::new(Body::from(text.clone().into_bytes()));
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        let settings = Settings {
-            capture_image: None,
-            operator_namespace: "o".into(),
-            operator_name: "o".into(),
-            cluster: ClusterSettings::default(),
-        };
-        Context::new(
-            Client::new(server, "web"),
-            Arc::default(),
-            settings,
-            "test".into(),
-            crate::clock::whole_seconds,
-        )
-    }
 
     #[tokio::test]
     async fn an_answer_that_comes_after_the_deletion_leaves_the_child_missing_whichever_call_it_answers() {
@@ -430,7 +403,7 @@ mod tests {
             body: manifest("11"),
             takes_back: None,
         };
-        let (context, live) = (answering(&manifest("11")), Children::default());
+        let (context, live) = (context(answering(&manifest("11"))), Children::default());
         let missing = || context.cache.of(&identity.key()).children.is_empty();
         apply(&context, &identity, &child, &live).await.unwrap();
         assert!(!missing(), "created, and not seen by the watch yet");

@@ -132,3 +132,45 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
         .map_err(|_| Error::Random)?;
     Ok(bytes)
 }
+
+/// Contexts for unit tests.
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Of an operator `o` in namespace `o`.
+    pub(crate) fn settings(capture_image: Option<&str>) -> Settings {
+        Settings {
+            capture_image: capture_image.map(str::to_owned),
+            operator_namespace: "o".into(),
+            operator_name: "o".into(),
+            cluster: ClusterSettings::default(),
+        }
+    }
+
+    /// One that has seen nothing yet.
+    pub(crate) fn context(client: Client) -> Context {
+        Context::new(
+            client,
+            Arc::default(),
+            settings(None),
+            "test".into(),
+            crate::clock::whole_seconds,
+        )
+    }
+
+    /// A client whose API server answers every call with this.
+    pub(crate) fn answering(answer: &Value) -> Client {
+        let text = answer.to_string();
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            let answer = http::Response::new(Body::from(text.clone().into_bytes()));
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        Client::new(server, "web")
+    }
+}

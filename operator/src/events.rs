@@ -320,7 +320,7 @@ mod tests {
             let (one, other) = (saying(kind, value, "one"), saying(kind, value, "other"));
             let texts = |before, after| -> Vec<String> {
                 let notes = notes(before, after, &[]).into_iter();
-                notes.filter(|note| note.anew).map(|note| note.text).collect()
+                notes.inspect(|note| assert!(note.anew)).map(|note| note.text).collect()
             };
             assert_eq!(texts(&one, &other), vec!["other"; told], "{kind} {value}");
             assert!(texts(&other, &other).is_empty(), "{kind} {value}");

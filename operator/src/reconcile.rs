@@ -299,39 +299,11 @@ fn spread(wait: Duration, uid: &str) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::sync::Arc;
 
-    use kube::Client;
-    use kube::client::Body;
     use kube::core::DeserializeGuard;
-    use serde_json::Value;
 
     use super::*;
-    use crate::cluster::ClusterSettings;
-    use crate::context::Settings;
-
-    /// A context whose API server answers every call with this.
-    fn answering(answer: &Value) -> Context {
-        let text = answer.to_string();
-        let server = tower::service_fn(move |_: http::Request<Body>| {
-            let answer = http::Response::new(Body::from(text.clone().into_bytes()));
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        let settings = Settings {
-            capture_image: None,
-            operator_namespace: "o".into(),
-            operator_name: "o".into(),
-            cluster: ClusterSettings::default(),
-        };
-        Context::new(
-            Client::new(server, "web"),
-            Arc::default(),
-            settings,
-            "test".into(),
-            crate::clock::whole_seconds,
-        )
-    }
+    use crate::context::tests::{answering, context};
 
     #[tokio::test]
     async fn an_edit_that_only_the_answer_to_our_write_shows_asks_for_a_pass_and_what_is_gone_stays_gone() {
@@ -343,7 +315,7 @@ mod tests {
                 "spec": {},
             })
         };
-        let context = answering(&manifest("9", 2));
+        let context = context(answering(&manifest("9", 2)));
         let service: ScreenshotService = serde_json::from_value(manifest("5", 1)).unwrap();
         let key = Key::of(&service.metadata);
         let write = async || {

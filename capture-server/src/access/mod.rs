@@ -144,6 +144,17 @@ pub(crate) mod tests {
         (token, key)
     }
 
+    /// Whose token opens every scope.
+    pub(crate) fn caller() -> Caller {
+        let (token, key) = key(1, None);
+        let keyset = Keyset {
+            version: VERSION,
+            revision: 1,
+            keys: vec![key],
+        };
+        judge(&[&format!("Bearer {}", token.text())], Some(&keyset)).unwrap()
+    }
+
     fn judge(values: &[&str], keyset: Option<&Keyset>) -> Result<Caller, AccessError> {
         let mut headers = HeaderMap::new();
         for value in values {

@@ -252,21 +252,11 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::tests::key;
-    use screenshot_policy::keyset::{Keyset, Scope, VERSION};
+    use crate::access::tests::caller;
+    use screenshot_policy::keyset::Scope;
 
     fn permit() -> Permit<Capture> {
-        let (token, key) = key(1, None);
-        let keyset = Keyset {
-            version: VERSION,
-            revision: 1,
-            keys: vec![key],
-        };
-        let mut headers = http::HeaderMap::new();
-        let value = format!("Bearer {}", token.text());
-        headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
-        let caller = crate::access::authenticate(&headers, Some(&keyset), clock::wall()).unwrap();
-        caller.permit_capture(Scope::CaptureUrl).unwrap()
+        caller().permit_capture(Scope::CaptureUrl).unwrap()
     }
 
     fn gate(fast: usize, queue: usize) -> Admission {

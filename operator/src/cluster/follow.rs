@@ -179,8 +179,7 @@ mod tests {
 
     use super::*;
     use crate::client::is_watch;
-    use crate::cluster::ClusterSettings;
-    use crate::context::Settings;
+    use crate::context::tests::context;
 
     const NONE: &str = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
     const REFUSAL: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"no",
@@ -215,20 +214,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_whose_watch_is_refused_is_unread_until_the_watch_goes_on() {
         let right = Arc::new(AtomicBool::new(false));
-        let settings = Settings {
-            capture_image: None,
-            operator_namespace: "o".into(),
-            operator_name: "o".into(),
-            cluster: ClusterSettings::default(),
-        };
-        let context = Context::new(
-            api_server(&right),
-            Arc::default(),
-            settings,
-            "test".into(),
-            crate::clock::whole_seconds,
-        );
-        let context = Arc::new(context);
+        let context = Arc::new(context(api_server(&right)));
         context.cluster.begin(&Source::ALL);
         for source in Source::ALL.into_iter().filter(|source| *source != Source::Nodes) {
             context.cluster.only(source, HashMap::new());

@@ -172,6 +172,18 @@ fn rested(pods: usize) -> World {
     world
 }
 
+/// The steps of a whole rotation.
+const ROTATED: [&str; 8] = [
+    "Mint",
+    "Stage",
+    "Wait",
+    "WriteClient",
+    "Promote",
+    "DropPending",
+    "Wait",
+    "Rest",
+];
+
 #[test]
 fn the_first_token_goes_straight_to_keyset_and_client() {
     assert_eq!(World::new(0).run(&rules()), ["Issue", "Establish", "Rest"]);
@@ -184,19 +196,7 @@ fn the_first_token_goes_straight_to_keyset_and_client() {
 fn a_rotation_proves_the_new_key_before_clients_get_it_and_retires_the_old_one_after_the_overlap() {
     let mut world = rested(2);
     world.now = at(31 * 24 * HOUR);
-    assert_eq!(
-        world.run(&rules()),
-        [
-            "Mint",
-            "Stage",
-            "Wait",
-            "WriteClient",
-            "Promote",
-            "DropPending",
-            "Wait",
-            "Rest"
-        ]
-    );
+    assert_eq!(world.run(&rules()), ROTATED);
     let end = world.now + SignedDuration::from_hours(24);
     assert_eq!(
         world.step(&rules()),
@@ -266,19 +266,7 @@ fn a_lost_keyset_is_made_anew_from_the_token_that_clients_hold() {
 fn a_lost_client_secret_is_replaced_by_a_new_proven_token() {
     let mut world = rested(2);
     world.client = None;
-    assert_eq!(
-        world.run(&rules()),
-        [
-            "Mint",
-            "Stage",
-            "Wait",
-            "WriteClient",
-            "Promote",
-            "DropPending",
-            "Wait",
-            "Rest"
-        ]
-    );
+    assert_eq!(world.run(&rules()), ROTATED);
 }
 
 #[test]
@@ -395,17 +383,7 @@ fn clients_without_a_token_that_works_get_one_however_many_keys_retire() {
     keys.resize(keyset::MAX_KEYS, oldest);
     assert_eq!(decide(&facts, &rules, world.now).name(), "Wait");
     world.client = None;
-    let given = [
-        "Mint",
-        "Stage",
-        "Wait",
-        "WriteClient",
-        "Promote",
-        "DropPending",
-        "Wait",
-        "Rest",
-    ];
-    assert_eq!(world.run(&rules), given);
+    assert_eq!(world.run(&rules), ROTATED);
     assert!(world.works());
 }
 

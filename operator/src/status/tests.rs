@@ -12,8 +12,7 @@ use screenshot_policy::token::Kid;
 
 use super::*;
 use crate::attest::Unattested;
-use crate::cluster::ClusterSettings;
-use crate::context::Settings;
+use crate::context::tests::settings;
 use crate::rotation::{Held, TokenFacts, Wait};
 use crate::validate::{identity, validate};
 use crate::views::Said;
@@ -44,12 +43,7 @@ fn validated(edit: impl FnOnce(&mut ScreenshotServiceSpec)) -> Validated {
     service.metadata.namespace = Some("web".into());
     service.metadata.uid = Some("u".into());
     service.metadata.generation = Some(7);
-    let settings = Settings {
-        capture_image: Some("i".into()),
-        operator_namespace: "o".into(),
-        operator_name: "o".into(),
-        cluster: ClusterSettings::default(),
-    };
+    let settings = settings(Some("i"));
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }
 

@@ -172,8 +172,6 @@ mod tests {
 
     use super::*;
     use crate::cache::health::Watched;
-    use crate::cluster::ClusterSettings;
-    use crate::context::Settings;
 
     /// A context whose API server never answers, with one service that is due.
     fn context() -> Context {
@@ -203,19 +201,7 @@ mod tests {
     }
 
     fn context_of(client: Client) -> Context {
-        let settings = Settings {
-            capture_image: None,
-            operator_namespace: "o".into(),
-            operator_name: "o".into(),
-            cluster: ClusterSettings::default(),
-        };
-        let context = Context::new(
-            client,
-            Arc::default(),
-            settings,
-            "test".into(),
-            crate::clock::whole_seconds,
-        );
+        let context = crate::context::tests::context(client);
         let service = service("u");
         context.queue.push(key(&service));
         context.services.apply(service);

@@ -231,15 +231,21 @@ fn unknown_field() {
     assert_eq!(std::io::Read::read(&mut stream, &mut [0; 16]).unwrap_or(0), 0);
 }
 
-fn half_a_header() {
-    let rig = Rig::looking_around();
+/// A connection without our client, of which each read ends in ten seconds.
+fn bare(rig: &Rig) -> UnixStream {
     let mut stream = None;
     eventually("it listens", || {
         stream = UnixStream::connect(&rig.socket).ok();
         stream.is_some()
     });
-    let mut stream = stream.unwrap();
+    let stream = stream.unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+fn half_a_header() {
+    let rig = Rig::looking_around();
+    let mut stream = bare(&rig);
     let start = Instant::now();
     // Nothing is shut down: there could be more at any time.
     stream.write_all(&[0, 0]).unwrap();
@@ -305,13 +311,7 @@ fn out_of_range() {
 
 fn other_version() {
     let rig = Rig::looking_around();
-    let mut stream = None;
-    eventually("it listens", || {
-        stream = UnixStream::connect(&rig.socket).ok();
-        stream.is_some()
-    });
-    let mut stream = stream.unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut stream = bare(&rig);
     let mut ask = |version, call| {
         let request = Request {
             version,

@@ -4,8 +4,7 @@ use screenshot_api::{ScreenshotService, ScreenshotServiceSpec};
 
 use super::*;
 use crate::attest::Unattested;
-use crate::cluster::ClusterSettings;
-use crate::context::Settings;
+use crate::context::tests::settings;
 use crate::validate::{identity, validate};
 
 fn now() -> Timestamp {
@@ -16,12 +15,7 @@ fn wanted() -> Validated {
     let mut service = ScreenshotService::new("shots", ScreenshotServiceSpec::default());
     service.metadata.namespace = Some("web".into());
     service.metadata.uid = Some("u".into());
-    let settings = Settings {
-        capture_image: Some("example.com/i:1".into()),
-        operator_namespace: "o".into(),
-        operator_name: "o".into(),
-        cluster: ClusterSettings::default(),
-    };
+    let settings = settings(Some("example.com/i:1"));
     validate(identity(&service).unwrap(), &service, &settings).unwrap()
 }
 
