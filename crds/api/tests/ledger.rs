@@ -239,7 +239,7 @@ const ROOMS: [(&str, usize, &str); 22] = [
     ("capture-server/src/http/listener.rs", 1, "test: callers on loopback"),
     ("capture-server/src/main.rs", 1, "the probe, to its own server"),
     ("capture-server/src/server.rs", 1, "the server's listeners"),
-    ("capture-server/src/service.rs", 1, "test: a made-up jailer"),
+    ("capture-server/src/service/tests.rs", 1, "test: a made-up jailer"),
     ("crds/policy/src/schema.rs", 2, "test: where the crate is"),
     ("operator/src/attest.rs", 2, "to capture pods; test"),
     ("operator/src/canary/mod.rs", 2, "to its own canary; test"),
