@@ -2,20 +2,22 @@
 # Looks at the capture image as a node would run it: user 65532, read-only root, no capability, no_new_privs, a tmpfs
 # at /tmp, no network but its own loopback, and the seccomp profile that the chart ships; and takes a picture of the
 # demo site's page of many scripts in it. Each font has its glyphs, none is looked for anew. Every image has its labels and
-# a user that is not root; operator and demo site are one static program each, without a shell.
+# a user that is not root; operator and demo site are one static program each, without a shell. Builds left nothing mounted.
 #
 #   hack/image-check.sh [OUTPUT.png]        default: dist/image-check.png
-#   hack/image-check.sh --mutate            takes away each font, the cache, a label and the user, and adds a shell: each must
-#                                           be found
+#   hack/image-check.sh --mutate            takes away each font, the cache, a label and the user, and adds a shell and a
+#                                           container that a build has left: each must be found
 #
 # Chromium's own sandbox stays on; the profile is what has to permit it.
-# Needs: runc, skopeo, jq, readelf, root. Must not: touch the image; it unpacks a copy into a temporary directory.
+# Needs: runc, skopeo, buildah, jq, readelf, root. Must not: touch the image; it unpacks a copy into a temporary directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mutate=0
 if [ "${1:-}" = --mutate ]; then mutate=1 && shift; fi
 output=$(realpath -m "${1:-dist/image-check.png}")
 images=$PWD/dist/images
+. hack/cache.sh
+export CONTAINERS_STORAGE_CONF=$CACHE/images/storage.conf
 work=$(mktemp -d)
 name=image-check-$$
 trap 'runc --root "$work/state" delete --force "$name" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
@@ -119,6 +121,19 @@ fonts() {
 }
 found=$(fonts)
 [ -z "$found" ] || fail "$found"
+# left: says which containers builds have left in the store, while none runs
+left() { buildah containers --format '{{.ContainerName}}' | sed 's/ *$/ is left by a build/'; }
+exec 9>"$CACHE/images/lock"
+flock -w 3600 9 || fail "another build of images has run for an hour"
+found=$(left)
+[ -z "$found" ] || fail "$found"
+if [ $mutate -eq 1 ]; then
+    forgotten=$(buildah from --pull-never scratch)
+    found=$(left)
+    buildah rm "$forgotten" >/dev/null
+    [ "$found" = "$forgotten is left by a build" ] || fail "a container that a build has left is not noticed"
+fi
+exec 9>&-
 
 # lost WORDS PATTERN: without the files of this pattern the image is found to lack what the words say
 lost() {
