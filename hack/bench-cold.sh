@@ -19,8 +19,11 @@ log=$here/target/bench/cold.log
 finish() {
   code=$?
   if [ -d "$work/clone" ]; then (cd "$work/clone" && hack/demo.sh down >>"$log" 2>&1) || true; fi
-  # Go's modules are read-only.
-  if [ -z "$given" ]; then chmod -R u+w "$work" && rm -rf "$work"; fi
+  # Go's modules are read-only, and the store of images stays mounted on itself.
+  if [ -z "$given" ]; then
+    awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+    chmod -R u+w "$work" && rm -rf "$work"
+  fi
   exit $code
 }
 trap finish EXIT
