@@ -5,6 +5,7 @@
 //! rooms' work itself.
 
 use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use capture_egress::EgressReport;
+use futures_util::FutureExt as _;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
@@ -45,7 +47,8 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let id = request_id();
     let mut record = Record::open(&app.metrics, id.clone());
     let span = tracing::debug_span!(target: TRACE, "capture", request_id = id);
-    let mut response = match walk(&app, request, &id, &mut record).instrument(span).await {
+    let walked = caught(walk(&app, request, &id, &mut record).instrument(span)).await;
+    let mut response = match walked {
         Ok(response) => {
             record.succeeded();
             response
@@ -62,6 +65,13 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
         }
     }
     response
+}
+
+/// A bug of ours that panics is answered and recorded as one: the caller gets the request id instead of a connection
+/// that drops. What the walk held is given back as its future is dropped, as when a caller hangs up.
+async fn caught<T>(walk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let walked = AssertUnwindSafe(walk).catch_unwind().await;
+    walked.unwrap_or_else(|_| Err(TransportError::Internal.into()))
 }
 
 async fn walk(app: &App, request: Request, id: &str, record: &mut Record) -> Result<Response, Failure> {
@@ -196,6 +206,23 @@ mod tests {
             clock::monotonic() + Duration::from_secs(5),
         )
         .await
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_typed_failure_and_what_was_held_is_given_back() {
+        let held = Arc::new(());
+        let walk = {
+            let held = Arc::clone(&held);
+            async move {
+                tokio::task::yield_now().await;
+                assert_eq!(Arc::strong_count(&held), 1, "the bug");
+                Ok(())
+            }
+        };
+        let failure = caught(walk).await.unwrap_err();
+        assert_eq!(failure, TransportError::Internal.into());
+        assert_eq!((failure.reason(), failure.status().as_u16()), ("internal", 500));
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[tokio::test]
