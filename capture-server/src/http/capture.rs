@@ -47,8 +47,8 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let id = request_id();
     let mut record = Record::open(&app.metrics, id.clone());
     let span = tracing::debug_span!(target: TRACE, "capture", request_id = id);
-    let walked = caught(walk(&app, request, &id, &mut record).instrument(span)).await;
-    let mut response = match walked {
+    let walk = Box::pin(walk(&app, request, &id, &mut record).instrument(span));
+    let mut response = match caught(walk).await {
         Ok(response) => {
             record.succeeded();
             response
