@@ -9,7 +9,7 @@
 #                                           container that a build has left: each must be found
 #
 # Chromium's own sandbox stays on; the profile is what has to permit it.
-# Needs: runc, skopeo, buildah, jq, readelf, root. Must not: touch the image; it unpacks a copy into a temporary directory.
+# Needs: runc, buildah, jq, readelf, root. Must not: touch the image; it unpacks a copy into a temporary directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mutate=0
@@ -25,6 +25,21 @@ trap 'runc --root "$work/state" delete --force "$name" >/dev/null 2>&1 || true; 
 mkdir -p "$work/rootfs" "$work/out" "$work/home"
 chmod 0755 "$work"
 fail() { echo "image-check: $*" >&2 && exit 1; }
+
+# left: says which containers builds have left in the store, while none runs
+left() { buildah containers --format '{{.ContainerName}}' | sed 's/ *$/ is left by a build/'; }
+exec 9>"$CACHE/images/lock"
+flock -w 3600 9 || fail "another build of images has run for an hour"
+found=$(left)
+[ -z "$found" ] || fail "$found"
+if [ $mutate -eq 1 ]; then
+    forgotten=$(buildah from --pull-never scratch)
+    found=$(left)
+    buildah rm "$forgotten" >/dev/null
+    [ "$found" = "$forgotten is left by a build" ] || fail "a container that a build has left is not noticed"
+fi
+exec 9>&-
+
 layout=
 blob() { echo "$layout/blobs/sha256/${1#sha256:}"; }
 open_image() { # open_image NAME: sets layout and manifest
@@ -121,19 +136,6 @@ fonts() {
 }
 found=$(fonts)
 [ -z "$found" ] || fail "$found"
-# left: says which containers builds have left in the store, while none runs
-left() { buildah containers --format '{{.ContainerName}}' | sed 's/ *$/ is left by a build/'; }
-exec 9>"$CACHE/images/lock"
-flock -w 3600 9 || fail "another build of images has run for an hour"
-found=$(left)
-[ -z "$found" ] || fail "$found"
-if [ $mutate -eq 1 ]; then
-    forgotten=$(buildah from --pull-never scratch)
-    found=$(left)
-    buildah rm "$forgotten" >/dev/null
-    [ "$found" = "$forgotten is left by a build" ] || fail "a container that a build has left is not noticed"
-fi
-exec 9>&-
 
 # lost WORDS PATTERN: without the files of this pattern the image is found to lack what the words say
 lost() {

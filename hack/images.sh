@@ -46,7 +46,7 @@ prepare_storage() {
     # The builds name every image in full, and local policy is to take what was made here.
     echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$CACHE/policy.json"
     # What a build that was killed has left: it stays mounted, and keeps the layers below it from ever being dropped.
-    if [ -n "$(buildah containers --quiet)" ]; then buildah rm --all >/dev/null; fi
+    buildah rm --all >/dev/null
 }
 
 # The archive that the machine's own apt uses, for a machine that can reach a Debian mirror but no image registry.

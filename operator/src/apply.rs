@@ -369,7 +369,6 @@ fn digest(body: &Value) -> Result<[u8; 32], Error> {
 
 #[cfg(test)]
 mod tests {
-
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 
     use super::*;

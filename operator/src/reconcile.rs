@@ -299,7 +299,6 @@ fn spread(wait: Duration, uid: &str) -> Duration {
 
 #[cfg(test)]
 mod tests {
-
     use kube::core::DeserializeGuard;
 
     use super::*;

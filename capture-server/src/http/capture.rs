@@ -211,15 +211,12 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_typed_failure_and_what_was_held_is_given_back() {
         let held = Arc::new(());
-        let walk = {
-            let held = Arc::clone(&held);
-            async move {
-                tokio::task::yield_now().await;
-                assert_eq!(Arc::strong_count(&held), 1, "the bug");
-                Ok(())
-            }
+        let taken = Arc::clone(&held);
+        let walk = async move {
+            tokio::task::yield_now().await;
+            panic!("the bug, {} holders", Arc::strong_count(&taken))
         };
-        let failure = caught(walk).await.unwrap_err();
+        let failure = caught::<()>(walk).await.unwrap_err();
         assert_eq!(failure, TransportError::Internal.into());
         assert_eq!((failure.reason(), failure.status().as_u16()), ("internal", 500));
         assert_eq!(Arc::strong_count(&held), 1);
